@@ -1,0 +1,63 @@
+//! What every zone has to do, whatever it is made of. Each implementation runs this suite.
+
+use bytes::Bytes;
+
+use crate::{DirectoryZone, ForgetfulZone, MemoryZone, ObjectName, Power, Zone, ZoneError};
+
+async fn keeps_the_contract(zone: &dyn Zone) {
+    let object = |prefix: &str, id: &str, bytes: &'static [u8]| (ObjectName::new(prefix, id, bytes).unwrap(), Bytes::from_static(bytes));
+    let (one, first) = object("raw/7/20261123", "a-0", b"first");
+    let (two, second) = object("raw/7/20261124", "a-1", b"second");
+    let (three, third) = object("raw/70", "a-2", b"third");
+    zone.probe().await.unwrap();
+    assert_eq!(zone.list("").await.unwrap(), []);
+    assert!(matches!(zone.get(&one).await, Err(ZoneError::NotFound { .. })));
+    assert!(matches!(zone.get_range(&one, 0..1).await, Err(ZoneError::NotFound { .. })));
+    zone.delete(&one).await.unwrap();
+
+    for (name, bytes) in [(&one, &first), (&two, &second), (&three, &third)] {
+        zone.put(name, bytes.clone()).await.unwrap();
+    }
+    zone.put(&one, first.clone()).await.unwrap();
+
+    assert_eq!(zone.get(&one).await.unwrap(), first);
+    assert_eq!(zone.get_range(&two, 1..4).await.unwrap(), second.slice(1..4));
+    assert_eq!(zone.get_range(&two, 0..6).await.unwrap(), second);
+    for beyond in [3..7, 6..8, 100..101] {
+        let short = zone.get_range(&two, beyond.clone()).await;
+        assert!(matches!(&short, Err(ZoneError::Short { length: 6, .. })), "{beyond:?}: {short:?}");
+    }
+    let mut all = vec![one.clone(), two.clone(), three.clone()];
+    all.sort();
+    assert_eq!(zone.list("").await.unwrap(), all);
+    assert_eq!(zone.list("raw/7").await.unwrap(), [one.clone(), two.clone()]);
+    assert_eq!(zone.list("raw/7/20261124").await.unwrap(), std::slice::from_ref(&two));
+    for nothing in ["raw/7/2026", "none", "../raw", "raw/"] {
+        assert_eq!(zone.list(nothing).await.unwrap(), [], "{nothing}");
+    }
+
+    // What is put under a name replaces what is there: a repair.
+    zone.put(&two, Bytes::from_static(b"bad")).await.unwrap();
+    zone.put(&two, second.clone()).await.unwrap();
+    assert_eq!(zone.get(&two).await.unwrap(), second);
+
+    zone.delete(&one).await.unwrap();
+    assert!(matches!(zone.get(&one).await, Err(ZoneError::NotFound { .. })));
+    assert_eq!(zone.list("raw/7").await.unwrap(), [two]);
+}
+
+#[tokio::test]
+async fn a_directory_keeps_the_contract() {
+    let directory = tempfile::tempdir().unwrap();
+    keeps_the_contract(&DirectoryZone::open("a", directory.path().join("new/a"), true)).await;
+}
+
+#[tokio::test]
+async fn memory_keeps_the_contract() {
+    keeps_the_contract(&MemoryZone::new("a")).await;
+}
+
+#[tokio::test]
+async fn a_forgetful_disk_keeps_the_contract_while_the_power_is_on() {
+    keeps_the_contract(&ForgetfulZone::new("a", &Power::on())).await;
+}

@@ -1,0 +1,368 @@
+//! A zone that is a directory.
+//!
+//! Promise: an object appears under its name whole and durable, or not at all. It is written to a temporary file, synced,
+//! renamed, and then the directory is synced, and so is the parent of every directory that had to be made.
+//!
+//! A directory is a zone when it holds a `zone.json` with the zone's name. One that is missing is a zone that is down, and is
+//! never made again silently: an unmounted disk must not look like an empty one. An empty directory that an operator has put
+//! in its place is adopted, and filled by catching up.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::{self, ErrorKind as Io};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::disk::{Disk, RealDisk};
+use crate::name::is_prefix;
+use crate::{ObjectName, Zone, ZoneError};
+
+mod marker;
+
+/// A zone that is a directory.
+#[derive(Clone)]
+pub struct DirectoryZone(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    installation: String,
+    root: PathBuf,
+    disk: Arc<dyn Disk>,
+    temporary: AtomicU64,
+    tidy: AtomicBool,
+    // Directories whose entry in their parent is known to be synced. Being there is not enough: it may have been made a
+    // moment ago by another write that has not synced it yet, or just before a power cut.
+    synced: Mutex<BTreeSet<PathBuf>>,
+}
+
+// Names of objects begin with no dot, so these are never in their way.
+const TEMPORARY: &str = ".temporary";
+const PROBE: &str = ".probe";
+const PROBE_BYTES: [u8; 4096] = [0; 4096];
+
+impl DirectoryZone {
+    /// The zone at `path`. With `create` a missing directory is made, as at the very first start.
+    ///
+    /// Never fails: a directory that cannot be used is a zone that is down and may come back.
+    pub fn open(name: &str, path: impl Into<PathBuf>, create: bool) -> Self {
+        Self::open_for("", name, path, create)
+    }
+
+    /// The same, and a directory that belongs to another installation is refused.
+    pub fn open_for(installation: &str, name: &str, path: impl Into<PathBuf>, create: bool) -> Self {
+        let zone = Self::on(Arc::new(RealDisk), installation, name, path.into());
+        if create && let Err(error) = zone.0.make_root() {
+            tracing::warn!(zone = name, "could not make the directory of zone {name}: {}", words(&error));
+        }
+        if let Err(error) = zone.prepare() {
+            tracing::warn!(zone = name, "{error}");
+        }
+        zone
+    }
+
+    /// A zone on any disk, without touching it yet.
+    pub(crate) fn on(disk: Arc<dyn Disk>, installation: &str, name: &str, root: PathBuf) -> Self {
+        Self(Arc::new(Inner {
+            name: name.to_owned(),
+            installation: installation.to_owned(),
+            root,
+            disk,
+            temporary: AtomicU64::new(0),
+            tidy: AtomicBool::new(false),
+            synced: Mutex::new(BTreeSet::new()),
+        }))
+    }
+
+    /// Takes the directory into use if it can be. Blocks.
+    pub(crate) fn prepare(&self) -> Result<(), ZoneError> {
+        self.0.prepare()
+    }
+
+    /// Where the zone is.
+    pub fn path(&self) -> &Path {
+        &self.0.root
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Inner) -> Result<T, ZoneError> + Send + 'static) -> Result<T, ZoneError> {
+        if !self.0.disk.is_slow() {
+            return work(&self.0);
+        }
+        let inner = Arc::clone(&self.0);
+        let joined = tokio::task::spawn_blocking(move || work(&inner)).await;
+        joined.unwrap_or_else(|_| Err(self.0.unclear("the work on the file system was broken off".into())))
+    }
+}
+
+impl fmt::Debug for DirectoryZone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DirectoryZone({} at {})", self.0.name, self.0.root.display())
+    }
+}
+
+#[async_trait]
+impl Zone for DirectoryZone {
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    async fn put(&self, name: &ObjectName, bytes: Bytes) -> Result<(), ZoneError> {
+        let name = name.clone();
+        self.run(move |zone| zone.put(&name, &bytes)).await
+    }
+
+    async fn get(&self, name: &ObjectName) -> Result<Bytes, ZoneError> {
+        let name = name.clone();
+        self.run(move |zone| {
+            zone.disk
+                .read(&zone.path_of(&name))
+                .map(Bytes::from)
+                .map_err(|error| zone.unread(&name, &error))
+        })
+        .await
+    }
+
+    async fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, ZoneError> {
+        let name = name.clone();
+        self.run(move |zone| zone.get_range(&name, range)).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectName>, ZoneError> {
+        let prefix = prefix.to_owned();
+        self.run(move |zone| zone.list(&prefix)).await
+    }
+
+    async fn delete(&self, name: &ObjectName) -> Result<(), ZoneError> {
+        let name = name.clone();
+        self.run(move |zone| zone.delete(&name)).await
+    }
+
+    async fn probe(&self) -> Result<(), ZoneError> {
+        self.run(|zone| {
+            zone.prepare()?;
+            zone.write_probe().map_err(|error| zone.down(&error))
+        })
+        .await
+    }
+}
+
+impl Inner {
+    fn put(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), ZoneError> {
+        self.check_marker()?;
+        match self.place(name, bytes) {
+            // A directory that we took for made has gone, with the zone put back in an older state perhaps.
+            Err((error, false)) if error.kind() == Io::NotFound => {
+                self.forget_directories();
+                self.place(name, bytes)
+            }
+            other => other,
+        }
+        .map_err(|(error, renamed)| {
+            self.forget_directories();
+            if renamed { self.unclear(words(&error)) } else { self.down(&error) }
+        })
+    }
+
+    /// On failure says whether the object may be there under its name.
+    fn place(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), (io::Error, bool)> {
+        let nothing = |error| (error, false);
+        let target = self.path_of(name);
+        let parent = self.root.join(name.prefix());
+        let temporary = self.write_temporary(bytes).map_err(nothing)?;
+        if let Err(error) = self.make_dirs(name.prefix()).and_then(|()| self.disk.rename(&temporary, &target)) {
+            // Left behind it would only cost room until the next start.
+            let _ = self.disk.remove_file(&temporary);
+            return Err(nothing(error));
+        }
+        self.disk.sync_dir(&parent).map_err(|error| (error, true))
+    }
+
+    fn write_temporary(&self, bytes: &[u8]) -> io::Result<PathBuf> {
+        let directory = self.root.join(TEMPORARY);
+        let path = directory.join(self.temporary.fetch_add(1, Ordering::Relaxed).to_string());
+        let mut file = match self.disk.create(&path) {
+            Err(error) if error.kind() == Io::NotFound => {
+                self.make_dir(&directory)?;
+                self.disk.create(&path)?
+            }
+            other => other?,
+        };
+        if let Err(error) = file.write_all(bytes).and_then(|()| file.sync()) {
+            drop(file);
+            // On a full disk the half-written file must not stay in the way of what comes next.
+            let _ = self.disk.remove_file(&path);
+            return Err(error);
+        }
+        Ok(path)
+    }
+
+    /// Makes every directory of `prefix` durable, unless it is known to be.
+    fn make_dirs(&self, prefix: &str) -> io::Result<()> {
+        let mut path = self.root.clone();
+        for segment in prefix.split('/') {
+            let parent = path.clone();
+            path.push(segment);
+            if self.synced().contains(&path) {
+                continue;
+            }
+            self.make_dir(&path)?;
+            self.disk.sync_dir(&parent)?;
+            self.synced().insert(path.clone());
+        }
+        Ok(())
+    }
+
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        match self.disk.make_dir(path) {
+            Err(error) if error.kind() == Io::AlreadyExists => Ok(()),
+            other => other,
+        }
+    }
+
+    fn make_root(&self) -> io::Result<()> {
+        let missing: Vec<&Path> = self.root.ancestors().filter(|p| !p.as_os_str().is_empty()).collect();
+        for path in missing.into_iter().rev() {
+            match self.disk.make_dir(path) {
+                Ok(()) => match path.parent() {
+                    Some(parent) if parent.as_os_str().is_empty() => self.disk.sync_dir(Path::new("."))?,
+                    Some(parent) => self.disk.sync_dir(parent)?,
+                    None => {}
+                },
+                Err(error) if error.kind() == Io::AlreadyExists => {}
+                // An ancestor that is there and not ours to write in is no trouble; a missing one shows at the next step.
+                Err(error) if path != self.root && error.kind() != Io::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, ZoneError> {
+        let path = self.path_of(name);
+        let bytes = self
+            .disk
+            .read_range(&path, range.clone())
+            .map_err(|error| self.unread(name, &error))?;
+        if bytes.len() as u64 == range.end.saturating_sub(range.start) {
+            return Ok(bytes.into());
+        }
+        let length = self.disk.length(&path).map_err(|error| self.unread(name, &error))?;
+        Err(ZoneError::Short {
+            zone: self.name.clone(),
+            name: name.clone(),
+            length,
+            wanted: range.end,
+        })
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<ObjectName>, ZoneError> {
+        self.check_marker()?;
+        let mut names = Vec::new();
+        if !is_prefix(prefix) {
+            return Ok(names);
+        }
+        let mut open = vec![prefix.to_owned()];
+        while let Some(directory) = open.pop() {
+            let entries = match self.disk.list(&self.root.join(&directory)) {
+                Err(error) if error.kind() == Io::NotFound => continue,
+                other => other.map_err(|error| self.down(&error))?,
+            };
+            for entry in entries {
+                let path = if directory.is_empty() {
+                    entry.name
+                } else {
+                    format!("{directory}/{}", entry.name)
+                };
+                if entry.is_dir && is_prefix(&path) {
+                    open.push(path);
+                } else if !entry.is_dir
+                    && let Ok(name) = ObjectName::checked(&path)
+                {
+                    names.push(name);
+                }
+            }
+        }
+        // A zone that went away while it was listed must not pass for one with fewer objects.
+        self.check_marker()?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn delete(&self, name: &ObjectName) -> Result<(), ZoneError> {
+        self.check_marker()?;
+        match self.disk.remove_file(&self.path_of(name)) {
+            Err(error) if error.kind() == Io::NotFound => return self.check_marker(),
+            other => other.map_err(|error| self.down(&error))?,
+        }
+        self.disk
+            .sync_dir(&self.root.join(name.prefix()))
+            .map_err(|error| self.unclear(words(&error)))
+    }
+
+    /// Shows a full or read-only disk; a sync would cost a second's worth of an idle disk's sleep and show no more.
+    fn write_probe(&self) -> io::Result<()> {
+        let path = self.root.join(PROBE);
+        let written = self.disk.create(&path).and_then(|mut file| file.write_all(&PROBE_BYTES));
+        let removed = self.disk.remove_file(&path);
+        written.and(removed)
+    }
+
+    fn path_of(&self, name: &ObjectName) -> PathBuf {
+        self.root.join(name.as_str())
+    }
+
+    fn synced(&self) -> std::sync::MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.synced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget_directories(&self) {
+        self.synced().clear();
+    }
+
+    /// An object that cannot be read: absent, unless the whole zone is.
+    fn unread(&self, name: &ObjectName, error: &io::Error) -> ZoneError {
+        if error.kind() != Io::NotFound {
+            return self.down(error);
+        }
+        match self.check_marker() {
+            Ok(()) => ZoneError::NotFound {
+                zone: self.name.clone(),
+                name: name.clone(),
+            },
+            Err(down) => down,
+        }
+    }
+
+    fn down(&self, error: &io::Error) -> ZoneError {
+        ZoneError::Down {
+            zone: self.name.clone(),
+            detail: words(error),
+        }
+    }
+
+    fn unclear(&self, detail: String) -> ZoneError {
+        ZoneError::Unclear {
+            zone: self.name.clone(),
+            detail,
+        }
+    }
+}
+
+/// What an operator should read. Paths stay out: they are in the settings.
+fn words(error: &io::Error) -> String {
+    match error.kind() {
+        Io::NotFound => "the directory is missing".into(),
+        Io::NotADirectory => "it is not a directory".into(),
+        Io::StorageFull | Io::QuotaExceeded => "no space is left".into(),
+        Io::ReadOnlyFilesystem => "it is read-only".into(),
+        Io::PermissionDenied => "permission is denied".into(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! The file that makes a directory a zone: which zone it is, and whose.
+
+use std::io::{self, ErrorKind as Io};
+use std::sync::atomic::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Inner, TEMPORARY};
+use crate::ZoneError;
+
+const MARKER: &str = "zone.json";
+const NEW_MARKER: &str = ".zone.json.new";
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Marker {
+    format: u32,
+    zone: String,
+    #[serde(default)]
+    installation: String,
+}
+
+impl Inner {
+    /// Brings the directory into use: looks at the marker, adopts an empty directory, and clears what the last run left.
+    pub(super) fn prepare(&self) -> Result<(), ZoneError> {
+        if self.read_marker()?.is_none() {
+            self.forget_directories();
+            self.adopt().map_err(|error| self.down(&error))?;
+            tracing::info!(zone = %self.name, "adopted an empty directory as zone {}", self.name);
+        }
+        if !self.tidy.swap(true, Ordering::SeqCst)
+            && let Ok(left) = self.disk.list(&self.root.join(TEMPORARY))
+        {
+            for entry in left {
+                let _ = self.disk.remove_file(&self.root.join(TEMPORARY).join(entry.name));
+            }
+        }
+        Ok(())
+    }
+
+    fn adopt(&self) -> io::Result<()> {
+        let entries = self.disk.list(&self.root)?;
+        if entries
+            .iter()
+            .any(|entry| !entry.name.starts_with('.') && entry.name != "lost+found")
+        {
+            return Err(io::Error::other(format!("the directory is not empty and has no {MARKER}")));
+        }
+        let marker = Marker {
+            format: 1,
+            zone: self.name.clone(),
+            installation: self.installation.clone(),
+        };
+        let path = self.root.join(NEW_MARKER);
+        let mut file = self.disk.create(&path)?;
+        file.write_all(&serde_json::to_vec(&marker).map_err(io::Error::other)?)?;
+        file.sync()?;
+        drop(file);
+        self.disk.rename(&path, &self.root.join(MARKER))?;
+        self.disk.sync_dir(&self.root)
+    }
+
+    pub(super) fn check_marker(&self) -> Result<(), ZoneError> {
+        match self.read_marker()? {
+            Some(()) => Ok(()),
+            None => Err(self.down(&io::Error::other(format!("the directory has no {MARKER}")))),
+        }
+    }
+
+    /// `None` when the directory is there and has no marker.
+    fn read_marker(&self) -> Result<Option<()>, ZoneError> {
+        let bytes = match self.disk.read(&self.root.join(MARKER)) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == Io::NotFound => {
+                return self.disk.list(&self.root).map(|_| None).map_err(|error| self.down(&error));
+            }
+            Err(error) => return Err(self.down(&error)),
+        };
+        let refuse = |why: String| Err(self.down(&io::Error::other(why)));
+        let Ok(marker) = serde_json::from_slice::<Marker>(&bytes) else {
+            return refuse(format!("{MARKER} cannot be read"));
+        };
+        let named = |a: &str, b: &str| a.is_empty() || b.is_empty() || a == b;
+        if marker.format != 1 {
+            return refuse(format!("the zone has format {}, this program knows format 1", marker.format));
+        }
+        if marker.zone != self.name {
+            return refuse(format!("the directory belongs to zone {}", marker.zone));
+        }
+        if !named(&marker.installation, &self.installation) {
+            return refuse("the directory belongs to another installation".into());
+        }
+        Ok(Some(()))
+    }
+}

@@ -1,0 +1,111 @@
+use std::fs;
+
+use super::*;
+
+fn object(bytes: &'static [u8]) -> (ObjectName, Bytes) {
+    (ObjectName::new("raw/7", "x", bytes).unwrap(), Bytes::from_static(bytes))
+}
+
+fn detail(error: ZoneError) -> String {
+    assert!(matches!(error, ZoneError::Down { .. }), "{error:?}");
+    error.detail()
+}
+
+#[tokio::test]
+async fn a_missing_directory_is_a_zone_that_is_down_and_is_not_made_again() {
+    let base = tempfile::tempdir().unwrap();
+    let (path, away) = (base.path().join("a"), base.path().join("away"));
+    let zone = DirectoryZone::open("a", &path, true);
+    let (name, bytes) = object(b"kept");
+    zone.put(&name, bytes.clone()).await.unwrap();
+
+    fs::rename(&path, &away).unwrap();
+    let (other, more) = object(b"refused");
+    assert_eq!(
+        detail(zone.put(&other, more.clone()).await.unwrap_err()),
+        "the directory is missing"
+    );
+    assert_eq!(detail(zone.get(&name).await.unwrap_err()), "the directory is missing");
+    assert_eq!(detail(zone.list("").await.unwrap_err()), "the directory is missing");
+    assert_eq!(detail(zone.delete(&name).await.unwrap_err()), "the directory is missing");
+    assert_eq!(detail(zone.probe().await.unwrap_err()), "the directory is missing");
+    assert!(!path.exists());
+
+    fs::rename(&away, &path).unwrap();
+    zone.probe().await.unwrap();
+    assert_eq!(zone.list("").await.unwrap(), [name]);
+    zone.put(&other, more).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_in_place_of_the_directory_is_a_zone_that_is_down() {
+    let base = tempfile::tempdir().unwrap();
+    let path = base.path().join("a");
+    fs::write(&path, b"not a directory").unwrap();
+
+    let zone = DirectoryZone::open("a", &path, true);
+
+    let (name, bytes) = object(b"x");
+    assert_eq!(detail(zone.put(&name, bytes).await.unwrap_err()), "it is not a directory");
+    assert_eq!(detail(zone.get(&name).await.unwrap_err()), "it is not a directory");
+    assert_eq!(detail(zone.probe().await.unwrap_err()), "it is not a directory");
+    assert_eq!(fs::read(&path).unwrap(), b"not a directory");
+}
+
+#[tokio::test]
+async fn an_empty_directory_is_adopted_and_anybody_elses_is_not() {
+    let base = tempfile::tempdir().unwrap();
+    let at = |name: &str| base.path().join(name);
+    fs::create_dir(at("empty")).unwrap();
+    fs::create_dir(at("full")).unwrap();
+    fs::write(at("full").join("file"), b"").unwrap();
+
+    DirectoryZone::open_for("here", "a", at("empty"), false).probe().await.unwrap();
+    DirectoryZone::open_for("here", "a", at("empty"), false).probe().await.unwrap();
+
+    let refused = |zone: DirectoryZone| async move { detail(zone.probe().await.unwrap_err()) };
+    assert_eq!(
+        refused(DirectoryZone::open_for("here", "b", at("empty"), false)).await,
+        "the directory belongs to zone a"
+    );
+    let elsewhere = DirectoryZone::open_for("there", "a", at("empty"), false);
+    assert_eq!(refused(elsewhere).await, "the directory belongs to another installation");
+    let full = DirectoryZone::open("a", at("full"), true);
+    assert_eq!(refused(full).await, "the directory is not empty and has no zone.json");
+    assert_eq!(
+        refused(DirectoryZone::open("a", at("none"), false)).await,
+        "the directory is missing"
+    );
+}
+
+#[tokio::test]
+async fn what_a_killed_process_left_half_written_is_cleared_at_the_next_start() {
+    let base = tempfile::tempdir().unwrap();
+    let zone = DirectoryZone::open("a", base.path(), true);
+    let (name, bytes) = object(b"whole");
+    zone.put(&name, bytes).await.unwrap();
+    let half = base.path().join(TEMPORARY).join("99");
+    fs::write(&half, b"hal").unwrap();
+
+    let zone = DirectoryZone::open("a", base.path(), false);
+
+    assert!(!half.exists());
+    assert_eq!(zone.list("").await.unwrap(), [name]);
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_the_write_and_keeps_no_remains_of_it() {
+    let zone = crate::ForgetfulZone::new("a", &crate::Power::on());
+    let (kept, bytes) = object(b"kept");
+    zone.put(&kept, bytes).await.unwrap();
+    zone.set_full(true);
+
+    let (name, bytes) = object(b"too much");
+    assert_eq!(detail(zone.put(&name, bytes.clone()).await.unwrap_err()), "no space is left");
+    assert_eq!(detail(zone.probe().await.unwrap_err()), "no space is left");
+    assert!(zone.get(&kept).await.is_ok());
+
+    zone.set_full(false);
+    assert_eq!(zone.list("").await.unwrap(), [kept]);
+    zone.put(&name, bytes).await.unwrap();
+}

@@ -1,0 +1,28 @@
+//! Object storage over zones: every object is written to all of them and counts when a majority has it durably.
+//!
+//! Promise: what [`Zones::put`] has accepted survives the loss of any minority of zones and a power cut in all of them;
+//! what it has refused never appears later.
+//!
+//! Start at [`Zones`]; one zone is a [`Zone`]. Objects are immutable and carry the digest of their bytes in their name, so
+//! a repair is a copy and there are no versions to compare. There is no consensus here: no two writers ever use one name.
+//! Knows files and digests. Does not know what is in an object, nor any key.
+
+mod directory;
+mod disk;
+mod forgetful;
+mod memory;
+mod name;
+mod quorum;
+mod settings;
+mod zone;
+
+#[cfg(test)]
+mod contract;
+
+pub use directory::DirectoryZone;
+pub use forgetful::{ForgetfulZone, Negligence, Power};
+pub use memory::MemoryZone;
+pub use name::{NameError, ObjectName};
+pub use quorum::{GetError, ListError, Listed, PutError, SettleError, Settled, ZoneState, Zones};
+pub use settings::{SettingsError, ZoneSettings, ZonesSettings};
+pub use zone::{Zone, ZoneError};

@@ -1,0 +1,229 @@
+//! One zone among others: how it is doing, what waits for it, and how much it may cost.
+//!
+//! Promise: a zone that hangs costs its own few permits and nothing else. A request to it is given up after its time; the
+//! permit stays taken until the zone lets go.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use base::{Clock, Timestamp};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use super::ZoneState;
+use crate::{ObjectName, Zone, ZoneError};
+
+/// Beyond this many names the queue gives way to a comparison of listings.
+const QUEUE: usize = 100_000;
+
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) zone: Arc<dyn Zone>,
+    clock: Arc<dyn Clock>,
+    writes: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+    probes: Arc<Semaphore>,
+    pub(super) visit: tokio::sync::Mutex<()>,
+    health: Mutex<Health>,
+}
+
+#[derive(Debug)]
+struct Health {
+    up: bool,
+    hanging: bool,
+    detail: String,
+    since: Timestamp,
+    queue: BTreeSet<ObjectName>,
+    compare: bool,
+}
+
+/// What a request is for: each kind has permits of its own, so that reads do not hold up writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    Write,
+    Read,
+    Probe,
+}
+
+impl Member {
+    pub(super) fn new(zone: Arc<dyn Zone>, max_in_flight: usize, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let health = Health {
+            // Not asked yet, so it may be tried; what it lacks is not known, so it will be compared.
+            up: true,
+            hanging: false,
+            detail: String::new(),
+            since: clock.now(),
+            queue: BTreeSet::new(),
+            compare: true,
+        };
+        let permits = |count: usize| Arc::new(Semaphore::new(count.max(1)));
+        Arc::new(Self {
+            zone,
+            clock,
+            writes: permits(max_in_flight),
+            reads: permits(max_in_flight),
+            probes: permits(1),
+            visit: tokio::sync::Mutex::new(()),
+            health: Mutex::new(health),
+        })
+    }
+
+    /// Has the zone do `work`, for at most `within`. The work goes on when that is over; only the waiting ends.
+    pub(super) async fn call<T, F, W>(self: &Arc<Self>, what: Use, within: Duration, work: W) -> Result<T, ZoneError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, ZoneError>> + Send + 'static,
+        W: FnOnce(Arc<dyn Zone>) -> F + Send + 'static,
+    {
+        let deadline = Instant::now() + within;
+        let permit = self.permit(what, deadline).await?;
+        let member = Arc::clone(self);
+        let running = tokio::spawn(async move {
+            let done = work(Arc::clone(&member.zone)).await;
+            member.health().hanging = false;
+            drop(permit);
+            done
+        });
+        let done = match timeout_at(deadline, running).await {
+            Ok(joined) => joined.unwrap_or_else(|_| Err(self.unclear("the request was broken off".into()))),
+            Err(_) => {
+                self.health().hanging = true;
+                Err(self.unclear(format!("no answer within {} ms", within.as_millis())))
+            }
+        };
+        if let Err(error) = &done
+            && error.is_about_the_zone()
+        {
+            self.went_down(error.detail());
+        }
+        done
+    }
+
+    async fn permit(&self, what: Use, deadline: Instant) -> Result<OwnedSemaphorePermit, ZoneError> {
+        let permits = match what {
+            Use::Write => &self.writes,
+            Use::Read => &self.reads,
+            Use::Probe => &self.probes,
+        };
+        let full = || ZoneError::Down {
+            zone: self.zone.name().into(),
+            detail: "it does not answer".into(),
+        };
+        // Until it has answered something, the probe included, nothing more is asked of it.
+        if self.is_hanging() && what != Use::Probe {
+            return Err(full());
+        }
+        if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
+            return Ok(permit);
+        }
+        if what == Use::Probe {
+            return Err(full());
+        }
+        match timeout_at(deadline, Arc::clone(permits).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(full()),
+        }
+    }
+
+    /// Asks the zone whether it works. One that was down and does is to be compared with the others.
+    pub(super) async fn probe(self: &Arc<Self>, within: Duration) -> bool {
+        if self
+            .call(Use::Probe, within, |zone| async move { zone.probe().await })
+            .await
+            .is_err()
+        {
+            return false;
+        }
+        let mut health = self.health();
+        if !health.up {
+            health.up = true;
+            health.compare = true;
+            health.detail = "catching up".into();
+            health.since = self.clock.now();
+        }
+        true
+    }
+
+    fn went_down(&self, detail: String) {
+        let mut health = self.health();
+        if health.up {
+            health.since = self.clock.now();
+            tracing::warn!(zone = self.zone.name(), "zone {} is down: {detail}", self.zone.name());
+        }
+        health.up = false;
+        health.compare = true;
+        health.detail = detail;
+    }
+
+    /// Nothing waits for the zone any more, unless something went wrong or came in meanwhile.
+    pub(super) fn caught_up(&self) {
+        let mut health = self.health();
+        if health.up && health.queue.is_empty() && !health.compare && !health.detail.is_empty() {
+            health.detail.clear();
+            let away = self.clock.now().since(health.since).as_secs();
+            tracing::info!(zone = self.zone.name(), seconds = away, "zone {} has caught up", self.zone.name());
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.health().up
+    }
+
+    pub(super) fn is_hanging(&self) -> bool {
+        self.health().hanging
+    }
+
+    /// Takes note that the listing has to be compared; `take_compare` begins that.
+    pub(super) fn request_compare(&self) {
+        self.health().compare = true;
+    }
+
+    pub(super) fn take_compare(&self) -> bool {
+        std::mem::take(&mut self.health().compare)
+    }
+
+    pub(super) fn queue(&self, names: impl IntoIterator<Item = ObjectName>) {
+        let mut health = self.health();
+        for name in names {
+            if health.queue.len() >= QUEUE {
+                health.compare = true;
+                return;
+            }
+            health.queue.insert(name);
+        }
+    }
+
+    pub(super) fn unqueue(&self, name: &ObjectName) {
+        self.health().queue.remove(name);
+    }
+
+    /// Up to `count` waiting names after `last`.
+    pub(super) fn waiting_after(&self, last: Option<&ObjectName>, count: usize) -> Vec<ObjectName> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = last.map_or(Unbounded, Excluded);
+        self.health().queue.range((from, Unbounded)).take(count).cloned().collect()
+    }
+
+    pub(super) fn status(&self) -> ZoneState {
+        let health = self.health();
+        ZoneState {
+            name: self.zone.name().to_owned(),
+            up: health.up,
+            detail: health.detail.clone(),
+            waiting: health.queue.len(),
+            compare: health.compare,
+        }
+    }
+
+    fn unclear(&self, detail: String) -> ZoneError {
+        ZoneError::Unclear {
+            zone: self.zone.name().to_owned(),
+            detail,
+        }
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,160 @@
+//! Zones together: a majority decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use base::Clock;
+use futures::future::join_all;
+
+use crate::{DirectoryZone, ObjectName, SettingsError, Zone, ZonesSettings};
+
+mod catch_up;
+mod error;
+mod member;
+mod read;
+mod settle;
+mod write;
+
+pub use error::{GetError, ListError, PutError, SettleError};
+pub use read::Listed;
+pub use settle::Settled;
+
+use member::Member;
+
+/// The zones of a role: each object in all of them, durable once a majority has it.
+#[derive(Debug)]
+pub struct Zones {
+    me: Weak<Self>,
+    members: Vec<Arc<Member>>,
+    settings: ZonesSettings,
+    // Names that were deleted or withdrawn, as far as this process has heard: the graves in the zones are the durable list.
+    dead: Mutex<BTreeSet<ObjectName>>,
+    // Names whose fate is being decided: nobody lists, copies or repairs them meanwhile.
+    in_flight: Mutex<BTreeMap<ObjectName, usize>>,
+}
+
+/// How a zone is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZoneState {
+    /// Its name.
+    pub name: String,
+    /// Whether it works, as far as is known.
+    pub up: bool,
+    /// What is the matter, in words for an operator; empty when nothing is.
+    pub detail: String,
+    /// How many objects are known to wait to be copied to it.
+    pub waiting: usize,
+    /// Whether its listing has yet to be compared with the others', after a start or an absence.
+    pub compare: bool,
+}
+
+impl Zones {
+    /// Zones that are already there. Does no I/O.
+    pub fn new(zones: Vec<Arc<dyn Zone>>, settings: ZonesSettings, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
+            members: zones
+                .into_iter()
+                .map(|z| Member::new(z, settings.max_in_flight, Arc::clone(&clock)))
+                .collect(),
+            settings,
+            dead: Mutex::default(),
+            in_flight: Mutex::default(),
+        })
+    }
+
+    /// The directories that the settings name; with `create` those missing are made, as at the very first start. Blocks.
+    ///
+    /// A directory that cannot be used is a zone that is down, not an error.
+    pub fn open(settings: ZonesSettings, create: bool, clock: Arc<dyn Clock>) -> Result<Arc<Self>, SettingsError> {
+        settings.check()?;
+        let open = |zone: &crate::ZoneSettings| -> Arc<dyn Zone> {
+            Arc::new(DirectoryZone::open_for(&settings.installation, &zone.name, &zone.path, create))
+        };
+        let zones = settings.zones.iter().map(open).collect();
+        Ok(Self::new(zones, settings, clock))
+    }
+
+    /// As [`Zones::open`], for a role whose own directory is `directory`: zones are made at its very first start and never again.
+    ///
+    /// Later a directory that is missing is a zone that is down. Made anew it would pass for an empty zone that works.
+    pub fn open_of_role(settings: ZonesSettings, directory: &std::path::Path, clock: Arc<dyn Clock>) -> Result<Arc<Self>, SettingsError> {
+        let made = directory.join("zones-made");
+        let zones = Self::open(settings, !made.exists(), clock)?;
+        if let Err(error) = std::fs::write(&made, b"") {
+            tracing::warn!(%error, "could not note that the zones were made");
+        }
+        Ok(zones)
+    }
+
+    /// How many zones make a majority.
+    pub fn needed(&self) -> usize {
+        self.members.len() / 2 + 1
+    }
+
+    /// Whether enough zones work, as far as is known, for a write to be accepted.
+    pub fn can_commit(&self) -> bool {
+        self.members.iter().filter(|member| member.is_up()).count() >= self.needed()
+    }
+
+    /// How each zone is doing.
+    pub fn status(&self) -> Vec<ZoneState> {
+        self.members.iter().map(|member| member.status()).collect()
+    }
+
+    /// Asks the zones that are thought to be down whether they still are.
+    async fn ask_those_down(&self) {
+        let down = self.members.iter().filter(|member| !member.is_up() && !member.is_hanging());
+        join_all(down.map(|member| member.probe(self.settings.put_timeout))).await;
+    }
+
+    fn arc(&self) -> Arc<Self> {
+        // Only `new` makes one, inside an `Arc` that the caller's borrow keeps alive.
+        self.me.upgrade().expect("whoever calls holds the Arc")
+    }
+
+    fn dead(&self) -> MutexGuard<'_, BTreeSet<ObjectName>> {
+        self.dead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_dead(&self, name: &ObjectName) -> bool {
+        self.dead().contains(name)
+    }
+
+    fn flights(&self) -> MutexGuard<'_, BTreeMap<ObjectName, usize>> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_in_flight(&self, name: &ObjectName) -> bool {
+        self.flights().contains_key(name)
+    }
+
+    fn take_off(self: &Arc<Self>, name: &ObjectName) -> Flight {
+        *self.flights().entry(name.clone()).or_default() += 1;
+        Flight {
+            zones: Arc::clone(self),
+            name: name.clone(),
+        }
+    }
+}
+
+/// While this lives, the name's fate is undecided.
+struct Flight {
+    zones: Arc<Zones>,
+    name: ObjectName,
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let mut flights = self.zones.flights();
+        if let Some(count) = flights.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                flights.remove(&self.name);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

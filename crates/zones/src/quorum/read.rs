@@ -1,0 +1,253 @@
+//! Reading: the first good copy, whichever zone it is in; what was found wrong is repaired.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::{BoxFuture, join_all};
+use futures::stream::FuturesUnordered;
+use tokio::time::sleep;
+
+use super::member::{Member, Use};
+use super::write::is_object;
+use super::{GetError, ListError, Zones};
+use crate::name::{TOMBSTONE, TOMBSTONES};
+use crate::{ObjectName, Zone, ZoneError};
+
+/// An object that some zone holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: ObjectName,
+    /// In how many of the zones that answered it is.
+    pub zones: usize,
+}
+
+/// What one zone holds below a prefix.
+#[derive(Debug, Default)]
+pub(super) struct Holding {
+    pub(super) objects: BTreeSet<ObjectName>,
+    pub(super) buried: BTreeSet<ObjectName>,
+}
+
+/// What came of asking one zone after another.
+struct Search {
+    found: Option<Bytes>,
+    wrong: Vec<Arc<Member>>,
+    lacking: Vec<Arc<Member>>,
+    silent: Vec<String>,
+}
+
+impl Zones {
+    /// A whole object, its digest verified. A copy found missing or wrong on the way is repaired in the background.
+    pub async fn get(&self, name: &ObjectName) -> Result<Bytes, GetError> {
+        if self.is_dead(name) {
+            return Err(GetError::NotFound { name: name.clone() });
+        }
+        self.fetch(name).await
+    }
+
+    /// Exactly these bytes of an object, as some zone has them: it is for the caller to authenticate them, and to
+    /// [`report_corrupt`](Self::report_corrupt) what does not hold.
+    pub async fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, GetError> {
+        if self.is_dead(name) {
+            return Err(GetError::NotFound { name: name.clone() });
+        }
+        let read = |zone: Arc<dyn Zone>, name: ObjectName| -> BoxFuture<'static, Result<Bytes, ZoneError>> {
+            let range = range.clone();
+            Box::pin(async move { zone.get_range(&name, range).await })
+        };
+        let search = self.search(name, read, false).await;
+        if search.found.is_some() && (!search.wrong.is_empty() || !search.lacking.is_empty()) {
+            let (zones, name) = (self.arc(), name.clone());
+            tokio::spawn(async move { zones.report_corrupt(&name).await });
+        }
+        search.outcome(name)
+    }
+
+    /// Looks at every zone's copy as a whole and replaces those that are wrong or missing.
+    pub async fn report_corrupt(&self, name: &ObjectName) {
+        let zones = &self.arc();
+        if zones.is_dead(name) || zones.is_in_flight(name) {
+            return;
+        }
+        let copies = join_all(zones.members.iter().map(|member| async move {
+            let copy = zones.read_one(member, name).await;
+            let good = match &copy {
+                Ok(bytes) => is_object(name, bytes).await,
+                Err(_) => false,
+            };
+            (member, copy, good)
+        }))
+        .await;
+        let Some(good) = copies
+            .iter()
+            .find_map(|(_, copy, good)| copy.as_ref().ok().filter(|_| *good).cloned())
+        else {
+            tracing::error!(object.name = %name, "no zone that works has a good copy of {name}");
+            return;
+        };
+        for (member, copy, is_good) in copies {
+            if !is_good && !copy.is_err_and(|error| error.is_about_the_zone()) {
+                zones.repair(member, name, good.clone());
+            }
+        }
+    }
+
+    /// Every object below `prefix` in any zone that answers, sorted; deleted ones and those being decided are left out.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<Listed>, ListError> {
+        let (holdings, silent) = self.holdings(prefix).await;
+        if holdings.is_empty() {
+            return Err(ListError { detail: silent.join("; ") });
+        }
+        let mut count: BTreeMap<&ObjectName, usize> = BTreeMap::new();
+        for name in holdings.iter().flat_map(|(_, holding)| &holding.objects) {
+            *count.entry(name).or_default() += 1;
+        }
+        let visible = |name: &ObjectName| !self.is_dead(name) && !self.is_in_flight(name);
+        let listed = count.into_iter().filter(|(name, _)| visible(name));
+        Ok(listed.map(|(name, zones)| Listed { name: name.clone(), zones }).collect())
+    }
+
+    /// What each zone that answers holds, and what the others say. Graves found are remembered.
+    pub(super) async fn holdings(&self, prefix: &str) -> (Vec<(&Arc<Member>, Holding)>, Vec<String>) {
+        let asked = join_all(self.members.iter().map(|m| async move { (m, self.holding(m, prefix).await) })).await;
+        let (mut holdings, mut silent) = (Vec::new(), Vec::new());
+        for (member, answer) in asked {
+            match answer {
+                Ok(holding) => holdings.push((member, holding)),
+                Err(error) => silent.push(error.to_string()),
+            }
+        }
+        let mut dead = self.dead();
+        for (_, holding) in &holdings {
+            dead.extend(holding.buried.iter().cloned());
+        }
+        drop(dead);
+        (holdings, silent)
+    }
+
+    async fn holding(&self, member: &Arc<Member>, prefix: &str) -> Result<Holding, ZoneError> {
+        let list = |prefix: String| {
+            member.call(
+                Use::Read,
+                self.settings.read_timeout,
+                |zone| async move { zone.list(&prefix).await },
+            )
+        };
+        // Objects before graves: what is deleted between the two is then known to be.
+        let (objects, graves) = if prefix.is_empty() {
+            list(String::new()).await?.into_iter().partition(|name| !name.is_tombstone())
+        } else {
+            (list(prefix.to_owned()).await?, list(format!("{TOMBSTONES}/{prefix}")).await?)
+        };
+        let buried = graves.iter().filter_map(ObjectName::buried).collect();
+        Ok(Holding {
+            objects: objects.into_iter().collect(),
+            buried,
+        })
+    }
+
+    /// A good copy from any zone, graves included.
+    pub(super) async fn fetch(&self, name: &ObjectName) -> Result<Bytes, GetError> {
+        if name.is_tombstone() {
+            return Ok(Bytes::from_static(TOMBSTONE));
+        }
+        let read = |zone: Arc<dyn Zone>, name: ObjectName| -> BoxFuture<'static, Result<Bytes, ZoneError>> {
+            Box::pin(async move { zone.get(&name).await })
+        };
+        let search = self.search(name, read, true).await;
+        if let Some(bytes) = &search.found {
+            for member in search.wrong.iter().chain(&search.lacking) {
+                self.arc().repair(member, name, bytes.clone());
+            }
+        }
+        search.outcome(name)
+    }
+
+    /// Asks one zone after the other, the next as soon as one fails or is slow.
+    async fn search<R>(&self, name: &ObjectName, read: R, verify: bool) -> Search
+    where
+        R: Fn(Arc<dyn Zone>, ObjectName) -> BoxFuture<'static, Result<Bytes, ZoneError>>,
+    {
+        let mut order: Vec<&Arc<Member>> = self.members.iter().collect();
+        order.sort_by_key(|member| !member.is_up());
+        let mut left = order.into_iter();
+        let ask = |member: &Arc<Member>| {
+            let (member, work) = (Arc::clone(member), read(Arc::clone(&member.zone), name.clone()));
+            let within = self.settings.read_timeout;
+            async move {
+                let answer = member.call(Use::Read, within, |_| work).await;
+                (member, answer)
+            }
+        };
+        let mut asked: FuturesUnordered<_> = left.next().map(ask).into_iter().collect();
+        let mut search = Search {
+            found: None,
+            wrong: Vec::new(),
+            lacking: Vec::new(),
+            silent: Vec::new(),
+        };
+        loop {
+            tokio::select! {
+                Some((member, answer)) = asked.next() => {
+                    match answer {
+                        Ok(bytes) if !verify || is_object(name, &bytes).await => {
+                            search.found = Some(bytes);
+                            return search;
+                        }
+                        Ok(_) | Err(ZoneError::Short { .. }) => {
+                            tracing::warn!(zone = member.zone.name(), object.name = %name,
+                                "the copy of {name} in zone {} is corrupt", member.zone.name());
+                            search.wrong.push(member);
+                        }
+                        Err(ZoneError::NotFound { .. }) => search.lacking.push(member),
+                        Err(error) => search.silent.push(error.to_string()),
+                    }
+                    asked.extend(left.next().map(ask));
+                }
+                () = sleep(self.settings.hedge_after), if left.len() > 0 => asked.extend(left.next().map(ask)),
+                else => return search,
+            }
+        }
+    }
+
+    async fn read_one(&self, member: &Arc<Member>, name: &ObjectName) -> Result<Bytes, ZoneError> {
+        let name = name.clone();
+        member
+            .call(Use::Read, self.settings.read_timeout, |zone| async move { zone.get(&name).await })
+            .await
+    }
+
+    /// Gives a zone a good copy, in the background.
+    fn repair(self: &Arc<Self>, member: &Arc<Member>, name: &ObjectName, bytes: Bytes) {
+        if self.is_dead(name) || self.is_in_flight(name) {
+            return;
+        }
+        let (put, member, name) = (self.put_one(member, name, bytes), Arc::clone(member), name.clone());
+        tokio::spawn(async move {
+            match put.await {
+                Ok(()) => tracing::info!(zone = member.zone.name(), object.name = %name,
+                    "repaired {name} in zone {}", member.zone.name()),
+                Err(_) => member.queue([name]),
+            }
+        });
+    }
+}
+
+impl Search {
+    fn outcome(self, name: &ObjectName) -> Result<Bytes, GetError> {
+        let name = name.clone();
+        match self.found {
+            Some(bytes) => Ok(bytes),
+            None if !self.silent.is_empty() => Err(GetError::Unavailable {
+                name,
+                detail: self.silent.join("; "),
+            }),
+            None if !self.wrong.is_empty() => Err(GetError::Corrupt { name }),
+            None => Err(GetError::NotFound { name }),
+        }
+    }
+}

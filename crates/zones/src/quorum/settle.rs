@@ -1,0 +1,113 @@
+//! At a start: making certain what there is.
+//!
+//! A writer that died may have left an object in fewer zones than a majority. Nobody was told that it was accepted, and
+//! nobody that it was refused. Before anything is built on it, it is copied to a majority, so that it cannot come and go with
+//! a zone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::member::Member;
+use super::{GetError, SettleError, Zones};
+use crate::ObjectName;
+
+/// What there is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Every object below the prefix, sorted; each is in a majority of zones.
+    pub objects: Vec<ObjectName>,
+    /// How many had to be copied to a majority first.
+    pub copied: usize,
+    /// Objects in fewer zones than a majority of which no copy verifies.
+    pub unreadable: Vec<ObjectName>,
+}
+
+impl Zones {
+    /// Copies whatever lies below `prefix` in fewer zones than a majority to one, and says what there is.
+    ///
+    /// Needs a majority of zones: with fewer, something that was accepted could be overlooked.
+    pub async fn settle(&self, prefix: &str) -> Result<Settled, SettleError> {
+        let zones = self.arc();
+        let (holdings, silent) = zones.holdings(prefix).await;
+        let needed = zones.needed();
+        if holdings.len() < needed {
+            let detail = silent.join("; ");
+            return Err(SettleError::TooFewZones {
+                answering: holdings.len(),
+                needed,
+                detail,
+            });
+        }
+        let mut holders: BTreeMap<&ObjectName, Vec<&Arc<Member>>> = BTreeMap::new();
+        for (member, holding) in &holdings {
+            for name in &holding.objects {
+                holders.entry(name).or_default().push(*member);
+            }
+        }
+        let mut settled = Settled::default();
+        for (name, holders) in holders {
+            if zones.is_in_flight(name) {
+                continue;
+            }
+            if zones.is_dead(name) {
+                for member in holders {
+                    zones.drop_copy(member, name).await;
+                }
+                continue;
+            }
+            let lacking = holdings
+                .iter()
+                .map(|(member, _)| *member)
+                .filter(|m| !holders.iter().any(|h| Arc::ptr_eq(h, m)));
+            if holders.len() >= needed {
+                lacking.for_each(|member| member.queue([name.clone()]));
+                settled.objects.push(name.clone());
+                continue;
+            }
+            match zones.spread(name, holders.len(), lacking.collect()).await {
+                Ok(()) => {
+                    settled.copied += 1;
+                    settled.objects.push(name.clone());
+                }
+                Err(Spread::Unreadable) => settled.unreadable.push(name.clone()),
+                Err(Spread::Failed(held, detail)) => {
+                    return Err(SettleError::NotCopied {
+                        name: name.clone(),
+                        held,
+                        needed,
+                        detail,
+                    });
+                }
+            }
+        }
+        Ok(settled)
+    }
+
+    async fn spread(self: &Arc<Self>, name: &ObjectName, held: usize, lacking: Vec<&Arc<Member>>) -> Result<(), Spread> {
+        let bytes = match self.fetch(name).await {
+            Ok(bytes) => bytes,
+            Err(GetError::Corrupt { .. } | GetError::NotFound { .. }) => return Err(Spread::Unreadable),
+            Err(error @ GetError::Unavailable { .. }) => return Err(Spread::Failed(held, error.to_string())),
+        };
+        let (mut held, mut details) = (held, Vec::new());
+        for member in lacking {
+            match self.put_one(member, name, bytes.clone()).await {
+                Ok(()) => held += 1,
+                Err(error) => {
+                    member.queue([name.clone()]);
+                    details.push(error.to_string());
+                }
+            }
+        }
+        if held >= self.needed() {
+            Ok(())
+        } else {
+            Err(Spread::Failed(held, details.join("; ")))
+        }
+    }
+}
+
+enum Spread {
+    Unreadable,
+    Failed(usize, String),
+}
