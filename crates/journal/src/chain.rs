@@ -1,0 +1,146 @@
+//! The order of segments: each names the hash of the one before.
+//!
+//! One chain runs through the whole journal, from writer to writer. A refused attempt, or a last segment that a dead writer
+//! left in a zone that was away, is passed over by its successor: it stands beside the chain, is an orphan, and stays one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use zones::ObjectName;
+
+use crate::Segment;
+
+/// How long a journal is and what its last segment is: what another role remembers, so that an older state is noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Head {
+    /// How many segments.
+    pub length: u64,
+    /// Hash of the last one; zeros for an empty journal.
+    pub hash: [u8; 32],
+}
+
+/// The end of a journal as recovered: where the next writer goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tail {
+    pub(crate) head: Head,
+    // How many writers there were: a later writer wins against what an earlier one left undecided, whatever the clock says.
+    pub(crate) epoch: u64,
+}
+
+impl Tail {
+    /// Of a journal that was never written to.
+    pub const fn empty() -> Self {
+        Self {
+            head: Head { length: 0, hash: [0; 32] },
+            epoch: 0,
+        }
+    }
+
+    /// The head at this end.
+    pub const fn head(&self) -> Head {
+        self.head
+    }
+}
+
+/// Something that is wrong with a journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Damage {
+    /// There is no segment with this number, and there are later ones.
+    Missing {
+        /// The number.
+        sequence: u64,
+    },
+    /// A segment does not follow the one before it.
+    Broken {
+        /// The segment.
+        name: ObjectName,
+    },
+    /// There is a segment of which no copy verifies.
+    Unreadable {
+        /// The segment.
+        name: ObjectName,
+    },
+    /// What was recovered before is not what is there now.
+    Rewritten {
+        /// How long the journal was then.
+        length: u64,
+    },
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing { sequence } => write!(f, "segment {sequence} is missing"),
+            Self::Broken { name } => write!(f, "{name} does not follow the segment before it"),
+            Self::Unreadable { name } => write!(f, "no copy of {name} verifies"),
+            Self::Rewritten { length } => write!(f, "the first {length} segments are not those recovered before"),
+        }
+    }
+}
+
+/// Segments in their order, and what is beside it.
+#[derive(Debug, Default)]
+pub(crate) struct Chain {
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) orphans: Vec<ObjectName>,
+    pub(crate) damage: Vec<Damage>,
+    pub(crate) tail: Tail,
+}
+
+/// Puts believed segments into their order, from `after` on. Where the chain is damaged it goes on with what is there.
+pub(crate) fn link(after: Head, believed: Vec<Segment>, unreadable: Vec<(u64, ObjectName)>) -> Chain {
+    let mut chain = Chain {
+        tail: Tail { head: after, epoch: 0 },
+        ..Chain::default()
+    };
+    let mut slots: BTreeMap<u64, Vec<Segment>> = BTreeMap::new();
+    for segment in believed {
+        chain.tail.epoch = chain.tail.epoch.max(segment.epoch);
+        slots.entry(segment.id.sequence).or_default().push(segment);
+    }
+    let (mut filled, end) = (BTreeSet::new(), slots.keys().next_back().map_or(after.length, |last| last + 1));
+    for sequence in after.length..end {
+        let here = slots.remove(&sequence).unwrap_or_default();
+        let next = slots.get(&(sequence + 1));
+        let (follow, stray): (Vec<_>, Vec<_>) = here.into_iter().partition(|s| s.previous == chain.tail.head.hash);
+        let (candidates, beside) = if follow.is_empty() { (stray, Vec::new()) } else { (follow, stray) };
+        chain
+            .damage
+            .extend(beside.into_iter().map(|segment| Damage::Broken { name: segment.name }));
+        let is_continued = |s: &Segment| next.is_some_and(|next| next.iter().any(|n| n.previous == s.hash));
+        // Orphans have no successors; where neither has one, the later writer and the later attempt stand.
+        let rank = |s: &Segment| (is_continued(s), s.epoch, s.id.writer, s.attempt);
+        let Some(best) = candidates.iter().map(rank).max() else {
+            chain.damage.push(Damage::Missing { sequence });
+            // Nothing can be said about what its successor should follow, so that is not reported a second time.
+            chain.tail.head.hash = next.and_then(|next| next.first()).map_or([0; 32], |next| next.previous);
+            continue;
+        };
+        for segment in candidates {
+            if rank(&segment) != best {
+                chain.orphans.push(segment.name);
+                continue;
+            }
+            if segment.previous != chain.tail.head.hash {
+                chain.damage.push(Damage::Broken {
+                    name: segment.name.clone(),
+                });
+            }
+            filled.insert(sequence);
+            chain.tail.head = Head {
+                length: sequence + 1,
+                hash: segment.hash,
+            };
+            chain.segments.push(segment);
+        }
+    }
+    for (sequence, name) in unreadable {
+        if filled.contains(&sequence) {
+            chain.orphans.push(name);
+        } else {
+            chain.damage.retain(|damage| *damage != Damage::Missing { sequence });
+            chain.damage.push(Damage::Unreadable { name });
+        }
+    }
+    chain
+}

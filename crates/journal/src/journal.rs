@@ -1,0 +1,304 @@
+//! The writing end: many appends, few segments, one after the other.
+//!
+//! One task writes: the next segment is begun when the one before is decided, so segments are accepted in their order and
+//! there is at most one whose fate is open. What comes in meanwhile goes into the next.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use base::{Clock, Entropy, ProductId, WriterId};
+use seal::{PublicKey, Signer};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+use zones::{ObjectName, PutError, Zones};
+
+use crate::record::{self, MAX_HEADER, Place, Position};
+use crate::{AppendError, Entry, Head, JournalSettings, SegmentId, Tail};
+
+/// Gives the signer in force: it is renewed while the process runs.
+pub type CurrentSigner = Arc<dyn Fn() -> Arc<Signer> + Send + Sync>;
+
+/// From here on sealing is worth a thread of its own.
+const MUCH: usize = 64 << 10;
+
+/// What a journal works with.
+#[derive(Clone)]
+pub struct JournalParts {
+    /// Where segments are kept.
+    pub zones: Arc<Zones>,
+    /// Who signs them.
+    pub signer: CurrentSigner,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// What keys are made of.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl fmt::Debug for JournalParts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JournalParts").field("zones", &self.zones).finish_non_exhaustive()
+    }
+}
+
+/// A journal being written.
+#[derive(Debug)]
+pub struct Journal {
+    queue: Mutex<Option<mpsc::UnboundedSender<Waiting>>>,
+    task: Mutex<Option<JoinHandle<()>>>,
+    head: watch::Receiver<Head>,
+    room: Arc<Room>,
+}
+
+impl Journal {
+    /// Goes on with the journal `name` after its recovered end ([`Recovered::tail`](crate::Recovered::tail), or
+    /// [`Tail::empty`] for one that was never written to). At any time at most one writer writes to a journal.
+    pub fn start(
+        parts: JournalParts,
+        settings: JournalSettings,
+        name: &str,
+        product: Option<ProductId>,
+        seal_to: PublicKey,
+        writer: WriterId,
+        after: Tail,
+    ) -> Self {
+        let room = Arc::new(Room {
+            waiting: AtomicUsize::new(0),
+            limit: settings.max_waiting,
+        });
+        let (queue, incoming) = mpsc::unbounded_channel();
+        let (publish, head) = watch::channel(after.head);
+        let place = Place {
+            journal: name.to_owned(),
+            product,
+            writer,
+            epoch: after.epoch + 1,
+            seal_to,
+        };
+        let task = Writer {
+            parts,
+            settings,
+            place: Arc::new(place),
+            attempt: 0,
+            incoming,
+            carried: None,
+            begun: None,
+            publish,
+        };
+        Self {
+            queue: Mutex::new(Some(queue)),
+            task: Mutex::new(Some(tokio::spawn(task.run()))),
+            head,
+            room,
+        }
+    }
+
+    /// Appends an entry: returns when a majority of zones has it. After a refusal other than `Undecided`, nothing of it
+    /// will appear. The entry is decided on even if the caller stops waiting.
+    pub async fn append(&self, entry: Entry) -> Result<SegmentId, AppendError> {
+        if entry.header.len() > MAX_HEADER {
+            return Err(AppendError::TooLarge {
+                size: entry.header.len(),
+                limit: MAX_HEADER,
+            });
+        }
+        let room = self.room.take(entry.weight())?;
+        let (reply, decided) = oneshot::channel();
+        let waiting = Waiting { entry, reply, _room: room };
+        let sent = lock(&self.queue).as_ref().map(|queue| queue.send(waiting));
+        match sent {
+            Some(Ok(())) => decided.await.unwrap_or(Err(AppendError::Closed)),
+            _ => Err(AppendError::Closed),
+        }
+    }
+
+    /// The end of the journal: what another role should remember.
+    pub fn head(&self) -> Head {
+        *self.head.borrow()
+    }
+
+    /// Tells of each new end of the journal.
+    pub fn heads(&self) -> watch::Receiver<Head> {
+        self.head.clone()
+    }
+
+    /// How many bytes wait to be written.
+    pub fn waiting(&self) -> usize {
+        self.room.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Takes nothing more, and returns when all that was taken is decided.
+    pub async fn close(&self) {
+        drop(lock(&self.queue).take());
+        let task = lock(&self.task).take();
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
+            tracing::error!("the writer of a journal broke off: {error}");
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How much waits, and may.
+#[derive(Debug)]
+struct Room {
+    waiting: AtomicUsize,
+    limit: usize,
+}
+
+impl Room {
+    fn take(self: &Arc<Self>, size: usize) -> Result<Taken, AppendError> {
+        let limit = self.limit;
+        if size > limit {
+            return Err(AppendError::TooLarge { size, limit });
+        }
+        let fits = |waiting: usize| Some(waiting + size).filter(|sum| *sum <= limit);
+        match self.waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits) {
+            Ok(_) => Ok(Taken {
+                room: Arc::clone(self),
+                size,
+            }),
+            Err(waiting) => Err(AppendError::TooMuch { waiting, limit }),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Taken {
+    room: Arc<Room>,
+    size: usize,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.room.waiting.fetch_sub(self.size, Ordering::SeqCst);
+    }
+}
+
+#[derive(Debug)]
+struct Waiting {
+    entry: Entry,
+    reply: oneshot::Sender<Result<SegmentId, AppendError>>,
+    _room: Taken,
+}
+
+struct Writer {
+    parts: JournalParts,
+    settings: JournalSettings,
+    place: Arc<Place>,
+    attempt: u32,
+    incoming: mpsc::UnboundedReceiver<Waiting>,
+    carried: Option<Waiting>,
+    begun: Option<Instant>,
+    publish: watch::Sender<Head>,
+}
+
+impl Writer {
+    async fn run(mut self) {
+        while let Some(batch) = self.gather().await {
+            let outcome = self.commit(batch.iter().map(|waiting| waiting.entry.clone()).collect()).await;
+            for waiting in batch {
+                // Whoever went away meanwhile does not hear of it; it is decided all the same.
+                let _ = waiting.reply.send(outcome.clone());
+            }
+        }
+    }
+
+    /// What goes into the next segment: all that waits, up to a size; at once, unless the last commit was a moment ago.
+    async fn gather(&mut self) -> Option<Vec<Waiting>> {
+        let first = match self.carried.take() {
+            Some(waiting) => waiting,
+            None => self.incoming.recv().await?,
+        };
+        let due = self.begun.map(|begun| begun + self.settings.commit_after);
+        let (mut size, mut headers) = (first.entry.weight(), first.entry.header.len());
+        let mut batch = vec![first];
+        while size < self.settings.commit_at {
+            let next = match (self.incoming.try_recv(), due) {
+                (Ok(next), _) => next,
+                (Err(_), Some(due)) if due > Instant::now() => match timeout_at(due, self.incoming.recv()).await {
+                    Ok(Some(next)) => next,
+                    _ => break,
+                },
+                _ => break,
+            };
+            size += next.entry.weight();
+            headers += next.entry.header.len();
+            if size > self.settings.commit_at || headers > MAX_HEADER {
+                self.carried = Some(next);
+                break;
+            }
+            batch.push(next);
+        }
+        self.begun = Some(Instant::now());
+        Some(batch)
+    }
+
+    async fn commit(&mut self, entries: Vec<Entry>) -> Result<SegmentId, AppendError> {
+        let head = *self.publish.borrow();
+        let segment = SegmentId {
+            writer: self.place.writer,
+            sequence: head.length,
+        };
+        let now = self.parts.clock.now();
+        let at = Position {
+            sequence: head.length,
+            attempt: self.attempt,
+            previous: head.hash,
+            now,
+        };
+        // Whatever comes of it, no other segment will ever have this name.
+        self.attempt += 1;
+        let (count, begun) = (entries.len(), Instant::now());
+        let built = self.build(at, entries).await?;
+        let prefix = format!("{}/{}", self.place.journal, now.day());
+        let name = ObjectName::new(&prefix, &record::object_id(segment, at.attempt), &built.object)
+            .map_err(|error| AppendError::Internal { what: error.to_string() })?;
+        let bytes = built.object.len();
+        self.parts
+            .zones
+            .put(&name, built.object)
+            .await
+            .map_err(|error| refusal(segment, &error))?;
+        self.attempt = 0;
+        self.publish.send_replace(Head {
+            length: head.length + 1,
+            hash: built.hash,
+        });
+        tracing::debug!(journal = %self.place.journal, segment.id = %segment, entries = count, bytes,
+            duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "accepted segment {segment}");
+        Ok(segment)
+    }
+
+    async fn build(&self, at: Position, entries: Vec<Entry>) -> Result<record::Built, AppendError> {
+        let signer = (self.parts.signer)();
+        if !signer.certificate().covers(at.now) {
+            return Err(AppendError::NoCertificate);
+        }
+        let (place, entropy) = (Arc::clone(&self.place), Arc::clone(&self.parts.entropy));
+        let size: usize = entries.iter().map(Entry::weight).sum();
+        let build = move || record::build(&place, at, &entries, &signer, &*entropy);
+        let built = if size < MUCH {
+            build()
+        } else {
+            tokio::task::spawn_blocking(build)
+                .await
+                .unwrap_or_else(|_| Err("the work was broken off".into()))
+        };
+        built.map_err(|what| AppendError::Internal { what })
+    }
+}
+
+fn refusal(segment: SegmentId, error: &PutError) -> AppendError {
+    match *error {
+        PutError::TooFewZones { held, needed, .. } => AppendError::TooFewZones { segment, held, needed },
+        PutError::Undecided { held, needed, .. } => AppendError::Undecided { segment, held, needed },
+        PutError::Deleted { .. } | PutError::WrongName { .. } => AppendError::Internal { what: error.to_string() },
+    }
+}

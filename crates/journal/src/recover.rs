@@ -1,0 +1,263 @@
+//! Reading a journal back: which segments there are, which of them are to be believed, and in which order they stand.
+//!
+//! No payload is opened for this, so it needs no private key.
+
+use base::{ProductId, Role};
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use prost::Message;
+use seal::{Domain, InstallationKey, SealError};
+use zones::{GetError, ObjectName, Zones};
+
+use crate::chain::{self, Damage, Head, Tail};
+use crate::record::{self, HeadRecord, PREAMBLE};
+use crate::{HeadError, RecoverError, Segment};
+
+/// How many heads are read at once.
+const AT_ONCE: usize = 16;
+
+/// A journal as found.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The segments that count, in order.
+    pub segments: Vec<Segment>,
+    /// Refused attempts and abandoned ends: believed, but beside the chain. They never counted.
+    pub orphans: Vec<ObjectName>,
+    /// Objects among the segments that are not segments of this journal.
+    pub refused: Vec<Refused>,
+    /// What is missing or wrong; empty unless [`survey`] was asked.
+    pub damage: Vec<Damage>,
+    after: Head,
+    tail: Tail,
+}
+
+/// An object that is not believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The object.
+    pub name: ObjectName,
+    /// Why.
+    pub why: String,
+}
+
+impl Recovered {
+    /// Where the next writer goes on.
+    pub fn tail(&self) -> Tail {
+        self.tail
+    }
+
+    /// What another role should remember.
+    pub fn head(&self) -> Head {
+        self.tail.head
+    }
+
+    /// Whether the journal still is what another role remembers, or a continuation of it.
+    pub fn check_head(&self, remembered: &Head) -> Result<(), HeadError> {
+        let Head { length, hash } = *remembered;
+        if length > self.head().length {
+            return Err(HeadError::Shorter {
+                found: self.head().length,
+                remembered: length,
+            });
+        }
+        let Some(sequence) = length.checked_sub(1) else { return Ok(()) };
+        let held = match self.segments.iter().find(|segment| segment.id.sequence == sequence) {
+            Some(segment) => segment.hash,
+            None if length == self.after.length => self.after.hash,
+            // Before what was read: that it is unchanged follows from the chain, which began at `after`.
+            None if length < self.after.length => return Ok(()),
+            None => return Err(HeadError::Another { sequence }),
+        };
+        if held == hash {
+            Ok(())
+        } else {
+            Err(HeadError::Another { sequence })
+        }
+    }
+}
+
+/// Recovers a whole journal. Anything missing or wrong in it is an error.
+pub async fn recover(
+    zones: &Zones,
+    key: &InstallationKey,
+    role: Role,
+    name: &str,
+    product: Option<ProductId>,
+) -> Result<Recovered, RecoverError> {
+    recover_after(zones, key, role, name, product, &Head::default()).await
+}
+
+/// Recovers what came after a head that the caller has recovered and kept before; older segments are not read.
+pub async fn recover_after(
+    zones: &Zones,
+    key: &InstallationKey,
+    role: Role,
+    name: &str,
+    product: Option<ProductId>,
+    after: &Head,
+) -> Result<Recovered, RecoverError> {
+    let recovered = Reader {
+        zones,
+        key,
+        role,
+        journal: name,
+        product,
+    }
+    .read(*after)
+    .await?;
+    if recovered.damage.is_empty() {
+        return Ok(recovered);
+    }
+    Err(RecoverError::Damaged {
+        journal: name.to_owned(),
+        damage: recovered.damage,
+    })
+}
+
+/// Reads whatever is left of a journal, and says what is wrong with it.
+pub async fn survey(
+    zones: &Zones,
+    key: &InstallationKey,
+    role: Role,
+    name: &str,
+    product: Option<ProductId>,
+) -> Result<Recovered, RecoverError> {
+    Reader {
+        zones,
+        key,
+        role,
+        journal: name,
+        product,
+    }
+    .read(Head::default())
+    .await
+}
+
+struct Reader<'a> {
+    zones: &'a Zones,
+    key: &'a InstallationKey,
+    role: Role,
+    journal: &'a str,
+    product: Option<ProductId>,
+}
+
+enum Found {
+    Believed(Box<Segment>),
+    Unreadable(u64, ObjectName),
+    Refused(Refused),
+    Older,
+}
+
+impl Reader<'_> {
+    async fn read(&self, after: Head) -> Result<Recovered, RecoverError> {
+        let settled = self.zones.settle(self.journal).await;
+        let settled = settled.map_err(|source| RecoverError::Settle {
+            journal: self.journal.to_owned(),
+            source,
+        })?;
+        // The last segment before is read along: it shows that the journal still is the one that was recovered.
+        let from = after.length.saturating_sub(1);
+        let objects = settled.objects.into_iter().map(|name| (name, true));
+        let objects = objects.chain(settled.unreadable.into_iter().map(|name| (name, false)));
+        let mut found = stream::iter(objects)
+            .map(|(name, readable)| self.look_at(name, readable, from))
+            .buffer_unordered(AT_ONCE);
+
+        let (mut believed, mut unreadable, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        while let Some(object) = found.next().await {
+            match object.map_err(|source| RecoverError::Read {
+                journal: self.journal.to_owned(),
+                source,
+            })? {
+                Found::Believed(segment) => believed.push(*segment),
+                Found::Unreadable(sequence, name) => unreadable.push((sequence, name)),
+                Found::Refused(object) => refused.push(object),
+                Found::Older => {}
+            }
+        }
+        refused.sort_by(|a, b| a.name.cmp(&b.name));
+        for Refused { name, why } in &refused {
+            tracing::error!(journal = self.journal, object.name = %name, "refused {name} in journal {}: {why}", self.journal);
+        }
+        let (last, believed): (Vec<_>, Vec<_>) = believed.into_iter().partition(|s| s.id.sequence < after.length);
+        let mut chain = chain::link(after, believed, unreadable);
+        if after.length > 0 {
+            match last.iter().find(|segment| segment.hash == after.hash) {
+                Some(segment) => chain.tail.epoch = chain.tail.epoch.max(segment.epoch),
+                None => chain.damage.insert(0, Damage::Rewritten { length: after.length }),
+            }
+        }
+        Ok(Recovered {
+            segments: chain.segments,
+            orphans: chain.orphans,
+            refused,
+            damage: chain.damage,
+            after,
+            tail: chain.tail,
+        })
+    }
+
+    async fn look_at(&self, name: ObjectName, readable: bool, from: u64) -> Result<Found, GetError> {
+        let day_prefix = name.prefix().strip_prefix(self.journal).and_then(|rest| rest.strip_prefix('/'));
+        let said = record::parse_object_id(name.id()).filter(|_| day_prefix.is_some_and(|day| !day.contains('/')));
+        let Some((id, attempt)) = said else {
+            return Ok(Found::Refused(Refused {
+                name,
+                why: "its name is not that of a segment".into(),
+            }));
+        };
+        if id.sequence < from {
+            return Ok(Found::Older);
+        }
+        if !readable {
+            return Ok(Found::Unreadable(id.sequence, name));
+        }
+        let mut verdict = match self.read_head(&name).await {
+            Ok(head) => self.believe(&name, &head),
+            Err(_) => Err("it is too short".into()),
+        };
+        if verdict.is_err() {
+            // Perhaps only one zone's copy is wrong: read it whole, which compares digests and repairs.
+            verdict = match self.zones.get(&name).await {
+                Ok(object) => match record::split(&object) {
+                    Some((head, _)) => self.believe(&name, &head),
+                    None => Err("it is not in the form of a segment".into()),
+                },
+                Err(GetError::Corrupt { .. }) => return Ok(Found::Unreadable(id.sequence, name)),
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(match verdict {
+            Ok(segment) if (segment.id, segment.attempt) == (id, attempt) => Found::Believed(Box::new(segment)),
+            Ok(segment) => Found::Refused(Refused {
+                why: format!("it is segment {}", segment.id),
+                name,
+            }),
+            Err(why) => Found::Refused(Refused { name, why }),
+        })
+    }
+
+    async fn read_head(&self, name: &ObjectName) -> Result<Bytes, GetError> {
+        let preamble = self.zones.get_range(name, 0..PREAMBLE).await?;
+        let length = record::head_length(&preamble).ok_or_else(|| GetError::Corrupt { name: name.clone() })?;
+        self.zones.get_range(name, PREAMBLE..PREAMBLE + length).await
+    }
+
+    /// Whether a head was signed by this journal's role, for this journal.
+    fn believe(&self, name: &ObjectName, head: &[u8]) -> Result<Segment, String> {
+        let verified = seal::verify(self.key, Domain::SEGMENT, self.role, head).map_err(|e: SealError| e.to_string())?;
+        let record = HeadRecord::decode(&verified.payload[..]).map_err(|_| "its head is not in the form it should have")?;
+        if record.journal != self.journal {
+            return Err(format!("it belongs to journal {}", record.journal));
+        }
+        let hash = *blake3::hash(head).as_bytes();
+        let segment = Segment::from_record(name.clone(), record, hash).ok_or("its head is not in the form it should have")?;
+        if segment.product != self.product {
+            return Err("it belongs to another product".into());
+        }
+        if !verified.certificate.covers(segment.created_at) {
+            return Err("its signer's certificate was not in force when it was written".into());
+        }
+        Ok(segment)
+    }
+}

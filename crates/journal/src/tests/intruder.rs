@@ -1,0 +1,208 @@
+//! Whoever owns every zone may destroy, but not change, forge, move or drop unnoticed.
+
+use super::*;
+
+/// Puts bytes into every zone under a name made for them, so that only the journal itself can tell.
+fn plant(world: &World, journal: &str, id: &str, bytes: &Bytes) -> ObjectName {
+    let name = ObjectName::new(&format!("{journal}/20251123"), id, bytes).unwrap();
+    world.each.iter().for_each(|zone| zone.plant(&name, bytes.clone()));
+    name
+}
+
+fn remove(world: &World, name: &ObjectName) {
+    world.each.iter().for_each(|zone| assert!(zone.lose(name)));
+}
+
+async fn bytes_of(world: &World, name: &ObjectName) -> Bytes {
+    world.each[0].get(name).await.unwrap()
+}
+
+/// The objects in the order of the journal.
+fn in_order(world: &World) -> Vec<ObjectName> {
+    let mut names = world.objects();
+    names.sort_by_key(|name| record::parse_object_id(name.id()).unwrap().0.sequence);
+    names
+}
+
+async fn damage(world: &World) -> Vec<Damage> {
+    match world.house.recover(&world.restarted()).await.unwrap_err() {
+        RecoverError::Damaged { damage, .. } => damage,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn one_bad_copy_is_passed_over_and_three_are_damage() {
+    for harm in [MemoryZone::corrupt as fn(&MemoryZone, &ObjectName) -> bool, MemoryZone::truncate] {
+        let world = World::with(&["one", "two", "three"]).await;
+        let middle = in_order(&world)[1].clone();
+        assert!(harm(&world.each[0], &middle) && harm(&world.each[1], &middle));
+        assert_eq!(world.read().await, ["one", "two", "three"]);
+
+        // The repair of the two goes on in the background.
+        for _ in 0..1000 {
+            if world.each[0].get(&middle).await.unwrap() == world.each[1].get(&middle).await.unwrap() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        world.each.iter().for_each(|zone| assert!(harm(zone, &middle)));
+        let found = world.house.survey(&world.restarted()).await;
+        // A flip in the payload does not touch the head: it is noticed when the payload is opened.
+        let opened = join_all(
+            found
+                .segments
+                .iter()
+                .map(|segment| segment.open(&world.zones, &world.house.private)),
+        )
+        .await;
+        assert!(!found.damage.is_empty() || opened.iter().any(|o| matches!(o, Err(e) if e.kind() == ErrorKind::Corrupt)));
+    }
+}
+
+#[tokio::test]
+async fn no_bit_of_a_segment_can_be_changed_even_under_a_name_that_fits() {
+    let world = World::with(&["one"]).await;
+    let name = in_order(&world)[0].clone();
+    let good = bytes_of(&world, &name).await;
+    remove(&world, &name);
+    for position in (0..good.len()).step_by(7).chain([good.len() - 1]) {
+        let mut bad = good.to_vec();
+        bad[position] ^= 0x10;
+        let planted = plant(&world, JOURNAL, name.id(), &bad.into());
+        let zones = world.restarted();
+        let found = world.house.survey(&zones).await;
+        for segment in &found.segments {
+            let opened = segment.open(&zones, &world.house.private).await;
+            assert!(matches!(opened, Err(OpenError::Changed { .. })), "byte {position} was changed");
+        }
+        assert_eq!(found.segments.len() + found.refused.len(), 1, "byte {position}");
+        remove(&world, &planted);
+    }
+    for length in [0, 5, 12, 100, good.len() - 1] {
+        let planted = plant(&world, JOURNAL, name.id(), &good.slice(..length));
+        let found = world.house.survey(&world.restarted()).await;
+        let opened = join_all(
+            found
+                .segments
+                .iter()
+                .map(|segment| segment.open(&world.zones, &world.house.private)),
+        )
+        .await;
+        assert!(opened.iter().all(Result::is_err), "cut to {length} bytes");
+        remove(&world, &planted);
+    }
+}
+
+#[tokio::test]
+async fn a_segment_under_another_name_or_in_another_journal_is_refused() {
+    let world = World::with(&["one"]).await;
+    let name = in_order(&world)[0].clone();
+    let bytes = bytes_of(&world, &name).await;
+    let (writer, _) = name.id().split_once('-').unwrap();
+    for id in [
+        format!("{writer}-0000000000000001-0"),
+        format!("{writer}-0000000000000000-1"),
+        "anything".into(),
+    ] {
+        let planted = plant(&world, JOURNAL, &id, &bytes);
+        let found = world.house.recover(&world.restarted()).await.unwrap();
+        assert_eq!(found.refused.iter().map(|refused| &refused.name).collect::<Vec<_>>(), [&planted]);
+        assert_eq!(found.segments.len(), 1);
+        remove(&world, &planted);
+    }
+
+    plant(&world, "raw/8", name.id(), &bytes);
+    let key = world.house.installation.key();
+    let found = recover(&world.restarted(), &key, Role::Warehouse, "raw/8", ProductId::new(8).ok())
+        .await
+        .unwrap();
+    assert_eq!((found.segments.len(), found.refused.len()), (0, 1));
+    assert!(found.refused[0].why.contains("raw/7"), "{}", found.refused[0].why);
+}
+
+#[tokio::test]
+async fn only_this_role_of_this_installation_writes_this_products_journal() {
+    let stranger = InstallationSigner::generate(&SeededEntropy::new(5));
+    let cases: [(&str, bool, Role, Option<ProductId>); 4] = [
+        ("another installation", true, Role::Warehouse, product()),
+        ("another role", false, Role::Identity, product()),
+        ("another product", false, Role::Warehouse, ProductId::new(8).ok()),
+        ("no product", false, Role::Warehouse, None),
+    ];
+    for (what, strange, role, of) in cases {
+        let world = World::new();
+        let by = if strange { &stranger } else { &world.house.installation };
+        let parts = JournalParts {
+            signer: world.house.signer(by, role),
+            ..world.house.parts(&world.zones)
+        };
+        let (to, writer) = (world.house.private.public(), world.house.writer());
+        let forger = Journal::start(parts, quick(), JOURNAL, of, to, writer, Tail::empty());
+        forger.append(entry("forged")).await.unwrap();
+        forger.close().await;
+
+        let found = world.house.recover(&world.restarted()).await.unwrap();
+
+        assert_eq!((found.segments.len(), found.refused.len()), (0, 1), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_segment_taken_out_of_the_middle_is_missed() {
+    let world = World::with(&["one", "two", "three", "four"]).await;
+    let names = in_order(&world);
+    remove(&world, &names[1]);
+
+    assert_eq!(damage(&world).await, [Damage::Missing { sequence: 1 }]);
+    let left = world.house.survey(&world.restarted()).await;
+    assert_eq!(world.house.texts(&world.zones, &left).await, ["one", "three", "four"]);
+
+    remove(&world, &names[0]);
+    assert_eq!(
+        damage(&world).await,
+        [Damage::Missing { sequence: 0 }, Damage::Missing { sequence: 1 }]
+    );
+}
+
+#[tokio::test]
+async fn the_end_of_a_journal_is_missed_by_whoever_remembers_its_head() {
+    let world = World::with(&["one", "two", "three"]).await;
+    let whole = world.house.recover(&world.restarted()).await.unwrap();
+    let remembered = whole.head();
+    assert_eq!(whole.check_head(&remembered), Ok(()));
+    assert_eq!(whole.check_head(&Head::default()), Ok(()));
+    assert_eq!(
+        whole.check_head(&Head {
+            length: 2,
+            hash: whole.segments[1].hash
+        }),
+        Ok(())
+    );
+    assert_eq!(
+        whole.check_head(&Head { length: 2, hash: [1; 32] }),
+        Err(HeadError::Another { sequence: 1 })
+    );
+
+    remove(&world, &in_order(&world)[2]);
+
+    let shorter = world.house.recover(&world.restarted()).await.unwrap();
+    assert_eq!(shorter.check_head(&remembered), Err(HeadError::Shorter { found: 2, remembered: 3 }));
+}
+
+#[tokio::test]
+async fn payloads_open_with_the_products_key_only() {
+    let world = World::with(&["secret text"]).await;
+    let zones = world.restarted();
+    let found = world.house.recover(&zones).await.unwrap();
+    let bytes = bytes_of(&world, &in_order(&world)[0]).await;
+
+    let other = PrivateKey::generate(&SeededEntropy::new(77));
+    let refused = found.segments[0].open(&zones, &other).await.unwrap_err();
+
+    assert!(matches!(refused, OpenError::Seal { .. }), "{refused:?}");
+    // The header says "about secret text" in clear; the payload does not stand anywhere.
+    let clear = bytes.windows(11).filter(|window| *window == b"secret text").count();
+    assert_eq!(clear, 1);
+    assert_eq!(found.segments[0].headers, ["about secret text"]);
+}
