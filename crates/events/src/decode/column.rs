@@ -1,0 +1,260 @@
+//! One column while it is being filled: as narrow as what it has held allows, wider the moment it must be.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{ArrayRef, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array, NullBufferBuilder, StringArray},
+    buffer::{Buffer, OffsetBuffer, ScalarBuffer},
+    datatypes::Field,
+};
+
+use crate::{
+    ColumnType, Seen, field,
+    msgpack::Fault,
+    text::{push_double, push_integer},
+};
+
+/// Texts end to end, and where each begins.
+struct Texts {
+    offsets: Vec<i32>,
+    bytes: Vec<u8>,
+}
+
+impl Texts {
+    fn of_nulls(rows: usize) -> Self {
+        Self {
+            offsets: vec![0; rows + 1],
+            bytes: Vec::new(),
+        }
+    }
+
+    /// Ends the text that was just written. `room` has seen to it that offsets fit.
+    fn end(&mut self, room: &mut usize) -> Result<(), Fault> {
+        let from = self.offsets.last().map_or(0, |offset| *offset as usize);
+        *room = room.checked_sub(self.bytes.len() - from).ok_or(Fault::TooMuchText)?;
+        self.offsets.push(i32::try_from(self.bytes.len()).map_err(|_| Fault::TooMuchText)?);
+        Ok(())
+    }
+
+    fn pad(&mut self, rows: usize) {
+        let end = self.offsets.last().copied().unwrap_or_default();
+        self.offsets.resize(self.offsets.len() + rows, end);
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.offsets.truncate(rows + 1);
+        self.bytes.truncate(self.offsets.last().map_or(0, |offset| *offset as usize));
+    }
+}
+
+enum Cells {
+    /// Only nulls so far: nothing to keep but their number.
+    Nothing,
+    Bools(BooleanBufferBuilder),
+    Longs(Vec<i64>),
+    Doubles(Vec<f64>),
+    /// Strings and JSON.
+    Texts(Texts),
+}
+
+pub(super) struct Column {
+    pub(super) name: Box<str>,
+    /// The column whose key came after this one's, last time.
+    pub(super) next: usize,
+    seen: Seen,
+    /// Rows filled so far. Rows without this key are filled with nulls when the next value comes.
+    rows: usize,
+    /// Kept from the first value on.
+    nulls: NullBufferBuilder,
+    cells: Cells,
+}
+
+impl Column {
+    pub(super) fn new(name: &str) -> Self {
+        let nulls = NullBufferBuilder::new(0);
+        Self {
+            name: name.into(),
+            next: 0,
+            seen: Seen::NOTHING,
+            rows: 0,
+            nulls,
+            cells: Cells::Nothing,
+        }
+    }
+
+    /// Makes the column ready for a value in `row`: nulls up to there, and an earlier value of the same row forgotten.
+    #[inline]
+    pub(super) fn begin(&mut self, row: usize) {
+        if self.rows < row {
+            self.pad(row - self.rows);
+        } else if self.rows > row {
+            self.truncate(row);
+        }
+    }
+
+    pub(super) fn push_bool(&mut self, value: bool, room: &mut usize) -> Result<(), Fault> {
+        self.see(Seen::BOOL, room)?;
+        match &mut self.cells {
+            Cells::Bools(bools) => bools.append(value),
+            _ => self.text(room, |out| out.extend_from_slice(crate::bool_text(value).as_bytes()))?,
+        }
+        self.filled();
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn push_long(&mut self, value: i64, room: &mut usize) -> Result<(), Fault> {
+        self.see(Seen::of_long(value), room)?;
+        match &mut self.cells {
+            Cells::Longs(longs) => longs.push(value),
+            // Exact: a column with longs beyond 2^53 is never one of doubles.
+            Cells::Doubles(doubles) => doubles.push(value as f64),
+            _ => self.text(room, |out| push_integer(out, value))?,
+        }
+        self.filled();
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn push_double(&mut self, value: f64, room: &mut usize) -> Result<(), Fault> {
+        self.see(Seen::DOUBLE, room)?;
+        match &mut self.cells {
+            Cells::Doubles(doubles) => doubles.push(value),
+            _ => self.text(room, |out| push_double(out, value))?,
+        }
+        self.filled();
+        Ok(())
+    }
+
+    /// The bytes are UTF-8: the caller has checked, and so does Arrow at the end.
+    #[inline]
+    pub(super) fn push_text(&mut self, text: &[u8], room: &mut usize) -> Result<(), Fault> {
+        self.see(Seen::STRING, room)?;
+        self.text(room, |out| out.extend_from_slice(text))?;
+        self.filled();
+        Ok(())
+    }
+
+    pub(super) fn push_json(&mut self, json: &[u8], room: &mut usize) -> Result<(), Fault> {
+        self.see(Seen::JSON, room)?;
+        self.text(room, |out| out.extend_from_slice(json))?;
+        self.filled();
+        Ok(())
+    }
+
+    /// The field and the array, unless there was nothing but nulls.
+    pub(super) fn finish(mut self, rows: usize) -> Option<(Field, ArrayRef)> {
+        self.begin(rows);
+        let nulls = self.nulls.finish();
+        let array: ArrayRef = match self.cells {
+            Cells::Nothing => return None,
+            Cells::Bools(mut bools) => Arc::new(BooleanArray::new(bools.finish(), nulls)),
+            Cells::Longs(longs) => Arc::new(Int64Array::new(longs.into(), nulls)),
+            Cells::Doubles(doubles) => Arc::new(Float64Array::new(doubles.into(), nulls)),
+            Cells::Texts(texts) => {
+                let offsets = OffsetBuffer::new(ScalarBuffer::from(texts.offsets));
+                Arc::new(StringArray::new(offsets, Buffer::from_vec(texts.bytes), nulls))
+            }
+        };
+        Some((field(&self.name, self.seen), array))
+    }
+
+    #[inline]
+    fn filled(&mut self) {
+        self.nulls.append_non_null();
+        self.rows += 1;
+    }
+
+    fn pad(&mut self, count: usize) {
+        self.rows += count;
+        match &mut self.cells {
+            Cells::Nothing => return,
+            Cells::Bools(bools) => bools.append_n(count, false),
+            Cells::Longs(longs) => longs.resize(self.rows, 0),
+            Cells::Doubles(doubles) => doubles.resize(self.rows, 0.0),
+            Cells::Texts(texts) => texts.pad(count),
+        }
+        self.nulls.append_n_nulls(count);
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.rows = rows;
+        match &mut self.cells {
+            Cells::Nothing => return,
+            Cells::Bools(bools) => bools.truncate(rows),
+            Cells::Longs(longs) => longs.truncate(rows),
+            Cells::Doubles(doubles) => doubles.truncate(rows),
+            Cells::Texts(texts) => texts.truncate(rows),
+        }
+        self.nulls.truncate(rows);
+    }
+
+    /// Appends to the text cells.
+    #[inline]
+    fn text(&mut self, room: &mut usize, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Fault> {
+        match &mut self.cells {
+            Cells::Texts(texts) => {
+                write(&mut texts.bytes);
+                texts.end(room)
+            }
+            _ => unreachable!("`see` made this a column of texts, as nothing narrower holds the value"),
+        }
+    }
+
+    /// Notes the kind of the next value, and widens the column when it does not fit.
+    #[inline]
+    fn see(&mut self, kind: Seen, room: &mut usize) -> Result<(), Fault> {
+        if self.seen.contains(kind) {
+            Ok(())
+        } else {
+            self.widen(self.seen | kind, room)
+        }
+    }
+
+    #[cold]
+    fn widen(&mut self, seen: Seen, room: &mut usize) -> Result<(), Fault> {
+        let to = seen.column_type();
+        self.seen = seen;
+        let cells = std::mem::replace(&mut self.cells, Cells::Nothing);
+        self.cells = match (cells, to) {
+            (Cells::Nothing, _) => {
+                // Not for none: one call with nulls makes the builder keep bits for ever.
+                if self.rows > 0 {
+                    self.nulls.append_n_nulls(self.rows);
+                }
+                match to {
+                    None => Cells::Nothing,
+                    Some(ColumnType::Boolean) => {
+                        let mut bools = BooleanBufferBuilder::new(self.rows);
+                        bools.append_n(self.rows, false);
+                        Cells::Bools(bools)
+                    }
+                    Some(ColumnType::Long) => Cells::Longs(vec![0; self.rows]),
+                    Some(ColumnType::Double) => Cells::Doubles(vec![0.0; self.rows]),
+                    Some(ColumnType::String | ColumnType::Json) => Cells::Texts(Texts::of_nulls(self.rows)),
+                }
+            }
+            (Cells::Longs(longs), Some(ColumnType::Double)) => Cells::Doubles(longs.into_iter().map(|long| long as f64).collect()),
+            (Cells::Longs(longs), Some(ColumnType::String)) => self.texts(room, |row, out| push_integer(out, longs[row]))?,
+            (Cells::Doubles(doubles), Some(ColumnType::String)) => self.texts(room, |row, out| push_double(out, doubles[row]))?,
+            (Cells::Bools(bools), Some(ColumnType::String)) => self.texts(room, |row, out| {
+                out.extend_from_slice(crate::bool_text(bools.get_bit(row)).as_bytes())
+            })?,
+            // JSON to string is the same text; a big long among longs changes nothing yet.
+            (cells, _) => cells,
+        };
+        Ok(())
+    }
+
+    /// All rows so far as texts.
+    fn texts(&self, room: &mut usize, write: impl Fn(usize, &mut Vec<u8>)) -> Result<Cells, Fault> {
+        let mut texts = Texts::of_nulls(0);
+        for row in 0..self.rows {
+            if self.nulls.is_valid(row) {
+                write(row, &mut texts.bytes);
+            }
+            texts.end(room)?;
+        }
+        Ok(Cells::Texts(texts))
+    }
+}

@@ -1,0 +1,170 @@
+//! Identity columns: their distinct values taken out for translation, and ids put in their place.
+//!
+//! Promise: after [`replace`] no text of these columns is in the batch any more.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arrow::{
+    array::{ArrayRef, Int64Array},
+    datatypes::Schema,
+    error::ArrowError,
+    record_batch::RecordBatch,
+};
+use base::{ErrorKind, Secret};
+
+use crate::{AdaptError, Seen, field, widen::cells_as_text};
+
+/// Why ids could not be put in place of identities.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplaceError {
+    /// Not one id for each identity.
+    #[error("{ids} ids came for {identities} identities")]
+    Count {
+        /// How many identities were asked for.
+        identities: usize,
+        /// How many ids came.
+        ids: usize,
+    },
+    /// The identities are of another batch or other columns.
+    #[error("the identities are not those of this batch")]
+    OtherBatch,
+    /// Arrow could not make the batch.
+    #[error("the batch could not be rebuilt")]
+    Arrow(#[from] ArrowError),
+}
+
+impl ReplaceError {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Internal
+    }
+}
+
+/// The distinct identities of a batch, each once, and where each stood.
+///
+/// The same text from a number and from a string (42 and "42") is one identity. Empty text is none.
+#[derive(Debug, Default)]
+pub struct Distinct {
+    values: Vec<Secret>,
+    /// Per identity column of the batch: its index there, and per row which value, or [`NOBODY`].
+    cells: Vec<(usize, Vec<u32>)>,
+}
+
+const NOBODY: u32 = u32::MAX;
+
+impl Distinct {
+    /// The identities, in order of first sight.
+    pub fn values(&self) -> &[Secret] {
+        &self.values
+    }
+
+    /// Whether there is nothing to translate. [`replace`] is still needed: empty texts go.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+}
+
+/// Gathers the distinct identities of those `columns` that the batch has.
+pub fn distinct(batch: &RecordBatch, columns: &[String]) -> Result<Distinct, AdaptError> {
+    let schema = batch.schema();
+    let mut found = Vec::new();
+    for (index, field) in schema.fields().iter().enumerate().skip(1) {
+        if columns.iter().any(|name| name == field.name()) {
+            found.push((index, cells_as_text(batch.column(index))?));
+        }
+    }
+    let mut numbers: HashMap<&str, u32> = HashMap::new();
+    let mut values = Vec::new();
+    let mut cells = Vec::new();
+    for (index, texts) in &found {
+        let rows = texts.iter().map(|text| match text {
+            None | Some("") => NOBODY,
+            Some(text) => *numbers.entry(text).or_insert_with(|| {
+                values.push(Secret::new(text.to_owned()));
+                // Rows are far fewer than 2^32: a column's offsets have 31 bits.
+                (values.len() - 1) as u32
+            }),
+        });
+        cells.push((*index, rows.collect()));
+    }
+    Ok(Distinct { values, cells })
+}
+
+/// The batch with ids in place of identities, in order of [`Distinct::values`]. The columns become longs; nobody becomes null.
+pub fn replace(batch: &RecordBatch, distinct: &Distinct, ids: &[i64]) -> Result<RecordBatch, ReplaceError> {
+    if ids.len() != distinct.values.len() {
+        return Err(ReplaceError::Count {
+            identities: distinct.values.len(),
+            ids: ids.len(),
+        });
+    }
+    let schema = batch.schema();
+    let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+    let mut arrays: Vec<ArrayRef> = batch.columns().to_vec();
+    for (index, cells) in &distinct.cells {
+        if *index >= arrays.len() || cells.len() != batch.num_rows() {
+            return Err(ReplaceError::OtherBatch);
+        }
+        let rows: Int64Array = cells.iter().map(|cell| ids.get(*cell as usize).copied()).collect();
+        fields[*index] = Arc::new(field(schema.field(*index).name(), Seen::LONG | Seen::BIG_LONG));
+        arrays[*index] = Arc::new(rows);
+    }
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::{array::AsArray, datatypes::Int64Type};
+    use base::Timestamp;
+
+    use super::*;
+    use crate::{Limits, decode_msgpack, seen_of};
+
+    #[test]
+    fn identities_leave_the_batch_and_ids_take_their_place() {
+        // {"u": 42, "e": "ada", "x": "ada"} {"u": "42", "e": ""} {"u": nil, "e": "bob"}
+        let body = [
+            &[
+                0x83, 0xa1, b'u', 42, 0xa1, b'e', 0xa3, b'a', b'd', b'a', 0xa1, b'x', 0xa3, b'a', b'd', b'a',
+            ][..],
+            &[0x82, 0xa1, b'u', 0xa2, b'4', b'2', 0xa1, b'e', 0xa0],
+            &[0x82, 0xa1, b'u', 0xc0, 0xa1, b'e', 0xa3, b'b', b'o', b'b'],
+        ]
+        .concat();
+        let batch = decode_msgpack(&body, &Limits::default(), Timestamp::from_secs(9)).unwrap();
+        let columns = ["e", "u", "absent", "time"].map(str::to_owned);
+
+        let found = distinct(&batch, &columns).unwrap();
+        let batch = replace(&batch, &found, &[100, 200, 300]).unwrap();
+
+        let texts: Vec<_> = found.values().iter().map(Secret::reveal).collect();
+        assert_eq!(texts, ["42", "ada", "bob"]);
+        assert!(!format!("{found:?}").contains("ada"));
+        let column = |name| {
+            batch
+                .column_by_name(name)
+                .unwrap()
+                .as_primitive::<Int64Type>()
+                .iter()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(column("u"), [Some(100), Some(100), None]);
+        assert_eq!(column("e"), [Some(200), None, Some(300)]);
+        assert_eq!(column("time"), [Some(9), Some(9), Some(9)]);
+        assert_eq!(seen_of(batch.schema().field_with_name("u").unwrap()), Seen::LONG | Seen::BIG_LONG);
+        assert_eq!(batch.column_by_name("x").unwrap().as_string::<i32>().value(0), "ada");
+    }
+
+    #[test]
+    fn ids_of_another_count_or_batch_are_refused() {
+        let one = decode_msgpack(&[0x81, 0xa1, b'u', 1], &Limits::default(), Timestamp::default()).unwrap();
+        let none = decode_msgpack(&[], &Limits::default(), Timestamp::default()).unwrap();
+        let found = distinct(&one, &["u".to_owned()]).unwrap();
+
+        assert!(matches!(
+            replace(&one, &found, &[]),
+            Err(ReplaceError::Count { identities: 1, ids: 0 })
+        ));
+        assert!(matches!(replace(&none, &found, &[1]), Err(ReplaceError::OtherBatch)));
+    }
+}

@@ -1,0 +1,146 @@
+//! Batches and files of older, narrower types, brought to what their table holds by now.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, StringArray, StringBuilder, new_null_array},
+    compute::cast,
+    datatypes::{DataType, Field, Float64Type, Int64Type, SchemaRef},
+    error::ArrowError,
+    record_batch::RecordBatch,
+};
+use base::ErrorKind;
+
+use crate::{
+    ColumnType, TIME, bool_text,
+    text::{push_double, push_integer},
+};
+
+/// Why a batch does not fit a table. Tables only ever widen, so each of these is a mistake of ours or a changed file.
+#[derive(Debug, thiserror::Error)]
+pub enum AdaptError {
+    /// A type cannot become another without changing values.
+    #[error("a column of {from} cannot become one of {to}")]
+    Narrower {
+        /// What it is.
+        from: DataType,
+        /// What it should be.
+        to: DataType,
+    },
+    /// A batch without `time`.
+    #[error("a batch has no column `time`")]
+    NoTime,
+    /// Arrow could not make the array.
+    #[error("a column could not be converted")]
+    Arrow(#[from] ArrowError),
+}
+
+impl AdaptError {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Narrower { .. } | Self::NoTime => ErrorKind::Corrupt,
+            Self::Arrow(_) => ErrorKind::Internal,
+        }
+    }
+}
+
+/// The batch with exactly the columns of `schema`: widened where the table has widened, null where the batch has none.
+pub fn adapt(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, AdaptError> {
+    if batch.schema_ref() == schema {
+        return Ok(batch.clone());
+    }
+    let columns = schema.fields().iter().map(|field| match batch.column_by_name(field.name()) {
+        Some(array) => cast_field(array, field.data_type()),
+        None if field.name() == TIME => Err(AdaptError::NoTime),
+        None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+    });
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    // A query without columns still counts rows.
+    let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+}
+
+/// The column as a wider type. No value changes: longs become doubles only in columns whose longs doubles hold exactly.
+pub fn widen(array: &ArrayRef, to: ColumnType) -> Result<ArrayRef, AdaptError> {
+    cast_field(array, &to.data_type())
+}
+
+/// The column as Arrow type `to`, which must be as wide or wider. Takes the string types that file readers prefer
+/// (views, large, dictionaries) on both sides.
+pub fn cast_field(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, AdaptError> {
+    if array.data_type() == to {
+        return Ok(Arc::clone(array));
+    }
+    match (array.data_type(), to) {
+        // A column that held nothing but nulls has no type yet and is kept as text: it fits everywhere.
+        _ if array.null_count() == array.len() => Ok(new_null_array(to, array.len())),
+        (DataType::Null, _) => Ok(new_null_array(to, array.len())),
+        (DataType::Int64, DataType::Float64) => {
+            let doubles = array.as_primitive::<Int64Type>().unary::<_, Float64Type>(|long| long as f64);
+            Ok(Arc::new(doubles))
+        }
+        (from, to) if is_text(from) && is_text(to) => Ok(cast(array, to)?),
+        (_, to) if is_text(to) => {
+            let texts: ArrayRef = Arc::new(texts_of(array, to)?);
+            cast_field(&texts, to)
+        }
+        (from, to) => Err(AdaptError::Narrower {
+            from: from.clone(),
+            to: to.clone(),
+        }),
+    }
+}
+
+/// Whether the field is one of text, in any of Arrow's forms.
+pub(crate) fn is_text(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        DataType::Dictionary(_, values) => is_text(values),
+        _ => false,
+    }
+}
+
+/// Every value of a boolean, long or double column as text.
+fn texts_of(array: &ArrayRef, to: &DataType) -> Result<StringArray, AdaptError> {
+    let mut texts = StringBuilder::with_capacity(array.len(), array.len().saturating_mul(8));
+    let mut text = Vec::new();
+    let mut fill = |write: &dyn Fn(usize, &mut Vec<u8>)| {
+        for row in 0..array.len() {
+            if array.is_null(row) {
+                texts.append_null();
+                continue;
+            }
+            text.clear();
+            write(row, &mut text);
+            texts.append_value(std::str::from_utf8(&text).expect("numbers and words are written in ASCII"));
+        }
+    };
+    match array.data_type() {
+        DataType::Boolean => {
+            let bools = array.as_boolean();
+            fill(&|row, out| out.extend_from_slice(bool_text(bools.value(row)).as_bytes()));
+        }
+        DataType::Int64 => {
+            let longs = array.as_primitive::<Int64Type>();
+            fill(&|row, out| push_integer(out, longs.value(row)));
+        }
+        DataType::Float64 => {
+            let doubles = array.as_primitive::<Float64Type>();
+            fill(&|row, out| push_double(out, doubles.value(row)));
+        }
+        from => {
+            return Err(AdaptError::Narrower {
+                from: from.clone(),
+                to: to.clone(),
+            });
+        }
+    }
+    Ok(texts.finish())
+}
+
+/// The text of each cell of a column of any type that batches have; `None` for null.
+pub(crate) fn cells_as_text(array: &ArrayRef) -> Result<StringArray, AdaptError> {
+    let texts = cast_field(array, Field::new("", DataType::Utf8, true).data_type())?;
+    Ok(texts.as_string::<i32>().clone())
+}
