@@ -1,0 +1,433 @@
+//! One product's catalog: which databases, tables, columns, files and stored batches there are.
+//!
+//! A view in SQLite of what the journal says, with one transaction per change. It holds names, sizes, time ranges and sealed keys;
+//! values of events never. Lost or damaged, it can be made again from the journal.
+
+use std::path::Path;
+use std::time::Duration;
+
+use base::{DatabaseName, ErrorKind, TableId, TableName, Timestamp};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
+use sqlx::{Row, Sqlite, Transaction};
+use zones::ObjectName;
+
+const VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+CREATE TABLE progress (
+    only INTEGER NOT NULL PRIMARY KEY CHECK (only = 1),
+    changed_upto INTEGER NOT NULL
+) STRICT;
+INSERT INTO progress (only, changed_upto) VALUES (1, 0);
+CREATE TABLE databases (
+    name TEXT NOT NULL PRIMARY KEY,
+    created_at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE tables (
+    id BLOB NOT NULL PRIMARY KEY,
+    number INTEGER NOT NULL UNIQUE,
+    database TEXT NOT NULL,
+    name TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    UNIQUE (database, name)
+) STRICT;
+CREATE TABLE columns (
+    table_id BLOB NOT NULL,
+    position INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    seen INTEGER NOT NULL,
+    PRIMARY KEY (table_id, name)
+) STRICT;
+CREATE TABLE files (
+    object TEXT NOT NULL PRIMARY KEY,
+    table_id BLOB NOT NULL,
+    file TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    row_count INTEGER NOT NULL,
+    time_min INTEGER NOT NULL,
+    time_max INTEGER NOT NULL,
+    sealed_key BLOB NOT NULL
+) STRICT;
+CREATE INDEX files_by_table ON files (table_id);
+CREATE TABLE batches (
+    table_id BLOB NOT NULL,
+    batch BLOB NOT NULL,
+    stored_at INTEGER NOT NULL,
+    PRIMARY KEY (table_id, batch)
+) STRICT, WITHOUT ROWID;
+";
+
+/// Why the catalog could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The database failed.
+    #[error("the catalog's database failed")]
+    Database(#[from] sqlx::Error),
+    /// A stored value is not what this version writes.
+    #[error("the catalog holds a {what} that cannot be read")]
+    Corrupt {
+        /// What could not be read.
+        what: &'static str,
+    },
+    /// Written by a newer version of Coffer.
+    #[error("the catalog has format {found}, this version knows up to {VERSION}")]
+    TooNew {
+        /// The format found.
+        found: i64,
+    },
+}
+
+impl CatalogError {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Database(_) => ErrorKind::Unavailable,
+            Self::Corrupt { .. } | Self::TooNew { .. } => ErrorKind::Corrupt,
+        }
+    }
+}
+
+/// The id of one stored batch within its table: a keyed hash of the sender's id, or random where there was none.
+pub type BatchHash = [u8; 16];
+
+/// A database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseRecord {
+    /// Its name.
+    pub name: DatabaseName,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// A table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableRecord {
+    /// Its id: another one when a table of that name is made again.
+    pub id: TableId,
+    /// A small number, unique in the product, for clients that want one.
+    pub number: u64,
+    /// The database it is in.
+    pub database: DatabaseName,
+    /// Its name.
+    pub name: TableName,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Columns in the order of their discovery, each with its `seen` bits; without `time`.
+    pub columns: Vec<(String, u8)>,
+}
+
+/// A Parquet file of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRecord {
+    /// Where it is in the zones.
+    pub object: ObjectName,
+    /// The table it belongs to.
+    pub table: TableId,
+    /// The file's own id, bound into its encryption.
+    pub file: String,
+    /// Size in one zone.
+    pub bytes: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Smallest `time`, seconds since the epoch.
+    pub time_min: i64,
+    /// Largest `time`, seconds since the epoch.
+    pub time_max: i64,
+    /// The file's key, sealed to the product.
+    pub sealed_key: Vec<u8>,
+}
+
+/// Everything a catalog holds but the stored batches, which are looked up one by one.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// All databases.
+    pub databases: Vec<DatabaseRecord>,
+    /// All tables.
+    pub tables: Vec<TableRecord>,
+    /// All files.
+    pub files: Vec<FileRecord>,
+    /// Changes to databases and tables in segments of the journal before this number are in the catalog already.
+    pub changed_upto: u64,
+}
+
+/// One swap: files that take the place of rows in memory or of older files.
+#[derive(Debug)]
+pub struct Swap<'a> {
+    /// The table concerned.
+    pub table: TableId,
+    /// New files.
+    pub add: &'a [FileRecord],
+    /// Files that the new ones replace.
+    pub remove: &'a [ObjectName],
+    /// Batches that are in the new files and need no replay from the journal any more.
+    pub covered: &'a [BatchHash],
+    /// The table's columns as of now.
+    pub columns: &'a [(String, u8)],
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// One product's catalog.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    pool: SqlitePool,
+}
+
+impl Catalog {
+    /// Opens the catalog at `path`, making it if it is not there.
+    pub async fn open(path: &Path) -> Result<Self, CatalogError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(5));
+        // One connection: the warehouse is the only one who ever opens this file, and one writer needs no retries.
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
+        let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&pool).await?;
+        match version {
+            0 => {
+                let mut tx = pool.begin().await?;
+                sqlx::raw_sql(SCHEMA).execute(&mut *tx).await?;
+                sqlx::raw_sql("PRAGMA user_version = 1").execute(&mut *tx).await?;
+                tx.commit().await?;
+            }
+            VERSION => {}
+            found => return Err(CatalogError::TooNew { found }),
+        }
+        Ok(Self { pool })
+    }
+
+    /// The pool, for the tables that the role itself keeps beside the catalog.
+    pub fn pool(&self) -> &SqlitePool {
+        &self.pool
+    }
+
+    /// Reads everything but the batches.
+    pub async fn load(&self) -> Result<Contents, CatalogError> {
+        let upto: i64 = sqlx::query_scalar("SELECT changed_upto FROM progress")
+            .fetch_one(&self.pool)
+            .await?;
+        let mut contents = Contents {
+            changed_upto: u64::try_from(upto).unwrap_or(0),
+            ..Contents::default()
+        };
+        for row in sqlx::query("SELECT name, created_at FROM databases ORDER BY name")
+            .fetch_all(&self.pool)
+            .await?
+        {
+            contents.databases.push(DatabaseRecord {
+                name: name(&row, "name")?,
+                created_at: moment(&row, "created_at")?,
+            });
+        }
+        for row in sqlx::query("SELECT id, number, database, name, created_at FROM tables ORDER BY number")
+            .fetch_all(&self.pool)
+            .await?
+        {
+            contents.tables.push(TableRecord {
+                id: table_id(&row, "id")?,
+                number: unsigned(&row, "number")?,
+                database: name(&row, "database")?,
+                name: name(&row, "name")?,
+                created_at: moment(&row, "created_at")?,
+                columns: Vec::new(),
+            });
+        }
+        for row in sqlx::query("SELECT table_id, name, seen FROM columns ORDER BY table_id, position")
+            .fetch_all(&self.pool)
+            .await?
+        {
+            let id = table_id(&row, "table_id")?;
+            let seen = u8::try_from(row.try_get::<i64, _>("seen")?).map_err(|_| CatalogError::Corrupt { what: "column" })?;
+            if let Some(table) = contents.tables.iter_mut().find(|table| table.id == id) {
+                table.columns.push((row.try_get("name")?, seen));
+            }
+        }
+        let files = "SELECT object, table_id, file, bytes, row_count, time_min, time_max, sealed_key FROM files ORDER BY time_min, object";
+        for row in sqlx::query(files).fetch_all(&self.pool).await? {
+            contents.files.push(FileRecord {
+                object: name(&row, "object")?,
+                table: table_id(&row, "table_id")?,
+                file: row.try_get("file")?,
+                bytes: unsigned(&row, "bytes")?,
+                rows: unsigned(&row, "row_count")?,
+                time_min: row.try_get("time_min")?,
+                time_max: row.try_get("time_max")?,
+                sealed_key: row.try_get("sealed_key")?,
+            });
+        }
+        Ok(contents)
+    }
+
+    /// Makes a database, as segment `sequence` of the journal says; one that is there already stays as it is.
+    pub async fn create_database(&self, database: &DatabaseRecord, sequence: u64) -> Result<(), CatalogError> {
+        let mut tx = self.pool.begin().await?;
+        changed(&mut tx, sequence).await?;
+        sqlx::query("INSERT INTO databases (name, created_at) VALUES (?, ?) ON CONFLICT DO NOTHING")
+            .bind(database.name.as_str())
+            .bind(database.created_at.as_micros())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Deletes a database with its tables, as segment `sequence` says. Returns the objects that no table needs any more.
+    pub async fn delete_database(&self, database: &DatabaseName, sequence: u64) -> Result<Vec<ObjectName>, CatalogError> {
+        let mut tx = self.pool.begin().await?;
+        changed(&mut tx, sequence).await?;
+        let mut objects = Vec::new();
+        for row in sqlx::query("SELECT id FROM tables WHERE database = ?")
+            .bind(database.as_str())
+            .fetch_all(&mut *tx)
+            .await?
+        {
+            objects.extend(forget_table(&mut tx, table_id(&row, "id")?).await?);
+        }
+        sqlx::query("DELETE FROM databases WHERE name = ?")
+            .bind(database.as_str())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(objects)
+    }
+
+    /// Makes a table, as segment `sequence` says; one that is there already stays as it is.
+    pub async fn create_table(&self, table: &TableRecord, sequence: u64) -> Result<(), CatalogError> {
+        let mut tx = self.pool.begin().await?;
+        changed(&mut tx, sequence).await?;
+        sqlx::query("INSERT INTO tables (id, number, database, name, created_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
+            .bind(&table.id.to_bytes()[..])
+            .bind(signed(table.number))
+            .bind(table.database.as_str())
+            .bind(table.name.as_str())
+            .bind(table.created_at.as_micros())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Deletes a table, as segment `sequence` says. Returns the objects that nothing needs any more.
+    pub async fn delete_table(&self, table: TableId, sequence: u64) -> Result<Vec<ObjectName>, CatalogError> {
+        let mut tx = self.pool.begin().await?;
+        changed(&mut tx, sequence).await?;
+        let objects = forget_table(&mut tx, table).await?;
+        tx.commit().await?;
+        Ok(objects)
+    }
+
+    /// Puts new files in the place of old ones and of rows in memory, all or nothing.
+    pub async fn swap(&self, swap: &Swap<'_>) -> Result<(), CatalogError> {
+        let table = swap.table.to_bytes();
+        let mut tx = self.pool.begin().await?;
+        for file in swap.add {
+            sqlx::query(
+                "INSERT INTO files (object, table_id, file, bytes, row_count, time_min, time_max, sealed_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            )
+            .bind(file.object.as_str())
+            .bind(&table[..])
+            .bind(file.file.as_str())
+            .bind(signed(file.bytes))
+            .bind(signed(file.rows))
+            .bind(file.time_min)
+            .bind(file.time_max)
+            .bind(file.sealed_key.as_slice())
+            .execute(&mut *tx)
+            .await?;
+        }
+        for object in swap.remove {
+            sqlx::query("DELETE FROM files WHERE object = ?")
+                .bind(object.as_str())
+                .execute(&mut *tx)
+                .await?;
+        }
+        for batch in swap.covered {
+            sqlx::query("INSERT INTO batches (table_id, batch, stored_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+                .bind(&table[..])
+                .bind(&batch[..])
+                .bind(swap.at.as_micros())
+                .execute(&mut *tx)
+                .await?;
+        }
+        for (position, (name, seen)) in swap.columns.iter().enumerate() {
+            sqlx::query(
+                "INSERT INTO columns (table_id, position, name, seen) VALUES (?, ?, ?, ?)
+                 ON CONFLICT (table_id, name) DO UPDATE SET seen = seen | excluded.seen",
+            )
+            .bind(&table[..])
+            .bind(i64::try_from(position).unwrap_or(i64::MAX))
+            .bind(name.as_str())
+            .bind(i64::from(*seen))
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Whether a batch is in the table's files already.
+    pub async fn is_covered(&self, table: TableId, batch: &BatchHash) -> Result<bool, CatalogError> {
+        let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM batches WHERE table_id = ? AND batch = ?")
+            .bind(&table.to_bytes()[..])
+            .bind(&batch[..])
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(found.is_some())
+    }
+
+    /// Closes the database; changes after this fail.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// Notes that the changes of segment `sequence` are in the catalog, in the transaction that makes them.
+async fn changed(tx: &mut Transaction<'_, Sqlite>, sequence: u64) -> Result<(), CatalogError> {
+    sqlx::query("UPDATE progress SET changed_upto = max(changed_upto, ?)")
+        .bind(signed(sequence + 1))
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+async fn forget_table(tx: &mut Transaction<'_, Sqlite>, table: TableId) -> Result<Vec<ObjectName>, CatalogError> {
+    let id = table.to_bytes();
+    let rows = sqlx::query("SELECT object FROM files WHERE table_id = ?")
+        .bind(&id[..])
+        .fetch_all(&mut **tx)
+        .await?;
+    let objects = rows.iter().map(|row| name(row, "object")).collect::<Result<_, _>>()?;
+    for statement in [
+        "DELETE FROM files WHERE table_id = ?",
+        "DELETE FROM columns WHERE table_id = ?",
+        "DELETE FROM batches WHERE table_id = ?",
+        "DELETE FROM tables WHERE id = ?",
+    ] {
+        sqlx::query(statement).bind(&id[..]).execute(&mut **tx).await?;
+    }
+    Ok(objects)
+}
+
+fn name<T: std::str::FromStr>(row: &SqliteRow, column: &'static str) -> Result<T, CatalogError> {
+    row.try_get::<String, _>(column)?
+        .parse()
+        .map_err(|_| CatalogError::Corrupt { what: column })
+}
+
+fn table_id(row: &SqliteRow, column: &'static str) -> Result<TableId, CatalogError> {
+    TableId::try_from(row.try_get::<Vec<u8>, _>(column)?.as_slice()).map_err(|_| CatalogError::Corrupt { what: "table id" })
+}
+
+fn moment(row: &SqliteRow, column: &'static str) -> Result<Timestamp, CatalogError> {
+    Ok(Timestamp::from_micros(row.try_get(column)?))
+}
+
+fn unsigned(row: &SqliteRow, column: &'static str) -> Result<u64, CatalogError> {
+    u64::try_from(row.try_get::<i64, _>(column)?).map_err(|_| CatalogError::Corrupt { what: column })
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,20 @@
+//! Columns: encrypted Parquet files, and the catalog that says which of them make a table.
+//!
+//! Promise: a file opens only with its own key and for its own product, table and name; moved, renamed or changed
+//! it does not open at all. Nothing of its contents, statistics included, is readable without the key.
+//!
+//! Start at [`write()`] and [`load_footer`]. The catalog is in [`catalog`].
+//! Knows Arrow, Parquet and zones. Does not know SQL, who asks, or how keys are leased.
+
+mod binding;
+pub mod catalog;
+mod footer;
+mod order;
+mod write;
+
+pub use binding::{aad_prefix, key_context};
+pub use footer::{FooterError, load_footer};
+pub use order::{OrderError, sort};
+pub use write::{ROWS_PER_GROUP, WriteError, WrittenFile, write};
+#[cfg(test)]
+mod tests;
