@@ -1,0 +1,40 @@
+//! The edge of every role: TLS in and out, certificate to role, pass to `Op`, error kind to response, the kernel sandbox.
+//!
+//! Promise: a handler runs only after the caller's certificate was found in the table of calls and its pass, where one is shown,
+//! was verified, is live and is meant for this role. Whatever cannot be decided is refused.
+//!
+//! Start at [`serve_role`] (what other roles call), [`public`] (what the world calls) and [`sandbox::enter`].
+//! Knows TLS, gRPC and the kernel. Does not know what a method does, SQL, or where anything is stored.
+
+mod call;
+mod connections;
+mod context;
+mod enrol;
+mod guard;
+mod kinds;
+mod metrics;
+mod operator;
+mod passes;
+mod peers;
+mod process;
+pub mod public;
+mod readiness;
+pub mod revocations;
+pub mod sandbox;
+mod server;
+mod tls;
+
+pub use call::{Peer, op, raw_pass, with_pass};
+pub use context::{CurrentSigner, RoleContext, ZoneReport};
+pub use enrol::{EnrolError, enrol, spawn_renewal};
+pub use kinds::{http_status, kind_of, status};
+pub use metrics::{Counter, Counters, Gauge, Gauges, Histogram, Histograms, Labels, Metrics};
+pub use operator::operator_channel;
+pub use peers::Peers;
+pub use process::{harden_process, install_crypto};
+pub use readiness::Readiness;
+pub use server::{ServeError, serve_role};
+pub use tls::{RoleTls, TlsError, TlsKey, read_certificate};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! The local socket: what the owner of the data directory may ask of a role.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use base::{Clock, Role, Timestamp};
+use hyper_util::rt::TokioIo;
+use nix::unistd::geteuid;
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+use wire::v1::role_operator_server::{RoleOperator, RoleOperatorServer};
+use wire::v1::{MetricsRequest, MetricsResponse, StatusRequest, StatusResponse};
+
+use crate::connections::{self, Caps, Protocol};
+use crate::guard::Connected;
+use crate::server::Shared;
+use crate::{Metrics, Readiness, RoleContext, RoleTls, ZoneReport, peers, sandbox};
+
+const CAPS: Caps = Caps {
+    connections: 64,
+    per_address: 64,
+};
+
+/// A channel to a role's local socket, for the operator's own commands.
+///
+/// To be called inside the async runtime.
+pub fn operator_channel(socket: impl Into<PathBuf>) -> Channel {
+    let socket = socket.into();
+    peers::endpoint("operator.coffer.internal").connect_with_connector_lazy(tower::service_fn(move |_| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    }))
+}
+
+pub(crate) fn listen(listener: &std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
+    let listener = listener.try_clone()?;
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
+pub(crate) async fn serve(listener: UnixListener, cancel: CancellationToken, shared: Arc<Shared>) {
+    let closing = cancel.clone();
+    connections::accept(listener, CAPS, &cancel, move |stream: UnixStream, _| {
+        let (shared, closing) = (Arc::clone(&shared), closing.clone());
+        async move {
+            // The socket's mode says the same; this holds even where the mode was loosened by mistake.
+            match stream.peer_cred() {
+                Ok(peer) if peer.uid() == geteuid().as_raw() || peer.uid() == 0 => {}
+                Ok(peer) => return tracing::warn!(uid = peer.uid(), "refused an operator who does not own this role"),
+                Err(error) => return tracing::warn!(%error, "refused an operator who could not be identified"),
+            }
+            let answer = move |request| Arc::clone(&shared).answer(Connected::Operator, request);
+            connections::drive(stream, Protocol::Http2, answer, async move { closing.cancelled().await }).await;
+        }
+    })
+    .await;
+}
+
+pub(crate) fn role_operator(ctx: &RoleContext) -> RoleOperatorServer<Service> {
+    RoleOperatorServer::new(Service {
+        role: ctx.role,
+        started_at: ctx.clock.now(),
+        clock: Arc::clone(&ctx.clock),
+        tls: Arc::clone(&ctx.tls),
+        metrics: ctx.metrics.clone(),
+        readiness: ctx.readiness.clone(),
+        zones: ctx.zones.clone(),
+        sandbox: ctx.sandbox.clone(),
+    })
+}
+
+pub(crate) struct Service {
+    role: Role,
+    started_at: Timestamp,
+    clock: Arc<dyn Clock>,
+    tls: Arc<RoleTls>,
+    metrics: Metrics,
+    readiness: Readiness,
+    zones: ZoneReport,
+    sandbox: sandbox::Report,
+}
+
+#[async_trait::async_trait]
+impl RoleOperator for Service {
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        Ok(Response::new(StatusResponse {
+            role: self.role.to_string(),
+            pid: std::process::id(),
+            started_at: self.started_at.as_micros(),
+            certificate_expires_at: self.tls.expires_at().as_micros(),
+            not_ready: self.readiness.ready().err().unwrap_or_default(),
+            enforced: self.sandbox.enforced.clone(),
+            not_enforced: self.sandbox.not_enforced.clone(),
+            resident_bytes: self.sandbox.resident_bytes(),
+            zones: self.zones.now(),
+        }))
+    }
+
+    async fn metrics(&self, _: Request<MetricsRequest>) -> Result<Response<MetricsResponse>, Status> {
+        let resident = i64::try_from(self.sandbox.resident_bytes()).unwrap_or(i64::MAX);
+        self.metrics.gauge("resident_bytes", "memory in use").set(resident);
+        let up = i64::try_from(self.clock.now().since(self.started_at).as_secs()).unwrap_or(i64::MAX);
+        self.metrics.gauge("up_seconds", "how long the role has been running").set(up);
+        Ok(Response::new(MetricsResponse {
+            text: self.metrics.encode(),
+        }))
+    }
+}

@@ -1,0 +1,23 @@
+//! What a process does to itself first of all.
+
+use nix::sys::{prctl, resource};
+
+/// Makes aws-lc the process-wide source of ciphers. First thing in `main`: another library may bring a second provider,
+/// and TLS cannot choose between two.
+pub fn install_crypto() {
+    // An error means that one is installed already, which is as good.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// Keeps the process's memory to itself: it leaves no core dump and another process of the same user cannot read it.
+/// Returns what could not be done.
+pub fn harden_process() -> Vec<String> {
+    let mut failed = Vec::new();
+    if let Err(error) = prctl::set_dumpable(false) {
+        failed.push(format!("memory stays readable to processes of the same user: {error}"));
+    }
+    if let Err(error) = resource::setrlimit(resource::Resource::RLIMIT_CORE, 0, 0) {
+        failed.push(format!("a crash may leave a core dump: {error}"));
+    }
+    failed
+}
