@@ -1,0 +1,36 @@
+//! Queries: SQL over one product's tables, in memory and in encrypted files, and over nothing else.
+//!
+//! Promise: a statement reads the tables it was handed and changes nothing. It reaches no file, no setting, no
+//! environment and no other product; it keeps to its memory and time, writes nothing to disk, and stops within a
+//! second of being told to. What opens files ends with the [`Lease`].
+//!
+//! Start at [`Engine::run`]. What may be asked is in [`gate`]; how a table is read is in [`table`].
+//! Knows DataFusion. Does not know who asks, where the tables come from or where results go.
+
+mod adapt;
+mod catalog;
+mod engine;
+mod error;
+mod functions;
+mod gate;
+mod lease;
+mod naming;
+mod reader;
+mod result;
+mod session;
+mod settings;
+mod show;
+mod stop;
+mod table;
+#[cfg(test)]
+mod tests;
+mod types;
+mod view;
+
+pub use engine::Engine;
+pub use error::QueryError;
+pub use lease::{Footers, Lease};
+pub use result::QueryStream;
+pub use settings::QuerySettings;
+pub use types::engine_type;
+pub use view::{DatabaseView, FileView, ProductView, TableView};
