@@ -1,0 +1,289 @@
+//! What the vault does: makes keys, judges them, lends them, revokes them.
+//!
+//! Promise: what is answered is durable first. A fact is appended to the journal, in a majority of zones, then applied
+//! to the view; commands run one at a time, so that each is judged against all before it.
+//!
+//! Start at [`Keyring::authenticate`] (who is it) and [`Keyring::private_key`] (may it read).
+
+use std::sync::Arc;
+
+use base::{Clock, CredentialId, Entropy, ErrorKind, KeyKind, Op, ProductId, Role, Secret, SecretBytes, Verb};
+use bytes::Bytes;
+use journal::{AppendError, Head, Journal, SegmentId};
+use seal::{Assertion, DataKey, HolderId, MAX_PASS_LIFETIME, PrivateKey, PublicKey, SealError, unwrap, wrap};
+use subtle::ConstantTimeEq;
+use tokio::sync::Mutex;
+
+use crate::credentials::ProductKey;
+use crate::entries::{self, CredentialCreated, CredentialRevoked, Entry, Fact, ProductKeysCreated, bound};
+use crate::root::RootKey;
+use crate::view::{CredentialRow, View, ViewError};
+
+/// The one custody there is so far: one more copy of each product's private key under the root key.
+pub(crate) const MANAGED: &str = "managed";
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyringError {
+    /// The journal did not take the fact: it has not happened.
+    #[error("the vault's journal did not take it")]
+    Append(#[from] AppendError),
+    /// The view failed.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// A stored secret does not open.
+    #[error("a stored key does not open")]
+    Seal(#[from] SealError),
+    /// There is no such thing.
+    #[error("there is no such {0}")]
+    NotFound(&'static str),
+    /// The credential is unknown, revoked, or not one that leads to this key. Which of them is not said.
+    #[error("this credential does not lead to a key")]
+    NoHolder,
+    /// A product key that is not live.
+    #[error("no valid product key was shown")]
+    Unauthenticated,
+    /// The pass does not hold the right that is needed.
+    #[error(transparent)]
+    Denied(#[from] base::Denied),
+    /// What was asked cannot be.
+    #[error("{0}")]
+    Invalid(&'static str),
+}
+
+impl KeyringError {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Append(error) => error.kind(),
+            Self::View(error) => error.kind(),
+            Self::Seal(error) => error.kind(),
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::NoHolder => ErrorKind::Forbidden,
+            Self::Unauthenticated => ErrorKind::Unauthenticated,
+            Self::Denied(denied) => denied.kind(),
+            Self::Invalid(_) => ErrorKind::Invalid,
+        }
+    }
+}
+
+/// The journal, and facts that are durable there but not yet in the view (because the view failed).
+pub(crate) struct Writer {
+    pub(crate) journal: Journal,
+    pub(crate) unapplied: Vec<(SegmentId, Entry)>,
+}
+
+pub(crate) struct Keyring {
+    pub(crate) root: RootKey,
+    pub(crate) wrapping: DataKey,
+    pub(crate) pepper: DataKey,
+    pub(crate) view: View,
+    // One command at a time, from its check against the view to its fact in the view. Each segment of this journal
+    // therefore holds one fact, and "this segment is applied" never covers a fact that is not.
+    pub(crate) writer: Mutex<Writer>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+}
+
+impl Keyring {
+    /// Makes a product's keys, once; afterwards says what the public one is.
+    pub(crate) async fn create_product_keys(&self, product: ProductId, custody: &str) -> Result<PublicKey, KeyringError> {
+        if custody != MANAGED {
+            return Err(KeyringError::Invalid("the only custody there is so far is \"managed\""));
+        }
+        let mut writer = self.writer().await?;
+        if let Some(known) = self.view.product(product).await? {
+            return Ok(PublicKey::try_from(&*known.public_key)?);
+        }
+        let private = PrivateKey::generate(&*self.entropy);
+        let lookup = DataKey::generate(&*self.entropy);
+        let public = private.public();
+        let fact = Fact::Product(ProductKeysCreated {
+            product: product.get(),
+            custody: custody.to_owned(),
+            public_key: public.as_bytes().to_vec(),
+            wrapped_private: self.wrap(&bound::private_key(product), private.to_secret_bytes().reveal()),
+            wrapped_lookup: self.wrap(&bound::lookup_key(product), lookup.reveal()),
+            at: entries::now(self.clock.now()),
+        });
+        self.commit(&mut writer, fact).await?;
+        tracing::info!(product.id = %product, custody, "made the keys of product {product}");
+        Ok(public)
+    }
+
+    /// Makes a product key. Its text is in this answer and nowhere else.
+    pub(crate) async fn create_credential(&self, product: ProductId, kind: KeyKind) -> Result<(CredentialId, Secret), KeyringError> {
+        let mut writer = self.writer().await?;
+        let keys = self.view.product(product).await?.ok_or(KeyringError::NotFound("product"))?;
+        let now = self.clock.now();
+        let id = CredentialId::generate(now, &*self.entropy);
+        let key = ProductKey::generate(product, &*self.entropy);
+        let wrapped_private = if kind.is_readable() {
+            let private = self.unwrap(&bound::private_key(product), &keys.wrapped_private)?;
+            wrap(
+                &key.wrapping(id),
+                &bound::private_key_for(product, id),
+                private.reveal(),
+                &*self.entropy,
+            )
+        } else {
+            Vec::new()
+        };
+        let fact = Fact::Credential(CredentialCreated {
+            credential: id.to_bytes().to_vec(),
+            product: product.get(),
+            kind: kind.as_str().to_owned(),
+            verifier: key.verifier(&self.pepper).to_vec(),
+            wrapped_private,
+            at: entries::now(now),
+        });
+        self.commit(&mut writer, fact).await?;
+        tracing::info!(product.id = %product, credential.id = %id, %kind, "made a {kind} key of product {product}");
+        Ok((id, key.to_text()))
+    }
+
+    /// Revokes a product key for ever. Says whether it was live until now.
+    pub(crate) async fn revoke(&self, id: CredentialId) -> Result<bool, KeyringError> {
+        let mut writer = self.writer().await?;
+        let known = self.view.credential(id).await?.ok_or(KeyringError::NotFound("credential"))?;
+        if known.revoked_at.is_some() {
+            return Ok(false);
+        }
+        let at = entries::now(self.clock.now());
+        self.commit(
+            &mut writer,
+            Fact::Revoked(CredentialRevoked {
+                credential: id.to_bytes().to_vec(),
+                at,
+            }),
+        )
+        .await?;
+        tracing::info!(product.id = %known.product, credential.id = %id, "revoked a key of product {}", known.product);
+        Ok(true)
+    }
+
+    /// Judges a product key; says who it is, once per audience. Every refusal is the same, and takes the same work.
+    pub(crate) async fn authenticate(
+        &self,
+        key: &str,
+        audiences: &[Role],
+        holder: HolderId,
+        lifetime: std::time::Duration,
+    ) -> Result<Vec<Assertion>, KeyringError> {
+        let (key, readable) = match ProductKey::parse(key) {
+            Some(key) => (key, true),
+            None => (ProductKey::nobodys(), false),
+        };
+        let verifier = key.verifier(&self.pepper);
+        let known = self.view.credential_by_verifier(&verifier).await?;
+        // The index has compared a keyed hash, whose timing tells nothing about a key; this comparison decides.
+        let same = known
+            .as_ref()
+            .is_some_and(|row| row.verifier.ct_eq(&verifier).into() && row.product == key.product());
+        let row = known
+            .filter(|row| readable & same & row.revoked_at.is_none())
+            .ok_or(KeyringError::Unauthenticated)?;
+        let now = self.clock.now();
+        let assertion = |audience: &Role| {
+            let mut id = [0; 16];
+            self.entropy.fill(&mut id);
+            Assertion {
+                credential: row.credential,
+                product: row.product,
+                audience: *audience,
+                holder,
+                issued_at: now,
+                expires_at: now.plus(lifetime.min(MAX_PASS_LIFETIME)),
+                id,
+            }
+        };
+        Ok(audiences.iter().map(assertion).collect())
+    }
+
+    /// The product's private key, for a pass that may query and a credential that the vault itself knows as a key holder.
+    pub(crate) async fn private_key(&self, op: &Op) -> Result<SecretBytes, KeyringError> {
+        op.authorize(Verb::Query)?;
+        // Accounts has a say in what a member may do, never in who holds a key: that list is the vault's own.
+        self.live(op, |kind| kind.is_readable()).await?;
+        let keys = self.view.product(op.product).await?.ok_or(KeyringError::NoHolder)?;
+        if keys.custody != MANAGED {
+            return Err(KeyringError::Invalid("the key of this product is in its customer's custody"));
+        }
+        self.unwrap(&bound::private_key(op.product), &keys.wrapped_private)
+    }
+
+    /// The key by which the product's identities are found again, for a pass that may append or query.
+    pub(crate) async fn lookup_key(&self, op: &Op) -> Result<SecretBytes, KeyringError> {
+        let granted = [Verb::Append, Verb::Query].map(|verb| op.verbs().contains(verb).then_some(verb));
+        if granted.iter().all(Option::is_none) {
+            op.authorize(Verb::Append)?;
+        }
+        self.live(op, |kind| granted.into_iter().flatten().any(|verb| kind.verbs().contains(verb)))
+            .await?;
+        let keys = self.view.product(op.product).await?.ok_or(KeyringError::NoHolder)?;
+        self.unwrap(&bound::lookup_key(op.product), &keys.wrapped_lookup)
+    }
+
+    /// A product's public key.
+    pub(crate) async fn public_key(&self, product: ProductId) -> Result<Vec<u8>, KeyringError> {
+        Ok(self
+            .view
+            .product(product)
+            .await?
+            .ok_or(KeyringError::NotFound("product"))?
+            .public_key)
+    }
+
+    // The credential of the pass, if it is this product's, live, and of a kind that may.
+    async fn live(&self, op: &Op, may: impl Fn(KeyKind) -> bool) -> Result<CredentialRow, KeyringError> {
+        let known = self.view.credential(op.actor).await?;
+        known
+            .filter(|row| row.product == op.product && row.revoked_at.is_none() && may(row.kind))
+            .ok_or(KeyringError::NoHolder)
+    }
+
+    /// How far the journal has come.
+    pub(crate) async fn head(&self) -> Head {
+        self.writer.lock().await.journal.head()
+    }
+
+    async fn writer(&self) -> Result<tokio::sync::MutexGuard<'_, Writer>, KeyringError> {
+        let mut writer = self.writer.lock().await;
+        self.apply(&mut writer).await?;
+        Ok(writer)
+    }
+
+    /// Makes a fact durable and then true.
+    pub(crate) async fn commit(&self, writer: &mut Writer, fact: Fact) -> Result<(), KeyringError> {
+        let entry = Entry::of(fact);
+        let payload = Bytes::from(entry.to_bytes());
+        let segment = writer
+            .journal
+            .append(journal::Entry {
+                header: Bytes::new(),
+                payload,
+            })
+            .await?;
+        writer.unapplied.push((segment, entry));
+        self.apply(writer).await
+    }
+
+    // A fact that is durable stays true even if the view failed just then: it is applied before the next command.
+    async fn apply(&self, writer: &mut Writer) -> Result<(), KeyringError> {
+        while let Some((segment, entry)) = writer.unapplied.first() {
+            self.view
+                .apply((segment.writer.to_bytes(), segment.sequence), std::slice::from_ref(entry))
+                .await?;
+            writer.unapplied.remove(0);
+        }
+        Ok(())
+    }
+
+    fn wrap(&self, bound_to: &[u8], secret: &[u8]) -> Vec<u8> {
+        wrap(&self.wrapping, bound_to, secret, &*self.entropy)
+    }
+
+    fn unwrap(&self, bound_to: &[u8], wrapped: &[u8]) -> Result<SecretBytes, KeyringError> {
+        Ok(unwrap(&self.wrapping, bound_to, wrapped)?)
+    }
+}

@@ -1,0 +1,31 @@
+//! The vault: the root key, products' key pairs, the credentials that lead to them, the internal authority.
+//!
+//! Promise: a product's private key leaves the vault only for a live, readable product key that the vault itself knows,
+//! shown through a pass that two roles signed; nothing is kept in clear, and what was answered is durable.
+//!
+//! Start at [`prepare`], then [`PreparedVault::open`] and [`OpenedVault::serve`]. The decisions are in `keyring`.
+//! Knows keys, credentials and certificates. Does not know events, identities, or who may do what with a product.
+
+mod authority;
+mod credentials;
+mod entries;
+mod keyring;
+mod open;
+mod own_head;
+mod root;
+mod run;
+mod services;
+mod settings;
+mod tokens;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use authority::AuthorityError;
+pub use keyring::KeyringError;
+pub use open::{OpenError, OpenedVault, PreparedVault, VaultParts, prepare};
+pub use root::RootKeyError;
+pub use run::RunError;
+pub use settings::{SettingsError, VaultSettings};
+pub use view::ViewError;

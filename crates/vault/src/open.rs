@@ -1,0 +1,328 @@
+//! How the vault starts: it is the authority that certifies everybody, so it has to begin with itself.
+//!
+//! [`prepare`] touches files and needs no runtime; [`PreparedVault::open`] reads the journal, brings the view up to it
+//! and makes the vault's own certificates; [`OpenedVault::serve`] takes calls. Between the first two a role enters its
+//! sandbox, between the last two the binary makes the context.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use base::{Clock, Entropy, ErrorKind, Role, WriterId};
+use edge::{CurrentSigner, RoleTls, TlsError, TlsKey};
+use journal::{Journal, JournalParts, OpenError as SegmentError, RecoverError, Recovered, recover};
+use prost::Message;
+use rustls_pki_types::CertificateDer;
+use seal::{InstallationKey, SealError, Signer, unwrap, wrap};
+use tokio::sync::Mutex;
+use zones::Zones;
+
+use crate::VaultSettings;
+use crate::authority::{Authority, AuthorityError, SKEW};
+use crate::entries::{self, AuthorityCreated, Entry, Fact, bound};
+use crate::keyring::{Keyring, KeyringError, Writer};
+use crate::root::{RootKey, RootKeyError};
+use crate::services::Shared;
+use crate::settings::SettingsError;
+use crate::tokens::Tokens;
+use crate::view::{View, ViewError};
+
+/// The name of the vault's journal.
+pub(crate) const JOURNAL: &str = "vault";
+const VIEW: &str = "vault.sqlite";
+
+/// Why the vault did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Settings that would break a promise.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// Zones that would break a promise.
+    #[error(transparent)]
+    Zones(#[from] zones::SettingsError),
+    /// The root key.
+    #[error(transparent)]
+    RootKey(#[from] RootKeyError),
+    /// There is a journal, and its root key is missing or another: it must not be started over.
+    #[error("the zones hold a vault's journal that {path} is not the root key of; put the right one back, nothing opens without it")]
+    AnotherRootKey {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// The journal could not be read, or is not believed.
+    #[error("the vault's journal could not be recovered")]
+    Recover(#[from] RecoverError),
+    /// One of its segments does not open.
+    #[error("a segment of the vault's journal does not open")]
+    Segment(#[from] SegmentError),
+    /// The view has seen more than the journal holds.
+    #[error("the vault's journal has lost {0} segments that were applied before; its zones hold an older state")]
+    JournalWentBack(usize),
+    /// An entry is not one.
+    #[error("an entry of the vault's journal cannot be read by this version")]
+    Entry(#[from] prost::DecodeError),
+    /// The view failed.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// The first entries could not be made durable.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// The authority.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The vault's own certificate.
+    #[error("the vault's own certificate cannot be used")]
+    Tls(#[from] TlsError),
+    /// A stored secret does not open.
+    #[error("what the vault stored does not open with this root key")]
+    Seal(#[from] SealError),
+}
+
+impl OpenError {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Settings(error) => error.kind(),
+            Self::Zones(error) => error.kind(),
+            Self::RootKey(error) => error.kind(),
+            Self::Recover(error) => error.kind(),
+            Self::Segment(error) => error.kind(),
+            Self::View(error) => error.kind(),
+            Self::Keyring(error) => error.kind(),
+            Self::Authority(error) => error.kind(),
+            Self::Tls(error) => error.kind(),
+            Self::Seal(error) => error.kind(),
+            Self::AnotherRootKey { .. } | Self::JournalWentBack(_) | Self::Entry(_) => ErrorKind::Corrupt,
+        }
+    }
+}
+
+/// What the vault works with before there is a context.
+#[derive(Debug, Clone)]
+pub struct VaultParts {
+    /// The vault's own directory.
+    pub directory: PathBuf,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// Root key read, zones opened; nothing served and nothing written yet.
+pub struct PreparedVault {
+    settings: VaultSettings,
+    parts: VaultParts,
+    root: RootKey,
+    root_path: PathBuf,
+    first_start: bool,
+    zones: Arc<Zones>,
+}
+
+impl fmt::Debug for PreparedVault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PreparedVault")
+    }
+}
+
+/// Reads the root key and opens the zones. Blocks.
+pub fn prepare(settings: VaultSettings, parts: VaultParts) -> Result<PreparedVault, OpenError> {
+    settings.check()?;
+    let root_path = parts.directory.join(&settings.root_key);
+    let kept = RootKey::read(&root_path)?;
+    let first_start = kept.is_none();
+    let root = kept.unwrap_or_else(|| RootKey::generate(&*parts.entropy));
+    let zones = Zones::open(settings.zones.clone(), first_start, Arc::clone(&parts.clock))?;
+    Ok(PreparedVault {
+        settings,
+        parts,
+        root,
+        root_path,
+        first_start,
+        zones,
+    })
+}
+
+impl PreparedVault {
+    /// Reads the journal, brings the view up to it, and certifies the vault itself.
+    pub async fn open(self) -> Result<OpenedVault, OpenError> {
+        let Self {
+            settings,
+            parts,
+            root,
+            root_path,
+            first_start,
+            zones,
+        } = self;
+        let installation = root.installation();
+        let recovered = recover(&zones, &installation.key(), Role::Vault, JOURNAL, None).await?;
+        // A journal of which nothing is believed was signed under another root key: going on would start it over.
+        if recovered.segments.is_empty() && !recovered.refused.is_empty() {
+            return Err(OpenError::AnotherRootKey { path: root_path });
+        }
+        let root = if first_start { keep(root, root_path.clone()).await? } else { root };
+        tracing::warn!(path = %root_path.display(),
+            "DEVELOPMENT ROOT KEY: whoever reads this file can open everything in this installation; it is not split among people");
+
+        let view = View::open(&parts.directory.join(VIEW)).await?;
+        catch_up(&view, &zones, &root, &recovered).await?;
+
+        let (signer, current) = {
+            let uncertified = Signer::generate(&*parts.entropy);
+            let now = parts.clock.now();
+            let from = base::Timestamp::from_micros(now.as_micros() - i64::try_from(SKEW.as_micros()).unwrap_or_default());
+            let until = now.plus(settings.certificate_lifetime);
+            let certificate = installation.certify(Role::Vault, uncertified.public_key(), from, until);
+            let signer = uncertified.certified(certificate)?;
+            (signer.clone(), CurrentSigner::new(signer))
+        };
+        let journal = {
+            let newest = current.clone();
+            let journal_parts = JournalParts {
+                zones: Arc::clone(&zones),
+                signer: Arc::new(move || newest.get()),
+                clock: Arc::clone(&parts.clock),
+                entropy: Arc::clone(&parts.entropy),
+            };
+            let writer = WriterId::generate(parts.clock.now(), &*parts.entropy);
+            Journal::start(
+                journal_parts,
+                settings.journal.clone(),
+                JOURNAL,
+                None,
+                root.journal().public(),
+                writer,
+                recovered.tail(),
+            )
+        };
+        let keyring = Keyring {
+            wrapping: root.wrapping(),
+            pepper: root.pepper(),
+            root,
+            view,
+            writer: Mutex::new(Writer {
+                journal,
+                unapplied: Vec::new(),
+            }),
+            clock: Arc::clone(&parts.clock),
+            entropy: Arc::clone(&parts.entropy),
+        };
+        let authority = load_authority(&keyring).await?;
+        let shared = Shared {
+            settings,
+            keyring,
+            authority,
+            installation,
+            signer: current,
+            tokens: Tokens::default(),
+            clock: Arc::clone(&parts.clock),
+            entropy: Arc::clone(&parts.entropy),
+        };
+        let tls = own_tls(&shared, &signer)?;
+        Ok(OpenedVault {
+            shared: Arc::new(shared),
+            tls: Arc::new(tls),
+            zones,
+            recovered,
+        })
+    }
+}
+
+/// The vault with everything that the rest of the installation needs to trust it. Takes no calls yet.
+pub struct OpenedVault {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) tls: Arc<RoleTls>,
+    pub(crate) zones: Arc<Zones>,
+    pub(crate) recovered: Recovered,
+}
+
+impl fmt::Debug for OpenedVault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OpenedVault")
+    }
+}
+
+impl OpenedVault {
+    /// The vault's own certificate and key, for its context.
+    pub fn tls(&self) -> Arc<RoleTls> {
+        Arc::clone(&self.tls)
+    }
+
+    /// What the vault signs with, for its context.
+    pub fn signer(&self) -> CurrentSigner {
+        self.shared.signer.clone()
+    }
+
+    /// What signatures of this installation are checked against.
+    pub fn installation(&self) -> InstallationKey {
+        self.shared.installation.key()
+    }
+
+    /// The internal authority's certificate, for `ca.pem`.
+    pub fn ca_certificate(&self) -> CertificateDer<'static> {
+        self.shared.authority.certificate().clone()
+    }
+}
+
+// Written only when no journal waits for another key, and before anything is sealed to it.
+async fn keep(root: RootKey, path: PathBuf) -> Result<RootKey, OpenError> {
+    let written = tokio::task::spawn_blocking(move || root.write(&path).map(|()| root)).await;
+    Ok(written.expect("writing a file does not panic")?)
+}
+
+async fn catch_up(view: &View, zones: &Zones, root: &RootKey, recovered: &Recovered) -> Result<(), OpenError> {
+    let private = root.journal();
+    let applied = view.applied().await?;
+    let mut missing: HashSet<_> = applied.clone();
+    let mut fresh = 0;
+    for segment in &recovered.segments {
+        let position = (segment.id.writer.to_bytes(), segment.id.sequence);
+        missing.remove(&position);
+        if applied.contains(&position) {
+            continue;
+        }
+        let stored = segment.open(zones, &private).await?;
+        let facts = stored
+            .iter()
+            .map(|entry| Entry::decode(&*entry.payload))
+            .collect::<Result<Vec<_>, _>>()?;
+        view.apply(position, &facts).await?;
+        fresh += 1;
+    }
+    // Fewer segments than were applied once: yesterday's zones must not pass for today's.
+    if !missing.is_empty() {
+        return Err(OpenError::JournalWentBack(missing.len()));
+    }
+    tracing::info!(segments = recovered.segments.len(), fresh, "the vault's view holds its journal");
+    Ok(())
+}
+
+async fn load_authority(keyring: &Keyring) -> Result<Authority, OpenError> {
+    if let Some((certificate, wrapped)) = keyring.view.authority().await? {
+        let key = unwrap(&keyring.wrapping, bound::AUTHORITY, &wrapped)?;
+        return Ok(Authority::load(&certificate, key.reveal())?);
+    }
+    let now = keyring.clock.now();
+    let (authority, key) = Authority::create(now, &*keyring.entropy)?;
+    let fact = Fact::Authority(AuthorityCreated {
+        certificate: authority.certificate().to_vec(),
+        wrapped_key: wrap(&keyring.wrapping, bound::AUTHORITY, key.reveal(), &*keyring.entropy),
+        at: entries::now(now),
+    });
+    keyring.commit(&mut *keyring.writer.lock().await, fact).await?;
+    tracing::info!("made the internal certificate authority");
+    Ok(authority)
+}
+
+fn own_tls(shared: &Shared, signer: &Signer) -> Result<RoleTls, OpenError> {
+    let key = TlsKey::generate()?;
+    let request = key.certificate_request(&[Role::Vault.server_name()])?;
+    let (issued, _) = shared.certify(Role::Vault, &request, *signer.certificate().public_key())?;
+    Ok(RoleTls::new(
+        Role::Vault,
+        vec![issued.certificate],
+        key,
+        shared.authority.certificate(),
+        Arc::clone(&shared.clock),
+    )?)
+}

@@ -1,0 +1,13 @@
+//! The vault as other roles and the operator meet it: over TLS and the local socket, on real directories.
+
+mod history;
+mod keys;
+mod trust;
+mod world;
+
+use base::{Verb, Verbs};
+
+/// Every verb: what accounts could be made to sign.
+fn all() -> Verbs {
+    Verbs::of(&Verb::ALL)
+}

@@ -1,0 +1,313 @@
+//! A vault on loopback with directories for zones and a clock that is turned by hand.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base::{CredentialId, ManualClock, OsEntropy, RequestId, Role, Scope, SeededEntropy, Timestamp, Verbs};
+use edge::{CurrentSigner, Peers, RoleContext, RoleTls};
+use rustls_pki_types::CertificateDer;
+use seal::{Assertion, Grant, InstallationKey, Pass, Signer};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+use wire::v1::heads_client::HeadsClient;
+use wire::v1::heads_server::{Heads, HeadsServer};
+use wire::v1::vault_client::VaultClient;
+use wire::v1::vault_operator_client::VaultOperatorClient;
+use wire::v1::{
+    AuthenticateRequest, CreateCredentialRequest, CreateProductKeysRequest, Head, LeaseRequest, MintEnrolmentRequest, RecallRequest,
+    RecallResponse, RememberRequest, RememberResponse, RevokeCredentialRequest,
+};
+use zones::ZonesSettings;
+
+use crate::services::Shared;
+use crate::{OpenError, OpenedVault, RunError, VaultParts, VaultSettings, prepare};
+
+pub(super) struct World {
+    pub(super) directory: tempfile::TempDir,
+    pub(super) clock: Arc<ManualClock>,
+}
+
+pub(super) struct Running {
+    pub(super) address: SocketAddr,
+    pub(super) installation: InstallationKey,
+    pub(super) ca: CertificateDer<'static>,
+    pub(super) shared: Arc<Shared>,
+    clock: Arc<ManualClock>,
+    socket: PathBuf,
+    cancel: CancellationToken,
+    done: JoinHandle<Result<(), RunError>>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        edge::install_crypto();
+        let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000)));
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            clock,
+        }
+    }
+
+    pub(super) fn settings(&self) -> VaultSettings {
+        let zones = ZonesSettings::below(&self.directory.path().join("zones"), &["a", "b", "c"]);
+        VaultSettings {
+            zones,
+            ..VaultSettings::default()
+        }
+    }
+
+    pub(super) async fn open(&self) -> Result<OpenedVault, OpenError> {
+        let parts = VaultParts {
+            directory: self.directory.path().to_owned(),
+            clock: self.clock.clone(),
+            entropy: Arc::new(OsEntropy),
+        };
+        let settings = self.settings();
+        let prepared = tokio::task::spawn_blocking(move || prepare(settings, parts)).await.unwrap()?;
+        prepared.open().await
+    }
+
+    pub(super) async fn start(&self) -> Running {
+        self.start_beside(None).await
+    }
+
+    /// With an address for the accounts role.
+    pub(super) async fn start_beside(&self, accounts: Option<SocketAddr>) -> Running {
+        let opened = self.open().await.unwrap();
+        let (installation, ca, shared) = (opened.installation(), opened.ca_certificate(), Arc::clone(&opened.shared));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let socket = self.file("vault.sock");
+        let cancel = CancellationToken::new();
+        let peers = Peers::new(opened.tls(), accounts.map(|address| (Role::Accounts, address)));
+        let signing = opened.signer();
+        let ctx = self.context(opened.tls(), signing, installation, peers, listener, cancel.clone());
+        let readiness = ctx.readiness.clone();
+        let done = tokio::spawn(opened.serve(ctx));
+        readiness.wait().await;
+        Running {
+            address,
+            installation,
+            ca,
+            shared,
+            clock: self.clock.clone(),
+            socket,
+            cancel,
+            done,
+        }
+    }
+
+    fn context(
+        &self,
+        tls: Arc<RoleTls>,
+        signer: CurrentSigner,
+        installation: InstallationKey,
+        peers: Peers,
+        listener: std::net::TcpListener,
+        cancel: CancellationToken,
+    ) -> RoleContext {
+        let socket = self.file(&format!("{}.sock", tls.role()));
+        let _ = std::fs::remove_file(&socket);
+        RoleContext {
+            role: tls.role(),
+            directory: self.directory.path().to_owned(),
+            clock: self.clock.clone(),
+            entropy: Arc::new(OsEntropy),
+            tls,
+            signer,
+            installation,
+            peers: Arc::new(peers),
+            listener,
+            operator: std::os::unix::net::UnixListener::bind(socket).unwrap(),
+            metrics: Default::default(),
+            readiness: Default::default(),
+            zones: Default::default(),
+            sandbox: edge::sandbox::off(),
+            revocations: None,
+            cancel,
+        }
+    }
+
+    /// An accounts role that only remembers heads.
+    pub(super) async fn serve_accounts(&self, vault: &Running, listener: std::net::TcpListener, heads: Memory) -> CancellationToken {
+        let (tls, signer) = vault.enrol(Role::Accounts).await;
+        let cancel = CancellationToken::new();
+        let peers = Peers::new(Arc::clone(&tls), []);
+        let ctx = self.context(tls, CurrentSigner::new(signer), vault.installation, peers, listener, cancel.clone());
+        tokio::spawn(async move { edge::serve_role(&ctx, Routes::new(HeadsServer::new(heads)), Routes::default()).await });
+        cancel
+    }
+
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+impl Running {
+    pub(super) async fn stop(self) {
+        self.cancel.cancel();
+        self.ended().await.unwrap();
+    }
+
+    /// Waits until it ends by itself.
+    pub(super) async fn ended(self) -> Result<(), RunError> {
+        tokio::time::timeout(Duration::from_secs(30), self.done).await.unwrap().unwrap()
+    }
+
+    pub(super) fn operator(&self) -> VaultOperatorClient<Channel> {
+        VaultOperatorClient::new(edge::operator_channel(&self.socket))
+    }
+
+    pub(super) async fn token(&self, role: Role) -> Vec<u8> {
+        let asked = MintEnrolmentRequest { role: role.to_string() };
+        let minted = self.operator().mint_enrolment(asked).await.unwrap().into_inner();
+        assert_eq!(minted.installation_key, self.installation.as_bytes());
+        assert_eq!(minted.ca_certificate, self.ca.to_vec());
+        minted.token
+    }
+
+    pub(super) async fn enrol_with(&self, token: &[u8], role: Role) -> Result<(Arc<RoleTls>, Signer), edge::EnrolError> {
+        let (ca, clock) = (self.ca.clone(), self.clock.clone());
+        edge::enrol(self.address, ca, self.installation, token, role, Arc::new(OsEntropy), clock)
+            .await
+            .map(|(tls, signer)| (Arc::new(tls), signer))
+    }
+
+    pub(super) async fn enrol(&self, role: Role) -> (Arc<RoleTls>, Signer) {
+        self.enrol_with(&self.token(role).await, role).await.unwrap()
+    }
+
+    fn channel(&self, tls: &Arc<RoleTls>) -> Channel {
+        Peers::new(Arc::clone(tls), [(Role::Vault, self.address)]).channel(Role::Vault)
+    }
+
+    pub(super) fn vault(&self, tls: &Arc<RoleTls>) -> VaultClient<Channel> {
+        VaultClient::new(self.channel(tls))
+    }
+
+    pub(super) fn heads(&self, tls: &Arc<RoleTls>) -> HeadsClient<Channel> {
+        HeadsClient::new(self.channel(tls))
+    }
+
+    pub(super) fn revocations(&self, tls: &Arc<RoleTls>) -> wire::v1::revocations_client::RevocationsClient<Channel> {
+        wire::v1::revocations_client::RevocationsClient::new(self.channel(tls))
+    }
+
+    pub(super) async fn create_product(&self, product: u64) -> Vec<u8> {
+        let asked = CreateProductKeysRequest {
+            product,
+            custody: "managed".into(),
+        };
+        self.operator().create_product_keys(asked).await.unwrap().into_inner().public_key
+    }
+
+    pub(super) async fn create_key(&self, product: u64, kind: &str) -> Result<(CredentialId, String), Status> {
+        let asked = CreateCredentialRequest {
+            product,
+            kind: kind.into(),
+        };
+        let made = self.operator().create_credential(asked).await?.into_inner();
+        Ok((CredentialId::try_from(&*made.credential).unwrap(), made.key))
+    }
+
+    pub(super) async fn revoke(&self, credential: CredentialId) {
+        let asked = RevokeCredentialRequest {
+            credential: credential.to_bytes().to_vec(),
+        };
+        self.operator().revoke_credential(asked).await.unwrap();
+    }
+}
+
+/// The roles around a vault, as far as keys go.
+pub(super) struct Roles {
+    pub(super) gateway: Arc<RoleTls>,
+    pub(super) warehouse: Arc<RoleTls>,
+    pub(super) identity: Arc<RoleTls>,
+    accounts: Signer,
+}
+
+impl Roles {
+    pub(super) async fn enrolled(vault: &Running) -> Self {
+        Self {
+            gateway: vault.enrol(Role::Gateway).await.0,
+            warehouse: vault.enrol(Role::Warehouse).await.0,
+            identity: vault.enrol(Role::Identity).await.0,
+            accounts: vault.enrol(Role::Accounts).await.1,
+        }
+    }
+
+    pub(super) async fn authenticate(&self, vault: &Running, key: &str, audiences: &[Role]) -> Result<Vec<Vec<u8>>, Status> {
+        let audiences = audiences.iter().map(Role::to_string).collect();
+        let asked = AuthenticateRequest {
+            key: key.to_owned(),
+            audiences,
+        };
+        Ok(vault.vault(&self.gateway).authenticate(asked).await?.into_inner().assertions)
+    }
+
+    /// A pass of `key` with whatever verbs accounts is made to sign.
+    pub(super) async fn pass(&self, vault: &Running, key: &str, audience: Role, verbs: Verbs) -> Vec<u8> {
+        let asserted = self.authenticate(vault, key, &[audience]).await.unwrap().remove(0);
+        let assertion = Assertion::verify(&vault.installation, &asserted, vault.clock_now()).unwrap();
+        let grant = Grant::answering(&assertion, &asserted, verbs, Scope::Product).sign(&self.accounts);
+        Pass {
+            assertion: asserted,
+            grant,
+        }
+        .encode()
+    }
+
+    pub(super) async fn lease_private(&self, vault: &Running, tls: &Arc<RoleTls>, pass: &[u8]) -> Result<Vec<u8>, Status> {
+        let leased = vault.vault(tls).lease_product_key(shown(pass)).await?.into_inner();
+        assert_eq!(leased.seconds, 300);
+        Ok(leased.private_key)
+    }
+
+    pub(super) async fn lease_lookup(&self, vault: &Running, pass: &[u8]) -> Result<Vec<u8>, Status> {
+        Ok(vault
+            .vault(&self.identity)
+            .lease_lookup_key(shown(pass))
+            .await?
+            .into_inner()
+            .lookup_key)
+    }
+}
+
+impl Running {
+    pub(super) fn clock_now(&self) -> Timestamp {
+        base::Clock::now(&*self.clock)
+    }
+}
+
+fn shown(pass: &[u8]) -> Request<LeaseRequest> {
+    let mut call = edge::with_pass(
+        LeaseRequest {},
+        pass,
+        RequestId::generate(Timestamp::from_secs(1), &SeededEntropy::new(1)),
+    );
+    call.set_timeout(Duration::from_secs(10));
+    call
+}
+
+/// What the accounts role remembers for the vault.
+#[derive(Clone, Default)]
+pub(super) struct Memory(pub(super) Arc<Mutex<Vec<Head>>>);
+
+#[tonic::async_trait]
+impl Heads for Memory {
+    async fn remember(&self, request: Request<RememberRequest>) -> Result<Response<RememberResponse>, Status> {
+        *self.0.lock().unwrap() = request.into_inner().heads;
+        Ok(Response::new(RememberResponse {}))
+    }
+
+    async fn recall(&self, _: Request<RecallRequest>) -> Result<Response<RecallResponse>, Status> {
+        Ok(Response::new(RecallResponse {
+            heads: self.0.lock().unwrap().clone(),
+        }))
+    }
+}

@@ -1,0 +1,342 @@
+//! The vault's view of its journal: a SQLite file that is quick to ask and can be made again from the journal.
+//!
+//! Promise: it holds no secret in clear: keys are wrapped, product keys are there as keyed hashes only.
+//!
+//! All SQL of the vault is here. What other roles asked to remember ([`View::remember`]) is only here: it is not a fact
+//! of this journal, and writing it there would move this journal's own head each time another's moves. Whoever loses the
+//! file loses that memory until the roles have told their heads again.
+
+use std::path::Path;
+use std::time::Duration;
+
+use base::{CredentialId, ErrorKind, KeyKind, ProductId, Role, Timestamp};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite, Transaction};
+
+use crate::entries::{Entry, Fact};
+
+const VERSION: i64 = 1;
+const TABLES: &[&str] = &[
+    "CREATE TABLE applied (writer BLOB NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY (writer, sequence)) WITHOUT ROWID",
+    "CREATE TABLE authority (one INTEGER PRIMARY KEY CHECK (one = 1), certificate BLOB NOT NULL, wrapped_key BLOB NOT NULL)",
+    "CREATE TABLE products (product INTEGER PRIMARY KEY, custody TEXT NOT NULL, public_key BLOB NOT NULL, \
+     wrapped_private BLOB NOT NULL, wrapped_lookup BLOB NOT NULL, created_at INTEGER NOT NULL)",
+    "CREATE TABLE credentials (credential BLOB PRIMARY KEY, product INTEGER NOT NULL, kind TEXT NOT NULL, \
+     verifier BLOB NOT NULL UNIQUE, wrapped_private BLOB NOT NULL, created_at INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX credentials_of_product ON credentials (product)",
+    // A table of its own, so that a revocation holds even if it is read before the credential it revokes.
+    "CREATE TABLE revoked (credential BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE heads (role TEXT NOT NULL, journal TEXT NOT NULL, length INTEGER NOT NULL, hash BLOB NOT NULL, \
+     PRIMARY KEY (role, journal)) WITHOUT ROWID",
+];
+
+/// Why the view did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    /// SQLite failed.
+    #[error("the vault's database failed")]
+    Sql(#[from] sqlx::Error),
+    /// Made by another version.
+    #[error(
+        "the vault's database has version {0}, this program knows version {VERSION}; remove the file, it is made again from the journal"
+    )]
+    Version(i64),
+    /// A value in it is not what it should be.
+    #[error("the vault's database holds a {0} that cannot be read; remove the file, it is made again from the journal")]
+    Value(&'static str),
+    /// A journal became shorter, or another one.
+    #[error("the journal {journal} of the {role} role had {remembered} segments and is now told to have {told}, or they are others")]
+    HeadWentBack {
+        /// Whose.
+        role: Role,
+        /// Which.
+        journal: String,
+        /// The length that was remembered.
+        remembered: u64,
+        /// The length that was told.
+        told: u64,
+    },
+}
+
+impl ViewError {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Sql(_) => ErrorKind::Unavailable,
+            Self::Version(_) => ErrorKind::Internal,
+            Self::Value(_) | Self::HeadWentBack { .. } => ErrorKind::Corrupt,
+        }
+    }
+}
+
+/// A product's keys as they are kept.
+#[derive(Debug, Clone)]
+pub(crate) struct ProductRow {
+    pub(crate) custody: String,
+    pub(crate) public_key: Vec<u8>,
+    pub(crate) wrapped_private: Vec<u8>,
+    pub(crate) wrapped_lookup: Vec<u8>,
+}
+
+/// A product key as it is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct CredentialRow {
+    pub(crate) credential: CredentialId,
+    pub(crate) product: ProductId,
+    pub(crate) kind: KeyKind,
+    pub(crate) verifier: Vec<u8>,
+    pub(crate) created_at: Timestamp,
+    pub(crate) revoked_at: Option<Timestamp>,
+}
+
+/// A journal's length and the hash of its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HeadRow {
+    pub(crate) journal: String,
+    pub(crate) length: u64,
+    pub(crate) hash: Vec<u8>,
+}
+
+/// Which segments the view holds: writer and number.
+pub(crate) type Position = ([u8; 16], u64);
+
+#[derive(Debug, Clone)]
+pub(crate) struct View(SqlitePool);
+
+type StoredProduct = (String, Vec<u8>, Vec<u8>, Vec<u8>);
+type StoredCredential = (Vec<u8>, i64, String, Vec<u8>, i64, Option<i64>);
+const CREDENTIAL: &str = "SELECT c.credential, c.product, c.kind, c.verifier, c.created_at, r.at FROM credentials c \
+                          LEFT JOIN revoked r ON r.credential = c.credential";
+
+impl View {
+    /// Opens the file, or makes an empty view.
+    pub(crate) async fn open(path: &Path) -> Result<Self, ViewError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(5))
+            .pragma("temp_store", "memory")
+            .pragma("secure_delete", "on");
+        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
+        let (version,): (i64,) = sqlx::query_as("PRAGMA user_version").fetch_one(&pool).await?;
+        match version {
+            VERSION => {}
+            0 => {
+                let mut tx = pool.begin().await?;
+                for table in TABLES {
+                    sqlx::query(*table).execute(&mut *tx).await?;
+                }
+                sqlx::query("PRAGMA user_version = 1").execute(&mut *tx).await?;
+                tx.commit().await?;
+            }
+            other => return Err(ViewError::Version(other)),
+        }
+        Ok(Self(pool))
+    }
+
+    /// Which segments have been applied.
+    pub(crate) async fn applied(&self) -> Result<std::collections::HashSet<Position>, ViewError> {
+        let rows: Vec<(Vec<u8>, i64)> = sqlx::query_as("SELECT writer, sequence FROM applied").fetch_all(&self.0).await?;
+        rows.into_iter()
+            .map(|(writer, sequence)| Ok((writer.try_into().map_err(|_| ViewError::Value("writer"))?, sequence.cast_unsigned())))
+            .collect()
+    }
+
+    /// Applies a segment's facts, all or none, once.
+    pub(crate) async fn apply(&self, (writer, sequence): Position, entries: &[Entry]) -> Result<(), ViewError> {
+        let mut tx = self.0.begin().await?;
+        for entry in entries {
+            apply(&mut tx, entry).await?;
+        }
+        sqlx::query("INSERT OR IGNORE INTO applied (writer, sequence) VALUES (?, ?)")
+            .bind(&writer[..])
+            .bind(sequence.cast_signed())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// The authority's certificate and wrapped key.
+    pub(crate) async fn authority(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>, ViewError> {
+        Ok(sqlx::query_as("SELECT certificate, wrapped_key FROM authority")
+            .fetch_optional(&self.0)
+            .await?)
+    }
+
+    /// A product's keys.
+    pub(crate) async fn product(&self, product: ProductId) -> Result<Option<ProductRow>, ViewError> {
+        let row: Option<StoredProduct> =
+            sqlx::query_as("SELECT custody, public_key, wrapped_private, wrapped_lookup FROM products WHERE product = ?")
+                .bind(number(product))
+                .fetch_optional(&self.0)
+                .await?;
+        Ok(row.map(|(custody, public_key, wrapped_private, wrapped_lookup)| ProductRow {
+            custody,
+            public_key,
+            wrapped_private,
+            wrapped_lookup,
+        }))
+    }
+
+    /// The product key with this verifier.
+    pub(crate) async fn credential_by_verifier(&self, verifier: &[u8; 32]) -> Result<Option<CredentialRow>, ViewError> {
+        let row: Option<StoredCredential> = sqlx::query_as(sqlx::AssertSqlSafe(format!("{CREDENTIAL} WHERE c.verifier = ?")))
+            .bind(&verifier[..])
+            .fetch_optional(&self.0)
+            .await?;
+        row.map(credential).transpose()
+    }
+
+    /// The product key with this id.
+    pub(crate) async fn credential(&self, id: CredentialId) -> Result<Option<CredentialRow>, ViewError> {
+        let row: Option<StoredCredential> = sqlx::query_as(sqlx::AssertSqlSafe(format!("{CREDENTIAL} WHERE c.credential = ?")))
+            .bind(&id.to_bytes()[..])
+            .fetch_optional(&self.0)
+            .await?;
+        row.map(credential).transpose()
+    }
+
+    /// A product's product keys, oldest first.
+    pub(crate) async fn credentials(&self, product: ProductId) -> Result<Vec<CredentialRow>, ViewError> {
+        let sql = sqlx::AssertSqlSafe(format!("{CREDENTIAL} WHERE c.product = ? ORDER BY c.created_at, c.credential"));
+        let rows: Vec<StoredCredential> = sqlx::query_as(sql).bind(number(product)).fetch_all(&self.0).await?;
+        rows.into_iter().map(credential).collect()
+    }
+
+    /// The product's private key as it is wrapped under one product key's secret.
+    #[cfg_attr(not(test), expect(dead_code, reason = "read in customer custody, whose way in is not there yet"))]
+    pub(crate) async fn wrapped_for(&self, id: CredentialId) -> Result<Option<Vec<u8>>, ViewError> {
+        let row: Option<(Vec<u8>,)> = sqlx::query_as("SELECT wrapped_private FROM credentials WHERE credential = ?")
+            .bind(&id.to_bytes()[..])
+            .fetch_optional(&self.0)
+            .await?;
+        Ok(row.map(|(wrapped,)| wrapped).filter(|wrapped| !wrapped.is_empty()))
+    }
+
+    /// What was revoked since `since`.
+    pub(crate) async fn revoked_since(&self, since: Timestamp) -> Result<Vec<(Timestamp, CredentialId)>, ViewError> {
+        let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as("SELECT at, credential FROM revoked WHERE at >= ?")
+            .bind(since.as_micros())
+            .fetch_all(&self.0)
+            .await?;
+        rows.into_iter()
+            .map(|(at, id)| Ok((Timestamp::from_micros(at), credential_id(&id)?)))
+            .collect()
+    }
+
+    /// Remembers how far a role's journals have come. Refuses one that went back, and then remembers none of them.
+    pub(crate) async fn remember(&self, role: Role, heads: &[HeadRow]) -> Result<(), ViewError> {
+        let mut tx = self.0.begin().await?;
+        for head in heads {
+            let known: Option<(i64, Vec<u8>)> = sqlx::query_as("SELECT length, hash FROM heads WHERE role = ? AND journal = ?")
+                .bind(role.as_str())
+                .bind(&head.journal)
+                .fetch_optional(&mut *tx)
+                .await?;
+            if let Some((length, hash)) = known {
+                let remembered = length.cast_unsigned();
+                if head.length < remembered || (head.length == remembered && head.hash != hash) {
+                    return Err(ViewError::HeadWentBack {
+                        role,
+                        journal: head.journal.clone(),
+                        remembered,
+                        told: head.length,
+                    });
+                }
+            }
+            sqlx::query("INSERT OR REPLACE INTO heads (role, journal, length, hash) VALUES (?, ?, ?, ?)")
+                .bind(role.as_str())
+                .bind(&head.journal)
+                .bind(head.length.cast_signed())
+                .bind(&head.hash)
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// What a role asked to remember.
+    pub(crate) async fn recall(&self, role: Role) -> Result<Vec<HeadRow>, ViewError> {
+        let rows: Vec<(String, i64, Vec<u8>)> = sqlx::query_as("SELECT journal, length, hash FROM heads WHERE role = ? ORDER BY journal")
+            .bind(role.as_str())
+            .fetch_all(&self.0)
+            .await?;
+        Ok(rows
+            .into_iter()
+            .map(|(journal, length, hash)| HeadRow {
+                journal,
+                length: length.cast_unsigned(),
+                hash,
+            })
+            .collect())
+    }
+
+    /// Closes the file.
+    pub(crate) async fn close(&self) {
+        self.0.close().await;
+    }
+}
+
+async fn apply(tx: &mut Transaction<'_, Sqlite>, entry: &Entry) -> Result<(), ViewError> {
+    // A fact of a newer version must not be passed over: what it says could be a revocation.
+    let fact = entry.fact.as_ref().ok_or(ViewError::Value("fact"))?;
+    let query = match fact {
+        Fact::Authority(made) => sqlx::query("INSERT OR IGNORE INTO authority (one, certificate, wrapped_key) VALUES (1, ?, ?)")
+            .bind(&made.certificate)
+            .bind(&made.wrapped_key),
+        Fact::Product(made) => sqlx::query(
+            "INSERT OR IGNORE INTO products (product, custody, public_key, wrapped_private, wrapped_lookup, created_at) \
+             VALUES (?, ?, ?, ?, ?, ?)",
+        )
+        .bind(made.product.cast_signed())
+        .bind(&made.custody)
+        .bind(&made.public_key)
+        .bind(&made.wrapped_private)
+        .bind(&made.wrapped_lookup)
+        .bind(made.at),
+        Fact::Credential(made) => sqlx::query(
+            "INSERT OR IGNORE INTO credentials (credential, product, kind, verifier, wrapped_private, created_at) \
+             VALUES (?, ?, ?, ?, ?, ?)",
+        )
+        .bind(&made.credential)
+        .bind(made.product.cast_signed())
+        .bind(&made.kind)
+        .bind(&made.verifier)
+        .bind(&made.wrapped_private)
+        .bind(made.at),
+        Fact::Revoked(made) => sqlx::query(
+            "INSERT INTO revoked (credential, at) VALUES (?, ?) ON CONFLICT (credential) DO UPDATE SET at = min(at, excluded.at)",
+        )
+        .bind(&made.credential)
+        .bind(made.at),
+    };
+    query.execute(&mut **tx).await?;
+    Ok(())
+}
+
+fn credential((id, product, kind, verifier, created_at, revoked_at): StoredCredential) -> Result<CredentialRow, ViewError> {
+    Ok(CredentialRow {
+        credential: credential_id(&id)?,
+        product: ProductId::new(product.cast_unsigned()).map_err(|_| ViewError::Value("product"))?,
+        kind: kind.parse().map_err(|_: ErrorKind| ViewError::Value("kind of key"))?,
+        verifier,
+        created_at: Timestamp::from_micros(created_at),
+        revoked_at: revoked_at.map(Timestamp::from_micros),
+    })
+}
+
+fn credential_id(bytes: &[u8]) -> Result<CredentialId, ViewError> {
+    CredentialId::try_from(bytes).map_err(|_| ViewError::Value("credential"))
+}
+
+fn number(product: ProductId) -> i64 {
+    product.get().cast_signed()
+}
+
+#[cfg(test)]
+mod tests;
