@@ -1,0 +1,270 @@
+//! The view: what the journal says, in SQLite. It can be deleted at any time and is made again from the journal,
+//! apart from the remembered heads of other roles, which are only as old as the view.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::Duration;
+
+use base::{CredentialId, ErrorKind, ProductId, Role, Timestamp, Verbs, WriterId};
+use journal::SegmentId;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Row, Sqlite, Transaction};
+
+use crate::facts::{CredentialGranted, Fact, ProductMade, What};
+use crate::state::Product;
+
+const VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+CREATE TABLE applied (
+    writer BLOB NOT NULL,
+    sequence INTEGER NOT NULL,
+    PRIMARY KEY (writer, sequence)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE products (
+    number INTEGER NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    created_at INTEGER NOT NULL,
+    identity_columns TEXT NOT NULL
+) STRICT;
+CREATE TABLE credentials (
+    product INTEGER NOT NULL,
+    credential BLOB NOT NULL,
+    verbs INTEGER NOT NULL,
+    granted_at INTEGER NOT NULL,
+    PRIMARY KEY (product, credential)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE heads (
+    role TEXT NOT NULL,
+    journal TEXT NOT NULL,
+    length INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    PRIMARY KEY (role, journal)
+) STRICT, WITHOUT ROWID;
+";
+
+/// Why the view could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewError {
+    /// SQLite says no.
+    #[error("the view could not be used")]
+    Sql(#[from] sqlx::Error),
+    /// It was made by a later version of this program.
+    #[error("the view has version {0}, this program knows up to {VERSION}")]
+    Version(i64),
+    /// It holds something that was never put there.
+    #[error("the view holds {0} that cannot be")]
+    Corrupt(&'static str),
+}
+
+impl ViewError {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Sql(_) | Self::Version(_) => ErrorKind::Internal,
+            Self::Corrupt(_) => ErrorKind::Corrupt,
+        }
+    }
+}
+
+/// A head as remembered for another role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RememberedHead {
+    pub(crate) journal: String,
+    pub(crate) length: u64,
+    pub(crate) hash: Vec<u8>,
+}
+
+/// The database.
+#[derive(Debug, Clone)]
+pub(crate) struct View(SqlitePool);
+
+impl View {
+    /// Opens it, or makes it.
+    pub(crate) async fn open(directory: &Path) -> Result<Self, ViewError> {
+        let options = SqliteConnectOptions::new()
+            .filename(directory.join("accounts.sqlite"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(10))
+            .pragma("temp_store", "MEMORY")
+            .pragma("secure_delete", "ON");
+        let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
+        let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&pool).await?;
+        match version {
+            0 => {
+                let mut change = pool.begin().await?;
+                sqlx::raw_sql(SCHEMA).execute(&mut *change).await?;
+                sqlx::raw_sql("PRAGMA user_version = 1").execute(&mut *change).await?;
+                change.commit().await?;
+            }
+            VERSION => {}
+            later => return Err(ViewError::Version(later)),
+        }
+        Ok(Self(pool))
+    }
+
+    /// The segments that are in the view.
+    pub(crate) async fn applied(&self) -> Result<HashSet<SegmentId>, ViewError> {
+        let rows = sqlx::query("SELECT writer, sequence FROM applied").fetch_all(&self.0).await?;
+        let wrong = |_| ViewError::Corrupt("a segment");
+        let id = |row: &sqlx::sqlite::SqliteRow| {
+            let writer: Vec<u8> = row.try_get(0)?;
+            let writer = WriterId::try_from(&writer[..]).map_err(|_| ViewError::Corrupt("a writer"))?;
+            Ok(SegmentId {
+                writer,
+                sequence: u64::try_from(row.try_get::<i64, _>(1)?).map_err(wrong)?,
+            })
+        };
+        rows.iter().map(id).collect()
+    }
+
+    /// Puts a segment's facts into the view, all or none. Facts that are there already change nothing.
+    pub(crate) async fn apply(&self, facts: &[Fact], segment: &SegmentId) -> Result<(), ViewError> {
+        let mut change = self.0.begin().await?;
+        for fact in facts {
+            match &fact.what {
+                Some(What::Product(product)) => add_product(&mut change, product).await?,
+                Some(What::Grant(grant)) => add_grant(&mut change, grant).await?,
+                None => return Err(ViewError::Corrupt("a fact of an unknown kind")),
+            }
+        }
+        sqlx::query("INSERT OR IGNORE INTO applied (writer, sequence) VALUES (?, ?)")
+            .bind(&segment.writer.to_bytes()[..])
+            .bind(number(segment.sequence))
+            .execute(&mut *change)
+            .await?;
+        change.commit().await?;
+        Ok(())
+    }
+
+    /// All products, by number.
+    pub(crate) async fn products(&self) -> Result<Vec<Product>, ViewError> {
+        let rows = sqlx::query("SELECT number, name, created_at, identity_columns FROM products ORDER BY number")
+            .fetch_all(&self.0)
+            .await?;
+        rows.iter().map(product).collect()
+    }
+
+    /// One product.
+    pub(crate) async fn product(&self, id: ProductId) -> Result<Option<Product>, ViewError> {
+        let row = sqlx::query("SELECT number, name, created_at, identity_columns FROM products WHERE number = ?")
+            .bind(number(id.get()))
+            .fetch_optional(&self.0)
+            .await?;
+        row.as_ref().map(product).transpose()
+    }
+
+    /// What a credential may do to a product. Always asked by both: an id alone finds nothing.
+    pub(crate) async fn verbs(&self, id: ProductId, credential: &CredentialId) -> Result<Option<Verbs>, ViewError> {
+        let row = sqlx::query("SELECT verbs FROM credentials WHERE product = ? AND credential = ?")
+            .bind(number(id.get()))
+            .bind(&credential.to_bytes()[..])
+            .fetch_optional(&self.0)
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let bits = u32::try_from(row.try_get::<i64, _>(0)?).map_err(|_| ViewError::Corrupt("verbs"))?;
+        Verbs::from_bits(bits).map(Some).map_err(|_| ViewError::Corrupt("verbs"))
+    }
+
+    /// Which product a credential was granted for.
+    pub(crate) async fn product_of(&self, credential: &CredentialId) -> Result<Option<ProductId>, ViewError> {
+        let row = sqlx::query("SELECT product FROM credentials WHERE credential = ?")
+            .bind(&credential.to_bytes()[..])
+            .fetch_optional(&self.0)
+            .await?;
+        row.map(|row| product_id(row.try_get(0)?)).transpose()
+    }
+
+    /// The heads remembered for a role.
+    pub(crate) async fn heads(&self, role: Role) -> Result<Vec<RememberedHead>, ViewError> {
+        let rows = sqlx::query("SELECT journal, length, hash FROM heads WHERE role = ? ORDER BY journal")
+            .bind(role.as_str())
+            .fetch_all(&self.0)
+            .await?;
+        let head = |row: &sqlx::sqlite::SqliteRow| {
+            let length = u64::try_from(row.try_get::<i64, _>(1)?).map_err(|_| ViewError::Corrupt("a head"))?;
+            Ok(RememberedHead {
+                journal: row.try_get(0)?,
+                length,
+                hash: row.try_get(2)?,
+            })
+        };
+        rows.iter().map(head).collect()
+    }
+
+    /// Remembers heads for a role. Only a longer one replaces a shorter one; whether all were taken.
+    pub(crate) async fn remember(&self, role: Role, heads: &[RememberedHead]) -> Result<bool, ViewError> {
+        let mut change = self.0.begin().await?;
+        let mut all = true;
+        for head in heads {
+            let done = sqlx::query(
+                "INSERT INTO heads (role, journal, length, hash) VALUES (?, ?, ?, ?)
+                 ON CONFLICT (role, journal) DO UPDATE SET length = excluded.length, hash = excluded.hash
+                 WHERE excluded.length > length OR (excluded.length = length AND excluded.hash = hash)",
+            )
+            .bind(role.as_str())
+            .bind(&head.journal)
+            .bind(number(head.length))
+            .bind(&head.hash)
+            .execute(&mut *change)
+            .await?;
+            all &= done.rows_affected() == 1;
+        }
+        change.commit().await?;
+        Ok(all)
+    }
+
+    /// Closes every connection.
+    pub(crate) async fn close(&self) {
+        self.0.close().await;
+    }
+}
+
+async fn add_product(change: &mut Transaction<'_, Sqlite>, product: &ProductMade) -> Result<(), ViewError> {
+    sqlx::query("INSERT INTO products (number, name, created_at, identity_columns) VALUES (?, ?, ?, ?) ON CONFLICT (number) DO NOTHING")
+        .bind(number(product.number))
+        .bind(&product.name)
+        .bind(product.created_at)
+        .bind(product.identity_columns.join(","))
+        .execute(&mut **change)
+        .await?;
+    Ok(())
+}
+
+async fn add_grant(change: &mut Transaction<'_, Sqlite>, grant: &CredentialGranted) -> Result<(), ViewError> {
+    sqlx::query("INSERT INTO credentials (product, credential, verbs, granted_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
+        .bind(number(grant.product))
+        .bind(&grant.credential)
+        .bind(i64::from(grant.verbs))
+        .bind(grant.granted_at)
+        .execute(&mut **change)
+        .await?;
+    Ok(())
+}
+
+fn product(row: &sqlx::sqlite::SqliteRow) -> Result<Product, ViewError> {
+    let columns: String = row.try_get(3)?;
+    Ok(Product {
+        id: product_id(row.try_get(0)?)?,
+        name: row
+            .try_get::<String, _>(1)?
+            .parse()
+            .map_err(|_| ViewError::Corrupt("a product's name"))?,
+        created_at: Timestamp::from_micros(row.try_get(2)?),
+        identity_columns: columns.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+    })
+}
+
+fn product_id(number: i64) -> Result<ProductId, ViewError> {
+    u64::try_from(number)
+        .ok()
+        .and_then(|number| ProductId::new(number).ok())
+        .ok_or(ViewError::Corrupt("a product's number"))
+}
+
+// Numbers of products fit (`ProductId`), and neither sequences nor lengths grow past 2^63.
+fn number(unsigned: u64) -> i64 {
+    i64::try_from(unsigned).unwrap_or(i64::MAX)
+}
