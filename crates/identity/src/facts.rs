@@ -1,0 +1,41 @@
+//! What the journal holds: facts. Stored form, frozen: fields may be added, none may change its meaning.
+
+use prost::Message;
+
+/// One entry of a product's journal: people seen for the first time.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct PeopleSeen {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) people: Vec<PersonSeen>,
+}
+
+/// A person got an id.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct PersonSeen {
+    /// The identity's keyed hash under the product's lookup key, 32 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) hash: Vec<u8>,
+    /// The id, positive.
+    #[prost(sfixed64, tag = "2")]
+    pub(crate) id: i64,
+    /// The identity, sealed under a key derived from the product's lookup key.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) sealed: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stored_bytes_do_not_change() {
+        let fact = PeopleSeen {
+            people: vec![PersonSeen {
+                hash: vec![1, 2],
+                id: 7,
+                sealed: vec![9],
+            }],
+        };
+        assert_eq!(hex::encode(fact.encode_to_vec()), "0a100a0201021107000000000000001a0109");
+    }
+}

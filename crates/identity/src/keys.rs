@@ -1,0 +1,261 @@
+//! Lookup keys: leased from the vault, held for minutes, and with them all that makes this role's disk readable.
+//!
+//! Invariant: a product's key is here only while some credential, not revoked, has shown a pass for it in the last minutes.
+//! When the last of them ends, the key goes, and with it the identities at hand.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use base::{CredentialId, Entropy, ErrorKind, Op, PersonId, ProductId, Secret, SecretBytes, Timestamp};
+use edge::kind_of;
+use seal::{DataKey, Purpose, SealError, derive, keyed_hash};
+use tonic::Status;
+
+use crate::vault::Vault;
+
+/// An identity's keyed hash: how it is found again.
+pub(crate) type Hash = [u8; 32];
+
+/// A product's keys, while they are leased.
+pub(crate) struct ProductKeys {
+    product: ProductId,
+    lookup: DataKey,
+    values: DataKey,
+    hot: Mutex<Hot>,
+}
+
+impl ProductKeys {
+    fn new(product: ProductId, lookup: DataKey, hot_identities: usize) -> Self {
+        let values = derive(lookup.reveal(), Purpose::IdentityValues, product.to_string().as_bytes());
+        Self {
+            product,
+            lookup,
+            values,
+            hot: Mutex::new(Hot::new(hot_identities)),
+        }
+    }
+
+    /// How the identity is found again.
+    pub(crate) fn hash(&self, identity: &Secret) -> Hash {
+        keyed_hash(&self.lookup, identity.reveal().as_bytes())
+    }
+
+    /// The identity itself, to be kept beside its hash.
+    pub(crate) fn seal(&self, hash: &Hash, identity: &Secret, entropy: &dyn Entropy) -> Vec<u8> {
+        seal::wrap(&self.values, &self.context(hash), identity.reveal().as_bytes(), entropy)
+    }
+
+    /// What was sealed.
+    #[cfg(test)]
+    pub(crate) fn open(&self, hash: &Hash, sealed: &[u8]) -> Result<SecretBytes, SealError> {
+        seal::unwrap(&self.values, &self.context(hash), sealed)
+    }
+
+    /// A sealed identity opens in its own row of its own product only.
+    fn context(&self, hash: &Hash) -> Vec<u8> {
+        [format!("identity/{}/", self.product).as_bytes(), hash].concat()
+    }
+
+    /// The ids at hand of these, in order.
+    pub(crate) fn at_hand(&self, hashes: &[Hash]) -> Vec<Option<PersonId>> {
+        let mut hot = lock(&self.hot);
+        hashes.iter().map(|hash| hot.get(hash)).collect()
+    }
+
+    /// Keeps these at hand.
+    pub(crate) fn keep(&self, people: impl IntoIterator<Item = (Hash, PersonId)>) {
+        let mut hot = lock(&self.hot);
+        people.into_iter().for_each(|(hash, id)| hot.put(hash, id));
+    }
+}
+
+impl fmt::Debug for ProductKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ProductKeys({}, ***)", self.product)
+    }
+}
+
+/// Ids seen lately. Two generations: when the younger is full it becomes the older, and what the older held is forgotten.
+struct Hot {
+    young: HashMap<Hash, PersonId>,
+    old: HashMap<Hash, PersonId>,
+    most: usize,
+}
+
+impl Hot {
+    fn new(most: usize) -> Self {
+        Self {
+            young: HashMap::new(),
+            old: HashMap::new(),
+            most: most / 2,
+        }
+    }
+
+    fn get(&mut self, hash: &Hash) -> Option<PersonId> {
+        if let Some(id) = self.young.get(hash) {
+            return Some(*id);
+        }
+        let id = self.old.remove(hash)?;
+        self.put(*hash, id);
+        Some(id)
+    }
+
+    fn put(&mut self, hash: Hash, id: PersonId) {
+        if self.most == 0 {
+            return;
+        }
+        if self.young.len() >= self.most {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(hash, id);
+    }
+}
+
+/// Why a product's lookup key could not be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LeaseError {
+    #[error("the vault gave no lookup key: {}", .0.message())]
+    Refused(Box<Status>),
+    #[error("the vault's answer is not a key")]
+    NotAKey(#[source] SealError),
+}
+
+impl LeaseError {
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Refused(status) => kind_of(status),
+            Self::NotAKey(_) => ErrorKind::Internal,
+        }
+    }
+}
+
+/// Who may look up which product's people until when.
+#[derive(Debug, Default)]
+pub(crate) struct Leases(Mutex<HashMap<ProductId, Held>>);
+
+#[derive(Debug)]
+struct Held {
+    keys: Arc<ProductKeys>,
+    terms: HashMap<CredentialId, Term>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Term {
+    from: Timestamp,
+    until: Timestamp,
+}
+
+impl Term {
+    // A clock that was turned back must not make a lease longer.
+    fn holds(&self, now: Timestamp) -> bool {
+        self.from <= now && now < self.until
+    }
+}
+
+impl Leases {
+    /// The product's keys for this caller: those that are here, or leased now with the pass that was shown.
+    pub(crate) async fn get(
+        &self,
+        op: &Op,
+        pass: &[u8],
+        vault: &dyn Vault,
+        hot_identities: usize,
+        now: Timestamp,
+    ) -> Result<Arc<ProductKeys>, LeaseError> {
+        if let Some(keys) = self.held(op, now) {
+            return Ok(keys);
+        }
+        let lease = vault
+            .lookup_key(pass, op.request)
+            .await
+            .map_err(|status| LeaseError::Refused(Box::new(status)))?;
+        let until = now.plus(Duration::from_secs(u64::from(lease.seconds)));
+        let key = SecretBytes::new(lease.lookup_key);
+        let key = DataKey::try_from(key.reveal()).map_err(LeaseError::NotAKey)?;
+        let mut all = lock(&self.0);
+        let new = || Held {
+            keys: Arc::new(ProductKeys::new(op.product, key, hot_identities)),
+            terms: HashMap::new(),
+        };
+        let held = all.entry(op.product).or_insert_with(new);
+        held.terms.insert(op.actor, Term { from: now, until });
+        Ok(Arc::clone(&held.keys))
+    }
+
+    fn held(&self, op: &Op, now: Timestamp) -> Option<Arc<ProductKeys>> {
+        let all = lock(&self.0);
+        let held = all.get(&op.product)?;
+        held.terms
+            .get(&op.actor)
+            .filter(|term| term.holds(now))
+            .map(|_| Arc::clone(&held.keys))
+    }
+
+    /// Ends what has ended.
+    pub(crate) fn sweep(&self, now: Timestamp) {
+        self.end(|_, term| !term.holds(now));
+    }
+
+    /// Ends what a revoked credential held.
+    pub(crate) fn revoke(&self, credential: CredentialId) {
+        self.end(|holder, _| *holder == credential);
+    }
+
+    /// Ends all: some revocations were missed, and whoever still may will get another.
+    pub(crate) fn clear(&self) {
+        self.end(|_, _| true);
+    }
+
+    /// How many products' keys are here.
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.0).len()
+    }
+
+    fn end(&self, ended: impl Fn(&CredentialId, &Term) -> bool) {
+        lock(&self.0).retain(|_, held| {
+            held.terms.retain(|holder, term| !ended(holder, term));
+            !held.terms.is_empty()
+        });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use base::SeededEntropy;
+
+    use super::*;
+
+    #[test]
+    fn few_identities_stay_at_hand_and_those_in_use_stay_longer() {
+        let entropy = SeededEntropy::new(1);
+        let mut hot = Hot::new(8);
+        let often: Hash = [255; 32];
+        hot.put(often, PersonId::random(&entropy));
+        for i in 0..100u8 {
+            hot.put([i; 32], PersonId::random(&entropy));
+            assert!(hot.get(&often).is_some(), "after {i}");
+            assert!(hot.young.len() + hot.old.len() <= 8);
+        }
+        assert!(hot.get(&[0; 32]).is_none());
+    }
+
+    #[test]
+    fn a_sealed_identity_opens_in_its_own_place_only() {
+        let entropy = SeededEntropy::new(2);
+        let keys = |product| ProductKeys::new(ProductId::new(product).unwrap(), DataKey::try_from(&[7; 32][..]).unwrap(), 0);
+        let ada = Secret::new("ada@example.com".into());
+        let hash = keys(1).hash(&ada);
+        let sealed = keys(1).seal(&hash, &ada, &entropy);
+
+        assert_eq!(keys(1).open(&hash, &sealed).unwrap().reveal(), b"ada@example.com");
+        assert!(keys(1).open(&[0; 32], &sealed).is_err());
+        assert!(keys(2).open(&hash, &sealed).is_err());
+        assert!(!format!("{:?}", keys(1)).contains('7'));
+    }
+}

@@ -1,0 +1,394 @@
+//! Everybody, product by product: from identities to ids and nowhere else.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use base::{Clock, Denied, ErrorKind, Op, PersonId, ProductId, Secret, SecretBytes, Verb, WriterId};
+use journal::{Head, JournalParts, JournalSettings};
+use seal::{InstallationKey, PrivateKey};
+use tokio::sync::{Notify, OnceCell, Semaphore};
+use zones::SettleError;
+
+use crate::keys::{Hash, LeaseError, Leases, ProductKeys};
+use crate::ledger::{GiveError, JOURNALS, Ledger, LedgerOpenError, LedgerParts};
+use crate::vault::Vault;
+use crate::view::ViewError;
+
+/// Identities in one call to translate.
+pub(crate) const MOST_TRANSLATED: usize = 100_000;
+/// Identities in one call to find.
+pub(crate) const MOST_FOUND: usize = 1_000;
+/// Bytes of one identity.
+pub(crate) const LONGEST: usize = 1_024;
+/// Identities being worked on at once, over all calls: more wait.
+const MOST_AT_WORK: usize = 400_000;
+
+/// What the role's people are made from.
+pub(crate) struct Parts {
+    pub(crate) journal: JournalParts,
+    pub(crate) settings: JournalSettings,
+    pub(crate) hot_identities: usize,
+    pub(crate) installation: InstallationKey,
+    /// The role's own directory.
+    pub(crate) directory: PathBuf,
+    pub(crate) vault: Arc<dyn Vault>,
+}
+
+/// Why the role's people could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The vault could not be asked.
+    #[error("the vault could not be asked for {what}: {}", source.message())]
+    Vault {
+        /// What for.
+        what: &'static str,
+        /// Its answer.
+        source: Box<tonic::Status>,
+    },
+    /// What the vault said.
+    #[error("the vault's answer about {0} is not in the form it should have")]
+    VaultForm(&'static str),
+    /// The zones.
+    #[error("it is not certain which people there are")]
+    Zones(#[from] SettleError),
+    /// The directory.
+    #[error("the role's directory cannot be used")]
+    Directory(#[from] std::io::Error),
+    /// Something that is no product's stands among the journals.
+    #[error("{0} stands among the journals and belongs to no product")]
+    Stranger(String),
+    /// A product's people.
+    #[error(transparent)]
+    Ledger(#[from] LedgerOpenError),
+}
+
+impl StartError {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Vault { source, .. } => edge::kind_of(source),
+            Self::VaultForm(_) | Self::Directory(_) => ErrorKind::Internal,
+            Self::Zones(error) => error.kind(),
+            Self::Stranger(_) => ErrorKind::Corrupt,
+            Self::Ledger(error) => error.kind(),
+        }
+    }
+}
+
+/// Why identities got no answer. Never says which identities.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    #[error("{asked} identities in one call, at most {most} are possible; ask for them in parts")]
+    TooMany { asked: usize, most: usize },
+    #[error("identity number {position} has more than {LONGEST} bytes; that is no name of a person, check the identity columns")]
+    TooLong { position: usize },
+    #[error("identity number {position} is empty; leave empty ones out")]
+    Empty { position: usize },
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    #[error("the product's people could not be opened: {0}")]
+    Open(#[from] LedgerOpenError),
+    #[error(transparent)]
+    Give(#[from] GiveError),
+    #[error(transparent)]
+    View(#[from] ViewError),
+    #[error("the identity role is stopping")]
+    Stopping,
+}
+
+impl AskError {
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Denied(error) => error.kind(),
+            Self::TooMany { .. } | Self::TooLong { .. } | Self::Empty { .. } => ErrorKind::Invalid,
+            Self::Lease(error) => error.kind(),
+            Self::Open(error) => error.kind(),
+            Self::Give(error) => error.kind(),
+            Self::View(error) => error.kind(),
+            Self::Stopping => ErrorKind::Unavailable,
+        }
+    }
+}
+
+/// How an answer came about, for counting.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Identities asked for.
+    pub(crate) asked: usize,
+    /// Of these, found without the writer: at hand or in the view.
+    pub(crate) known: usize,
+}
+
+/// The people of all products.
+pub(crate) struct People {
+    vault: Arc<dyn Vault>,
+    clock: Arc<dyn Clock>,
+    ledgers: Mutex<HashMap<ProductId, Arc<OnceCell<Arc<Ledger>>>>>,
+    parts: LedgerParts,
+    leases: Leases,
+    hot_identities: usize,
+    at_work: Semaphore,
+    /// What the vault was told last.
+    told: tokio::sync::Mutex<HashMap<ProductId, Head>>,
+}
+
+impl People {
+    /// Opens what is there: every product's journal is read, compared with what the vault remembers, and its view brought up to it.
+    ///
+    /// The state key's private half is gone when this returns; from then on only its public half is here.
+    pub(crate) async fn start(parts: &Parts) -> Result<Arc<Self>, StartError> {
+        let asked = |what| {
+            move |status| StartError::Vault {
+                what,
+                source: Box::new(status),
+            }
+        };
+        let key = SecretBytes::new(parts.vault.state_key().await.map_err(asked("the state key"))?);
+        let state_key = PrivateKey::try_from(key.reveal()).map_err(|_| StartError::VaultForm("the state key"))?;
+        let remembered = remembered(parts.vault.recall().await.map_err(asked("the heads it remembers"))?)?;
+
+        let directory = parts.directory.join(JOURNALS);
+        let kept = kept(directory.clone()).await?;
+        let ledger_parts = LedgerParts {
+            journal: parts.journal.clone(),
+            settings: parts.settings.clone(),
+            installation: parts.installation,
+            seal_to: state_key.public(),
+            writer: WriterId::generate(parts.journal.clock.now(), &*parts.journal.entropy),
+            directory,
+            grown: Arc::new(Notify::new()),
+        };
+        let mut products: BTreeSet<ProductId> = remembered.keys().copied().chain(kept).collect();
+        let settled = parts.journal.zones.settle(JOURNALS).await?;
+        for name in settled.objects.iter().chain(&settled.unreadable) {
+            let number = name.as_str().split('/').nth(1).and_then(|number| number.parse().ok());
+            products.insert(number.ok_or_else(|| StartError::Stranger(name.to_string()))?);
+        }
+        let mut ledgers = HashMap::new();
+        for product in products {
+            let ledger = Ledger::recover(&ledger_parts, product, &state_key, remembered.get(&product)).await?;
+            ledgers.insert(product, Arc::new(OnceCell::from(Arc::new(ledger))));
+        }
+        // Whatever was appended and not remembered before the last stop is remembered now.
+        ledger_parts.grown.notify_one();
+        Ok(Arc::new(Self {
+            vault: Arc::clone(&parts.vault),
+            clock: Arc::clone(&parts.journal.clock),
+            ledgers: Mutex::new(ledgers),
+            parts: ledger_parts,
+            leases: Leases::default(),
+            hot_identities: parts.hot_identities,
+            at_work: Semaphore::new(MOST_AT_WORK),
+            told: tokio::sync::Mutex::new(remembered),
+        }))
+    }
+
+    /// An id for each identity, in order; given now where there was none, and durable before this returns.
+    pub(crate) async fn translate(&self, op: &Op, pass: &[u8], identities: Vec<Secret>) -> Result<(Vec<PersonId>, Tally), AskError> {
+        op.authorize(Verb::Append)?;
+        check(&identities, MOST_TRANSLATED)?;
+        let _room = self.room(identities.len()).await?;
+        let keys = self.keys(op, pass).await?;
+        let (hashes, identities) = hashes(&keys, identities).await?;
+        let ledger = self.ledger(op.product).await?;
+        let mut ids = known(&keys, &ledger, &hashes).await?;
+        let missing: Vec<usize> = (0..ids.len()).filter(|index| ids[*index].is_none()).collect();
+        let tally = Tally {
+            asked: ids.len(),
+            known: ids.len() - missing.len(),
+        };
+        if !missing.is_empty() {
+            let new = missing.iter().map(|index| (hashes[*index], identities[*index].clone())).collect();
+            let given = ledger.give(Arc::clone(&keys), new).await?;
+            keys.keep(missing.iter().map(|index| hashes[*index]).zip(given.iter().copied()));
+            for (index, id) in missing.into_iter().zip(given) {
+                ids[index] = Some(id);
+            }
+        }
+        ids.into_iter()
+            .collect::<Option<Vec<_>>>()
+            .map(|ids| (ids, tally))
+            .ok_or(AskError::Stopping)
+    }
+
+    /// The ids of those identities that have one, in order. Gives none.
+    pub(crate) async fn find(&self, op: &Op, pass: &[u8], identities: Vec<Secret>) -> Result<Vec<Option<PersonId>>, AskError> {
+        op.authorize(Verb::Query)?;
+        check(&identities, MOST_FOUND)?;
+        let _room = self.room(identities.len()).await?;
+        let keys = self.keys(op, pass).await?;
+        let Some(ledger) = self.ledgers().get(&op.product).and_then(|cell| cell.get().cloned()) else {
+            return Ok(vec![None; identities.len()]);
+        };
+        let (hashes, _) = hashes(&keys, identities).await?;
+        known(&keys, &ledger, &hashes).await
+    }
+
+    /// Drops keys whose lease has ended.
+    pub(crate) fn sweep(&self) {
+        self.leases.sweep(self.clock.now());
+    }
+
+    /// Whose keys are here, for whoever ends them.
+    pub(crate) fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// Waits until a journal has grown.
+    pub(crate) async fn grown(&self) {
+        self.parts.grown.notified().await;
+    }
+
+    /// Has the vault remember how long the journals are; says whether it did.
+    pub(crate) async fn tell_heads(&self) -> bool {
+        let mut told = self.told.lock().await;
+        let open: Vec<_> = self
+            .ledgers()
+            .iter()
+            .filter_map(|(product, cell)| Some((*product, cell.get()?.head())))
+            .collect();
+        let news: Vec<_> = open
+            .into_iter()
+            .filter(|(product, head)| head.length > 0 && told.get(product) != Some(head))
+            .collect();
+        // Far below what one call may hold.
+        for news in news.chunks(512) {
+            let heads = news.iter().map(|(product, head)| wire::v1::Head {
+                journal: crate::ledger::journal_name(*product),
+                length: head.length,
+                hash: head.hash.to_vec(),
+            });
+            if let Err(status) = self.vault.remember(heads.collect()).await {
+                tracing::warn!(
+                    error = status.message(),
+                    "could not tell the vault how long the journals are, trying again"
+                );
+                return false;
+            }
+            told.extend(news.iter().copied());
+        }
+        true
+    }
+
+    /// Finishes what was begun, and takes nothing more.
+    pub(crate) async fn close(&self) {
+        let ledgers: Vec<_> = self.ledgers().values().filter_map(|cell| cell.get().cloned()).collect();
+        for ledger in ledgers {
+            ledger.close().await;
+        }
+        self.tell_heads().await;
+        self.leases.clear();
+    }
+
+    async fn room(&self, identities: usize) -> Result<tokio::sync::SemaphorePermit<'_>, AskError> {
+        let permits = u32::try_from(identities).unwrap_or(u32::MAX);
+        self.at_work.acquire_many(permits).await.map_err(|_| AskError::Stopping)
+    }
+
+    async fn keys(&self, op: &Op, pass: &[u8]) -> Result<Arc<ProductKeys>, LeaseError> {
+        self.leases.get(op, pass, &*self.vault, self.hot_identities, self.clock.now()).await
+    }
+
+    pub(crate) async fn ledger(&self, product: ProductId) -> Result<Arc<Ledger>, LedgerOpenError> {
+        let cell = Arc::clone(self.ledgers().entry(product).or_default());
+        // Everything that was there before was opened at the start, so this product is new.
+        let begin = || async { Ledger::begin(&self.parts, product).await.map(Arc::new) };
+        cell.get_or_try_init(begin).await.map(Arc::clone)
+    }
+
+    fn ledgers(&self) -> MutexGuard<'_, HashMap<ProductId, Arc<OnceCell<Arc<Ledger>>>>> {
+        self.ledgers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for People {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("People")
+            .field("products", &self.ledgers().len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn check(identities: &[Secret], most: usize) -> Result<(), AskError> {
+    if identities.len() > most {
+        return Err(AskError::TooMany {
+            asked: identities.len(),
+            most,
+        });
+    }
+    for (index, identity) in identities.iter().enumerate() {
+        match identity.reveal().len() {
+            0 => return Err(AskError::Empty { position: index + 1 }),
+            1..=LONGEST => {}
+            _ => return Err(AskError::TooLong { position: index + 1 }),
+        }
+    }
+    Ok(())
+}
+
+async fn hashes(keys: &Arc<ProductKeys>, identities: Vec<Secret>) -> Result<(Vec<Hash>, Vec<Secret>), AskError> {
+    let keys = Arc::clone(keys);
+    let work = move || (identities.iter().map(|identity| keys.hash(identity)).collect(), identities);
+    tokio::task::spawn_blocking(work).await.map_err(|_| AskError::Stopping)
+}
+
+/// The ids at hand, and then those in the view.
+async fn known(keys: &ProductKeys, ledger: &Ledger, hashes: &[Hash]) -> Result<Vec<Option<PersonId>>, AskError> {
+    let mut ids = keys.at_hand(hashes);
+    let missing: Vec<Hash> = hashes
+        .iter()
+        .zip(&ids)
+        .filter(|(_, id)| id.is_none())
+        .map(|(hash, _)| *hash)
+        .collect();
+    if missing.is_empty() {
+        return Ok(ids);
+    }
+    let found = ledger.find(&missing).await?;
+    for (id, hash) in ids.iter_mut().zip(hashes) {
+        *id = id.or_else(|| found.get(hash).copied());
+    }
+    keys.keep(found);
+    Ok(ids)
+}
+
+fn remembered(heads: Vec<wire::v1::Head>) -> Result<HashMap<ProductId, Head>, StartError> {
+    let form = StartError::VaultForm;
+    let head = |head: wire::v1::Head| {
+        let product = head
+            .journal
+            .strip_prefix(JOURNALS)
+            .and_then(|rest| rest.strip_prefix('/'))
+            .and_then(|number| number.parse().ok());
+        let hash = head.hash.try_into().map_err(|_| form("a head"))?;
+        Ok((product.ok_or(form("a head"))?, Head { length: head.length, hash }))
+    };
+    heads.into_iter().map(head).collect()
+}
+
+/// The products that have a view in the role's directory, which is made when it is missing.
+async fn kept(directory: PathBuf) -> Result<Vec<ProductId>, std::io::Error> {
+    let look = move || {
+        std::fs::create_dir_all(&directory)?;
+        let mut products: Vec<ProductId> = Vec::new();
+        for file in std::fs::read_dir(&directory)? {
+            let name = file?.file_name();
+            let name = Path::new(&name);
+            if name.extension().is_some_and(|extension| extension == "sqlite") {
+                products.extend(
+                    name.file_stem()
+                        .and_then(|stem| stem.to_str())
+                        .and_then(|number| number.parse::<ProductId>().ok()),
+                );
+            }
+        }
+        Ok(products)
+    };
+    tokio::task::spawn_blocking(look)
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+}

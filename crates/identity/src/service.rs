@@ -1,0 +1,70 @@
+//! What the gateway may ask.
+
+use std::sync::{Arc, OnceLock};
+
+use base::{ErrorKind, PersonId, Secret};
+use edge::{Counter, Metrics, op, raw_pass, status};
+use tonic::{Request, Response, Status};
+use wire::v1::identity_server::Identity;
+use wire::v1::{FindRequest, FindResponse, TranslateRequest, TranslateResponse};
+
+use crate::people::{AskError, People};
+
+/// Answers as soon as the people are there, and until then says that they are not.
+pub(crate) struct Service {
+    people: Arc<OnceLock<Arc<People>>>,
+    asked: Counter,
+    known: Counter,
+    given: Counter,
+    refused: Counter,
+}
+
+impl Service {
+    pub(crate) fn new(people: Arc<OnceLock<Arc<People>>>, metrics: &Metrics) -> Self {
+        Self {
+            people,
+            asked: metrics.counter("identities_translated", "identities that were to be translated"),
+            known: metrics.counter("identities_known", "identities that had an id already"),
+            given: metrics.counter("identities_written", "identities that went to the writer because none was known"),
+            refused: metrics.counter("identity_calls_refused", "calls that got no answer"),
+        }
+    }
+
+    fn people(&self) -> Result<&Arc<People>, Status> {
+        self.people
+            .get()
+            .ok_or_else(|| status(ErrorKind::Unavailable, "the identity role is starting"))
+    }
+
+    fn refuse(&self, request: base::RequestId, error: &AskError) -> Status {
+        self.refused.inc();
+        tracing::warn!(request.id = %request, kind = ?error.kind(), "gave no ids: {error}");
+        status(error.kind(), error.to_string())
+    }
+}
+
+#[tonic::async_trait]
+impl Identity for Service {
+    async fn translate(&self, request: Request<TranslateRequest>) -> Result<Response<TranslateResponse>, Status> {
+        let (op, pass) = (op(&request)?, raw_pass(&request)?);
+        let identities = request.into_inner().identities.into_iter().map(Secret::new).collect();
+        let translated = self.people()?.translate(&op, &pass, identities).await;
+        let (ids, tally) = translated.map_err(|error| self.refuse(op.request, &error))?;
+        self.asked.inc_by(tally.asked as u64);
+        self.known.inc_by(tally.known as u64);
+        self.given.inc_by((tally.asked - tally.known) as u64);
+        Ok(Response::new(TranslateResponse {
+            ids: ids.into_iter().map(PersonId::get).collect(),
+        }))
+    }
+
+    async fn find(&self, request: Request<FindRequest>) -> Result<Response<FindResponse>, Status> {
+        let (op, pass) = (op(&request)?, raw_pass(&request)?);
+        let identities = request.into_inner().identities.into_iter().map(Secret::new).collect();
+        let found = self.people()?.find(&op, &pass, identities).await;
+        let ids = found.map_err(|error| self.refuse(op.request, &error))?;
+        Ok(Response::new(FindResponse {
+            ids: ids.into_iter().map(|id| id.map_or(0, PersonId::get)).collect(),
+        }))
+    }
+}

@@ -1,0 +1,27 @@
+//! What an operator may write about this role.
+
+use journal::JournalSettings;
+use serde::{Deserialize, Serialize};
+use zones::ZonesSettings;
+
+/// Settings of the identity role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IdentitySettings {
+    /// Where the journals lie. Other directories or buckets than any other role's.
+    pub zones: ZonesSettings,
+    /// How the journals are written.
+    pub journal: JournalSettings,
+    /// How many identities of one product are kept at hand while its lookup key is leased.
+    pub hot_identities: usize,
+}
+
+impl Default for IdentitySettings {
+    fn default() -> Self {
+        Self {
+            zones: ZonesSettings::default(),
+            journal: JournalSettings::default(),
+            hot_identities: 200_000,
+        }
+    }
+}
