@@ -1,0 +1,246 @@
+//! What the warehouse writes into a product's journal: the header of each entry, in clear but signed.
+//!
+//! Invariant: a header holds names, sizes, time ranges and keyed hashes. Values of events are in the payload, which is sealed.
+
+use base::{DatabaseName, TableId, TableName, Timestamp};
+use columns::catalog::BatchHash;
+use prost::Message;
+
+/// One entry of a product's journal, without its payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Header {
+    /// Rows of a table; the payload is an Arrow IPC stream.
+    Rows(RowsHeader),
+    /// A database was made.
+    CreateDatabase { name: DatabaseName, at: Timestamp },
+    /// A database was deleted with all its tables.
+    DeleteDatabase { name: DatabaseName },
+    /// A table was made.
+    CreateTable {
+        id: TableId,
+        number: u64,
+        database: DatabaseName,
+        name: TableName,
+        at: Timestamp,
+    },
+    /// A table was deleted.
+    DeleteTable { id: TableId },
+}
+
+/// What is known of a batch of rows without opening it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RowsHeader {
+    pub(crate) table: TableId,
+    pub(crate) batch: BatchHash,
+    pub(crate) rows: u64,
+    pub(crate) time_min: i64,
+    pub(crate) time_max: i64,
+    /// The columns of this batch, with the kinds of value seen in each.
+    pub(crate) columns: Vec<(String, u8)>,
+}
+
+/// A header that this version cannot read.
+#[derive(Debug, thiserror::Error)]
+#[error("a journal entry's header cannot be read")]
+pub(crate) struct UnreadableHeader;
+
+impl Header {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let kind = match self {
+            Self::Rows(rows) => stored::Kind::Rows(stored::Rows {
+                table: rows.table.to_bytes().to_vec(),
+                batch: rows.batch.to_vec(),
+                rows: rows.rows,
+                time_min: rows.time_min,
+                time_max: rows.time_max,
+                columns: rows
+                    .columns
+                    .iter()
+                    .map(|(name, seen)| stored::Column {
+                        name: name.clone(),
+                        seen: u32::from(*seen),
+                    })
+                    .collect(),
+            }),
+            Self::CreateDatabase { name, at } => stored::Kind::CreateDatabase(stored::CreateDatabase {
+                name: name.to_string(),
+                at: at.as_micros(),
+            }),
+            Self::DeleteDatabase { name } => stored::Kind::DeleteDatabase(stored::DeleteDatabase { name: name.to_string() }),
+            Self::CreateTable {
+                id,
+                number,
+                database,
+                name,
+                at,
+            } => stored::Kind::CreateTable(stored::CreateTable {
+                id: id.to_bytes().to_vec(),
+                number: *number,
+                database: database.to_string(),
+                name: name.to_string(),
+                at: at.as_micros(),
+            }),
+            Self::DeleteTable { id } => stored::Kind::DeleteTable(stored::DeleteTable {
+                id: id.to_bytes().to_vec(),
+            }),
+        };
+        stored::Header { kind: Some(kind) }.encode_to_vec()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, UnreadableHeader> {
+        let id = |bytes: &[u8]| TableId::try_from(bytes).map_err(|_| UnreadableHeader);
+        let stored = stored::Header::decode(bytes).map_err(|_| UnreadableHeader)?;
+        Ok(match stored.kind.ok_or(UnreadableHeader)? {
+            stored::Kind::Rows(rows) => Self::Rows(RowsHeader {
+                table: id(&rows.table)?,
+                batch: rows.batch.as_slice().try_into().map_err(|_| UnreadableHeader)?,
+                rows: rows.rows,
+                time_min: rows.time_min,
+                time_max: rows.time_max,
+                columns: rows
+                    .columns
+                    .into_iter()
+                    .map(|column| Ok((column.name, u8::try_from(column.seen).map_err(|_| UnreadableHeader)?)))
+                    .collect::<Result<_, _>>()?,
+            }),
+            stored::Kind::CreateDatabase(made) => Self::CreateDatabase {
+                name: made.name.parse().map_err(|_| UnreadableHeader)?,
+                at: Timestamp::from_micros(made.at),
+            },
+            stored::Kind::DeleteDatabase(gone) => Self::DeleteDatabase {
+                name: gone.name.parse().map_err(|_| UnreadableHeader)?,
+            },
+            stored::Kind::CreateTable(made) => Self::CreateTable {
+                id: id(&made.id)?,
+                number: made.number,
+                database: made.database.parse().map_err(|_| UnreadableHeader)?,
+                name: made.name.parse().map_err(|_| UnreadableHeader)?,
+                at: Timestamp::from_micros(made.at),
+            },
+            stored::Kind::DeleteTable(gone) => Self::DeleteTable { id: id(&gone.id)? },
+        })
+    }
+}
+
+/// The stored form. Tags are never used again for something else.
+mod stored {
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Header {
+        #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5")]
+        pub(super) kind: Option<Kind>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub(super) enum Kind {
+        #[prost(message, tag = "1")]
+        Rows(Rows),
+        #[prost(message, tag = "2")]
+        CreateDatabase(CreateDatabase),
+        #[prost(message, tag = "3")]
+        DeleteDatabase(DeleteDatabase),
+        #[prost(message, tag = "4")]
+        CreateTable(CreateTable),
+        #[prost(message, tag = "5")]
+        DeleteTable(DeleteTable),
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Rows {
+        #[prost(bytes = "vec", tag = "1")]
+        pub(super) table: Vec<u8>,
+        #[prost(bytes = "vec", tag = "2")]
+        pub(super) batch: Vec<u8>,
+        #[prost(uint64, tag = "3")]
+        pub(super) rows: u64,
+        #[prost(sint64, tag = "4")]
+        pub(super) time_min: i64,
+        #[prost(sint64, tag = "5")]
+        pub(super) time_max: i64,
+        #[prost(message, repeated, tag = "6")]
+        pub(super) columns: Vec<Column>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Column {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
+        #[prost(uint32, tag = "2")]
+        pub(super) seen: u32,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct CreateDatabase {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
+        #[prost(int64, tag = "2")]
+        pub(super) at: i64,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct DeleteDatabase {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct CreateTable {
+        #[prost(bytes = "vec", tag = "1")]
+        pub(super) id: Vec<u8>,
+        #[prost(uint64, tag = "2")]
+        pub(super) number: u64,
+        #[prost(string, tag = "3")]
+        pub(super) database: String,
+        #[prost(string, tag = "4")]
+        pub(super) name: String,
+        #[prost(int64, tag = "5")]
+        pub(super) at: i64,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct DeleteTable {
+        #[prost(bytes = "vec", tag = "1")]
+        pub(super) id: Vec<u8>,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_survive_their_stored_form() {
+        let id = TableId::from_bytes([7; 16]);
+        let at = Timestamp::from_micros(-5);
+        let check = |header: Header| assert_eq!(Header::decode(&header.encode()).unwrap(), header);
+        check(Header::Rows(RowsHeader {
+            table: id,
+            batch: [9; 16],
+            rows: 3,
+            time_min: i64::MIN,
+            time_max: i64::MAX,
+            columns: vec![("event".into(), 16), ("naïve".into(), 1)],
+        }));
+        check(Header::CreateDatabase {
+            name: "web".parse().unwrap(),
+            at,
+        });
+        check(Header::DeleteDatabase {
+            name: "web".parse().unwrap(),
+        });
+        check(Header::CreateTable {
+            id,
+            number: 4,
+            database: "web".parse().unwrap(),
+            name: "events".parse().unwrap(),
+            at,
+        });
+        check(Header::DeleteTable { id });
+    }
+
+    #[test]
+    fn what_is_not_a_header_is_refused() {
+        for bytes in [&b""[..], b"\x0a\x00", b"\xff\xff", b"\x12\x02\x0a\x00"] {
+            assert!(Header::decode(bytes).is_err(), "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Rows in: once, durable, and visible.
+
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use base::{DatabaseName, TableId, TableName};
+use bytes::Bytes;
+use columns::catalog::BatchHash;
+use journal::Entry;
+use seal::keyed_hash;
+use tokio::sync::Notify;
+
+use super::state::{MemoryPart, time_range};
+use super::{Product, ProductError};
+use crate::entries::{Header, RowsHeader};
+
+/// How many columns a table may have, `time` not counted.
+const MAX_COLUMNS: usize = 10_000;
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Appended {
+    /// How many rows the batch has.
+    pub(crate) rows: u64,
+    /// Whether it had been stored before.
+    pub(crate) duplicate: bool,
+}
+
+impl Product {
+    /// Takes in a batch: when this returns, a majority of zones holds it and the next query sees it.
+    ///
+    /// `sender_id` is the sender's own id of the batch: sent again under the same id, it is acknowledged and not stored again.
+    pub(crate) async fn append(
+        &self,
+        database: &DatabaseName,
+        name: &TableName,
+        sender_id: Option<&str>,
+        ipc: Bytes,
+    ) -> Result<Appended, ProductError> {
+        let table = self.table_id(database, name)?;
+        if self.shared.memory.used() > self.shared.settings.flush.memory_limit {
+            return Err(ProductError::MemoryFull);
+        }
+        let (ipc, rows) = decode(ipc).await?;
+        let count = rows.num_rows() as u64;
+        let Some((time_min, time_max)) = time_range(&rows) else {
+            return Ok(Appended { rows: 0, duplicate: false });
+        };
+        self.fits(table, &rows)?;
+        let batch = match sender_id {
+            Some(id) => hash(keyed_hash(&self.shared.batch_key, format!("{}/{table}/{id}", self.id).as_bytes())),
+            None => {
+                let mut random = [0; 16];
+                self.shared.entropy.fill(&mut random);
+                random
+            }
+        };
+        // Without an id of the sender's nothing can repeat it, so nobody need look for it.
+        let _claim = match sender_id {
+            Some(_) => match self.claim(table, batch).await? {
+                Some(claim) => Some(claim),
+                None => {
+                    return Ok(Appended {
+                        rows: count,
+                        duplicate: true,
+                    });
+                }
+            },
+            None => None,
+        };
+        let schema = rows.schema();
+        let fields = schema.fields().iter().filter(|field| field.name() != events::TIME);
+        let columns = fields.map(|field| (field.name().clone(), events::seen_of(field).bits())).collect();
+        let header = Header::Rows(RowsHeader {
+            table,
+            batch,
+            rows: count,
+            time_min,
+            time_max,
+            columns,
+        });
+        self.journal
+            .append(Entry {
+                header: header.encode().into(),
+                payload: ipc,
+            })
+            .await?;
+        self.show(table, batch, rows)?;
+        Ok(Appended {
+            rows: count,
+            duplicate: false,
+        })
+    }
+
+    fn fits(&self, table: TableId, rows: &RecordBatch) -> Result<(), ProductError> {
+        let state = self.read();
+        let columns = state.tables.get(&table).map_or(0, |table| table.schema.len_with(rows));
+        if columns > MAX_COLUMNS {
+            Err(ProductError::TooManyColumns {
+                columns,
+                limit: MAX_COLUMNS,
+            })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Puts the rows where queries see them.
+    fn show(&self, id: TableId, batch: BatchHash, rows: RecordBatch) -> Result<(), ProductError> {
+        let bytes = rows.get_array_memory_size();
+        let now = self.shared.clock.now();
+        let mut state = self.write();
+        // Deleted while the batch was on its way: the rows went with the table.
+        let gone = || ProductError::NotFound {
+            what: "table",
+            name: id.to_string(),
+        };
+        let table = state.tables.get_mut(&id).ok_or_else(gone)?;
+        table.schema.merge(&rows);
+        table.updated_at = now;
+        table.known.insert(batch);
+        table.memory.push(MemoryPart {
+            batch,
+            rows,
+            bytes,
+            since: now,
+        });
+        self.shared.memory.add(bytes);
+        Ok(())
+    }
+
+    /// Claims a batch for this request: `None` when it is stored already. Waits while another request is storing it.
+    async fn claim(&self, id: TableId, batch: BatchHash) -> Result<Option<Claim<'_>>, ProductError> {
+        loop {
+            let other = {
+                let mut state = self.write();
+                let gone = || ProductError::NotFound {
+                    what: "table",
+                    name: id.to_string(),
+                };
+                let table = state.tables.get_mut(&id).ok_or_else(gone)?;
+                if table.known.contains(&batch) {
+                    return Ok(None);
+                }
+                match table.under_way.get(&batch) {
+                    Some(other) => Some(Arc::clone(other).notified_owned()),
+                    None => {
+                        table.under_way.insert(batch, Arc::new(Notify::new()));
+                        None
+                    }
+                }
+            };
+            if let Some(other) = other {
+                other.await;
+                continue;
+            }
+            let claim = Claim {
+                product: self,
+                table: id,
+                batch,
+            };
+            // Invariant: a flush enters a batch into the catalog before it takes it out of `known`, so whoever did not find it
+            // there and looks into the catalog afterwards cannot miss it.
+            return Ok(if self.catalog.is_covered(id, &batch).await? {
+                None
+            } else {
+                Some(claim)
+            });
+        }
+    }
+}
+
+/// A batch that one request is storing. Dropped, stored or not, it lets the others look again.
+struct Claim<'a> {
+    product: &'a Product,
+    table: TableId,
+    batch: BatchHash,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut state = self.product.write();
+        if let Some(waiting) = state
+            .tables
+            .get_mut(&self.table)
+            .and_then(|table| table.under_way.remove(&self.batch))
+        {
+            waiting.notify_waiters();
+        }
+    }
+}
+
+fn hash(long: [u8; 32]) -> BatchHash {
+    let mut short = BatchHash::default();
+    short.copy_from_slice(&long[..16]);
+    short
+}
+
+/// Reads the batch that the gateway sent. It is checked like anything from outside: the gateway may have been taken over.
+async fn decode(ipc: Bytes) -> Result<(Bytes, RecordBatch), ProductError> {
+    tokio::task::spawn_blocking(move || {
+        let rows = read_one(&ipc)?;
+        Ok((ipc, rows))
+    })
+    .await
+    .map_err(|_| ProductError::Internal("decoding a batch was interrupted"))?
+}
+
+/// One batch from an Arrow IPC stream, `time` first and a long.
+pub(super) fn read_one(ipc: &[u8]) -> Result<RecordBatch, ProductError> {
+    let invalid = |what: String| ProductError::Invalid(format!("the batch cannot be used: {what}"));
+    let mut batches = events::from_ipc(ipc).map_err(|error| invalid(error.to_string()))?;
+    let rows = match batches.len() {
+        1 => batches.remove(0),
+        other => return Err(invalid(format!("it has {other} parts, one is expected"))),
+    };
+    let schema = rows.schema();
+    let time_first = schema
+        .fields()
+        .first()
+        .is_some_and(|f| f.name() == events::TIME && *f.data_type() == arrow::datatypes::DataType::Int64);
+    if !time_first || rows.column(0).null_count() > 0 {
+        return Err(invalid("its first column is not \"time\", a long without nulls".into()));
+    }
+    for field in schema.fields().iter().skip(1) {
+        let seen = events::seen_of(field);
+        let expected = seen.column_type().unwrap_or(events::ColumnType::String).data_type();
+        if *field.data_type() != expected {
+            return Err(invalid("the type of a column is not what its values are said to be".into()));
+        }
+    }
+    Ok(rows)
+}

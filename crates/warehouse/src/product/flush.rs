@@ -1,0 +1,153 @@
+//! From memory into encrypted files.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{TableId, WriterId};
+use bytes::Bytes;
+use columns::catalog::{BatchHash, FileRecord, Swap};
+use seal::{DataKey, seal_key};
+use zones::ObjectName;
+
+use super::state::MemoryPart;
+use super::{Product, ProductError};
+
+impl Product {
+    /// Writes the tables to files whose rows have waited long enough or take too much memory.
+    pub(crate) async fn flush_due(&self) {
+        let settings = &self.shared.settings.flush;
+        let pressed = self.shared.memory.used() > settings.memory_limit / 2;
+        let now = self.shared.clock.now();
+        let due: Vec<TableId> = {
+            let state = self.read();
+            let tables = state.tables.values().filter(|table| {
+                let old = table.memory.first().is_some_and(|part| now.since(part.since) >= settings.after);
+                !table.memory.is_empty() && (pressed || old || table.memory_bytes() >= settings.table_bytes)
+            });
+            tables.map(|table| table.id).collect()
+        };
+        self.flush(&due).await;
+    }
+
+    /// Writes all tables to files.
+    pub(super) async fn flush_all(&self) {
+        let all: Vec<TableId> = self.read().tables.keys().copied().collect();
+        self.flush(&all).await;
+    }
+
+    async fn flush(&self, tables: &[TableId]) {
+        for table in tables {
+            if let Err(error) = self.flush_table(*table).await {
+                // The rows stay in memory and in the journal; the next round tries again.
+                tracing::warn!(product.id = %self.id, table.id = %table, error = %chain(&error), "could not write rows to a file");
+                if error.kind().is_temporary() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Writes the rows of one table that are in memory now to one file.
+    async fn flush_table(&self, id: TableId) -> Result<(), ProductError> {
+        let _writing = self.writing.lock().await;
+        let Some((parts, schema)) = self
+            .read()
+            .tables
+            .get(&id)
+            .map(|table| (table.memory.clone(), table.schema.arrow_schema()))
+        else {
+            return Ok(());
+        };
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let rows = parts.iter().map(|part| part.rows.clone()).collect::<Vec<_>>();
+        let file = self.write_file(id, rows, schema).await?;
+        let covered: Vec<BatchHash> = parts.iter().map(|part| part.batch).collect();
+
+        let _control = self.control.lock().await;
+        let Some(columns) = self.read().tables.get(&id).map(super::state::Table::stored_columns) else {
+            self.remove_objects(vec![file.object]);
+            return Ok(());
+        };
+        let at = self.shared.clock.now();
+        self.catalog
+            .swap(&Swap {
+                table: id,
+                add: std::slice::from_ref(&file),
+                remove: &[],
+                covered: &covered,
+                columns: &columns,
+                at,
+            })
+            .await?;
+        let (rows, bytes) = (file.rows, file.bytes);
+        if let Some(table) = self.write().tables.get_mut(&id) {
+            // Invariant: parts are only ever added at the end, so those written are the first ones.
+            let written: Vec<MemoryPart> = table.memory.drain(..parts.len()).collect();
+            table.files.push(Arc::new(file));
+            for part in &written {
+                table.known.remove(&part.batch);
+            }
+            self.shared.memory.remove(written.iter().map(|part| part.bytes).sum());
+        }
+        tracing::info!(product.id = %self.id, table.id = %id, rows, bytes, "wrote {rows} rows to a file");
+        Ok(())
+    }
+
+    /// Sorts rows, encrypts them under a key of their own, and puts the file into a majority of zones.
+    pub(super) async fn write_file(
+        &self,
+        table: TableId,
+        rows: Vec<arrow::record_batch::RecordBatch>,
+        schema: arrow::datatypes::SchemaRef,
+    ) -> Result<FileRecord, ProductError> {
+        let file = WriterId::generate(self.shared.clock.now(), &*self.shared.entropy).to_string();
+        let aad = columns::aad_prefix(self.id, table, &file);
+        let key = DataKey::generate(&*self.shared.entropy);
+        let sealed_key = seal_key(&self.public_key, &key, &columns::key_context(self.id, table, &file));
+        let written = tokio::task::spawn_blocking(move || {
+            let failed = |error: &dyn std::error::Error| ProductError::File(error.to_string());
+            let adapted = rows
+                .iter()
+                .map(|part| events::adapt(part, &schema))
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|e| failed(&e))?;
+            let sorted = columns::sort(&adapted).map_err(|e| failed(&e))?;
+            drop(adapted);
+            columns::write(&[sorted], &key, &aad).map_err(|e| failed(&e))
+        })
+        .await
+        .map_err(|_| ProductError::Internal("writing a file was interrupted"))??;
+        let object = ObjectName::new(&format!("tables/{}/{table}", self.id), &file, &written.bytes)
+            .map_err(|_| ProductError::Internal("the name of a file is not valid"))?;
+        let bytes: Bytes = written.bytes;
+        let size = bytes.len() as u64;
+        self.shared.zones.put(&object, bytes).await?;
+        Ok(FileRecord {
+            object,
+            table,
+            file,
+            bytes: size,
+            rows: written.rows as u64,
+            time_min: written.time_min,
+            time_max: written.time_max,
+            sealed_key,
+        })
+    }
+}
+
+/// How often [`Product::flush_due`] is worth calling.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

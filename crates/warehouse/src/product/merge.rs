@@ -1,0 +1,134 @@
+//! Small files into one. Needs the product's private key, so it happens only while somebody's lease is alive.
+
+use std::sync::Arc;
+
+use base::TableId;
+use columns::catalog::{FileRecord, Swap};
+use query::{DatabaseView, Engine, FileView, Lease, ProductView, TableView};
+use tokio_util::sync::CancellationToken;
+
+use super::{Product, ProductError};
+
+/// The most rows that one merge takes in: what fits well into memory while it is sorted.
+const MAX_ROWS: u64 = 2_000_000;
+
+impl Product {
+    /// Merges the small files of every table that has many of them.
+    pub(crate) async fn merge_due(&self, engine: &Engine, lease: &Arc<Lease>, cancel: &CancellationToken) {
+        let settings = &self.shared.settings.flush;
+        let due: Vec<(TableId, Vec<Arc<FileRecord>>)> = {
+            let state = self.read();
+            let tables = state.tables.values().filter_map(|table| {
+                let mut rows = 0;
+                let small = table.files.iter().filter(|file| file.rows < settings.small_file_rows);
+                let some: Vec<_> = small
+                    .take_while(|file| {
+                        rows += file.rows;
+                        rows <= MAX_ROWS
+                    })
+                    .cloned()
+                    .collect();
+                (some.len() >= settings.merge_files.max(2)).then_some((table.id, some))
+            });
+            tables.collect()
+        };
+        for (table, files) in due {
+            if cancel.is_cancelled() {
+                return;
+            }
+            if let Err(error) = self.merge(table, files, engine, lease, cancel).await {
+                tracing::warn!(product.id = %self.id, table.id = %table, error = %super::flush::chain(&error), "could not merge small files");
+            }
+        }
+    }
+
+    async fn merge(
+        &self,
+        id: TableId,
+        files: Vec<Arc<FileRecord>>,
+        engine: &Engine,
+        lease: &Arc<Lease>,
+        cancel: &CancellationToken,
+    ) -> Result<(), ProductError> {
+        let _writing = self.writing.lock().await;
+        let Some(schema) = self.read().tables.get(&id).map(|table| table.schema.arrow_schema()) else {
+            return Ok(());
+        };
+        let view = ProductView {
+            databases: vec![DatabaseView {
+                name: "merge".into(),
+                tables: vec![TableView {
+                    name: "files".into(),
+                    schema: Arc::clone(&schema),
+                    memory: Vec::new(),
+                    files: files.iter().map(|file| self.file_view(file)).collect(),
+                }],
+            }],
+        };
+        let failed = |error: &dyn std::error::Error| ProductError::File(error.to_string());
+        let running = engine
+            .run(&view, Arc::clone(lease), "merge", "SELECT * FROM files", cancel.clone())
+            .await;
+        let rows: Vec<_> = running.map_err(|e| failed(&e))?.collect().await.map_err(|e| failed(&e))?;
+        let count: u64 = rows.iter().map(|part| part.num_rows() as u64).sum();
+        let expected: u64 = files.iter().map(|file| file.rows).sum();
+        if count != expected {
+            return Err(ProductError::File(format!("{count} rows were read of files that hold {expected}")));
+        }
+        let merged = self.write_file(id, rows, schema).await?;
+        let old: Vec<_> = files.iter().map(|file| file.object.clone()).collect();
+
+        let _control = self.control.lock().await;
+        let Some(columns) = self.read().tables.get(&id).map(super::state::Table::stored_columns) else {
+            self.remove_objects(vec![merged.object]);
+            return Ok(());
+        };
+        let at = self.shared.clock.now();
+        self.catalog
+            .swap(&Swap {
+                table: id,
+                add: std::slice::from_ref(&merged),
+                remove: &old,
+                covered: &[],
+                columns: &columns,
+                at,
+            })
+            .await?;
+        if let Some(table) = self.write().tables.get_mut(&id) {
+            table.files.retain(|file| !old.contains(&file.object));
+            table.files.push(Arc::new(merged));
+        }
+        lease.footers().retain(|object| !old.iter().any(|gone| gone.as_str() == object));
+        self.remove_later(old);
+        tracing::info!(product.id = %self.id, table.id = %id, files = files.len(), rows = count, "merged {} files into one", files.len());
+        Ok(())
+    }
+
+    /// How a query is told of a file.
+    pub(super) fn file_view(&self, file: &FileRecord) -> FileView {
+        FileView {
+            object: file.object.clone(),
+            bytes: file.bytes,
+            rows: file.rows,
+            time_min: file.time_min,
+            time_max: file.time_max,
+            sealed_key: file.sealed_key.clone(),
+            aad_prefix: columns::aad_prefix(self.id, file.table, &file.file),
+            key_context: columns::key_context(self.id, file.table, &file.file),
+        }
+    }
+
+    /// Takes replaced files out of the zones once no query can be reading them any more.
+    fn remove_later(&self, objects: Vec<zones::ObjectName>) {
+        let zones = Arc::clone(&self.shared.zones);
+        let wait = self.shared.settings.query.timeout * 2;
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            for object in objects {
+                if let Err(error) = zones.delete(&object).await {
+                    tracing::warn!(%object, error = %error, "could not delete a file that was merged into another");
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,218 @@
+//! One product: its journal, its catalog, and the rows that are in no file yet.
+//!
+//! Invariant: what [`Product::append`] accepted is in the journal of a majority of zones *and* in [`State`], so that the next
+//! [`Product::view`] shows it. Rows leave the state's memory only in the same step in which a file with them enters it.
+
+mod append;
+mod flush;
+mod merge;
+mod recover;
+mod state;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use base::{ErrorKind, ProductId, Scope};
+use columns::catalog::{Catalog, CatalogError};
+use edge::kind_of;
+use journal::{AppendError, Journal, OpenError, RecoverError};
+use query::{DatabaseView, ProductView, TableView};
+use seal::{PrivateKey, PublicKey, SealError};
+use wire::v1::Head;
+
+pub(crate) use flush::{LOOK_EVERY, chain};
+pub(crate) use state::DatabaseSummary;
+use state::State;
+
+use crate::shared::Shared;
+
+/// Why something could not be done to a product.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProductError {
+    #[error("{what} {name:?} does not exist")]
+    NotFound { what: &'static str, name: String },
+    #[error("{what} {name:?} exists already")]
+    Exists { what: &'static str, name: String },
+    #[error("{0}")]
+    Invalid(String),
+    #[error("the table would have {columns} columns, at most {limit} are allowed: send rarely used keys as one nested value")]
+    TooManyColumns { columns: usize, limit: usize },
+    #[error("more rows are waiting to be written to files than memory allows, send this again in a few seconds")]
+    MemoryFull,
+    #[error("the vault could not be asked for the product's key")]
+    Vault(#[source] Box<tonic::Status>),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error(transparent)]
+    Journal(#[from] AppendError),
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("the journal was signed rightly but cannot be read: {0}")]
+    Unreadable(String),
+    #[error("the product's public key cannot be used")]
+    Seal(#[from] SealError),
+    #[error("could not write a file: {0}")]
+    File(String),
+    #[error(transparent)]
+    Zones(#[from] zones::PutError),
+    #[error("the directory of the product could not be made")]
+    Directory(#[source] std::io::Error),
+    #[error("{0}")]
+    Internal(&'static str),
+}
+
+impl ProductError {
+    /// What the caller can do about it.
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::Exists { .. } => ErrorKind::Conflict,
+            Self::Invalid(_) => ErrorKind::Invalid,
+            Self::TooManyColumns { .. } => ErrorKind::TooLarge,
+            Self::MemoryFull => ErrorKind::TooMuch,
+            Self::Vault(status) => kind_of(status),
+            Self::Catalog(source) => source.kind(),
+            Self::Journal(source) => source.kind(),
+            Self::Recover(source) => source.kind(),
+            Self::Open(source) => source.kind(),
+            Self::Unreadable(_) => ErrorKind::Corrupt,
+            Self::Seal(source) => source.kind(),
+            Self::Zones(source) => source.kind(),
+            Self::Directory(_) => ErrorKind::Unavailable,
+            Self::File(_) | Self::Internal(_) => ErrorKind::Internal,
+        }
+    }
+}
+
+/// One product, open.
+pub(crate) struct Product {
+    pub(crate) id: ProductId,
+    pub(crate) public_key: PublicKey,
+    shared: Arc<Shared>,
+    journal: Journal,
+    catalog: Catalog,
+    state: RwLock<State>,
+    /// Held while databases and tables are made and deleted, and while files are swapped in: they must not cross.
+    control: tokio::sync::Mutex<()>,
+    /// Held while a table's rows are written to a file, or files are merged.
+    writing: tokio::sync::Mutex<()>,
+    /// Held while rows from before a restart are read back.
+    unsealing: tokio::sync::Mutex<()>,
+}
+
+impl Product {
+    /// Opens it: reads the catalog, and from the journal what the catalog does not cover. Opens no payload.
+    pub(crate) async fn open(
+        id: ProductId,
+        public_key: PublicKey,
+        shared: Arc<Shared>,
+        remembered: Option<&Head>,
+    ) -> Result<Arc<Self>, ProductError> {
+        let directory = shared.directory.join("products").join(id.to_string());
+        tokio::fs::create_dir_all(&directory).await.map_err(ProductError::Directory)?;
+        let catalog = Catalog::open(&directory.join("catalog.db")).await?;
+        let (state, tail) = recover::recover(id, &shared, &catalog, remembered).await?;
+        let signer = shared.signer.clone();
+        let journal = Journal::start(
+            journal::JournalParts {
+                zones: Arc::clone(&shared.zones),
+                signer: Arc::new(move || signer.get()),
+                clock: Arc::clone(&shared.clock),
+                entropy: Arc::clone(&shared.entropy),
+            },
+            shared.settings.journal.clone(),
+            &journal_name(id),
+            Some(id),
+            public_key,
+            shared.writer,
+            tail,
+        );
+        Ok(Arc::new(Self {
+            id,
+            public_key,
+            shared,
+            journal,
+            catalog,
+            state: RwLock::new(state),
+            control: tokio::sync::Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
+            unsealing: tokio::sync::Mutex::default(),
+        }))
+    }
+
+    /// The catalog, for what the role keeps beside it.
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// What a query sees now: everything acknowledged so far, within `scope`.
+    ///
+    /// Reads back rows from before a restart first, which is why it needs the private key.
+    pub(crate) async fn view(&self, scope: &Scope, key: &PrivateKey) -> Result<ProductView, ProductError> {
+        self.unseal(key).await?;
+        let state = self.read();
+        let databases = state
+            .databases
+            .keys()
+            .filter(|name| scope.allows(name))
+            .map(|name| DatabaseView {
+                name: name.to_string(),
+                tables: state
+                    .tables_of(name)
+                    .map(|table| TableView {
+                        name: table.name.to_string(),
+                        schema: table.schema.arrow_schema(),
+                        memory: table.memory.iter().map(|part| part.rows.clone()).collect(),
+                        files: table.files.iter().map(|file| self.file_view(file)).collect(),
+                    })
+                    .collect(),
+            })
+            .collect();
+        Ok(ProductView { databases })
+    }
+
+    /// The databases within `scope`, by name.
+    pub(crate) fn databases(&self, scope: &Scope) -> Vec<DatabaseSummary> {
+        let state = self.read();
+        state
+            .databases
+            .keys()
+            .filter(|name| scope.allows(name))
+            .map(|name| state.database_summary(name))
+            .collect()
+    }
+
+    /// The journal's head, to be remembered elsewhere.
+    pub(crate) fn head(&self) -> Head {
+        let head = self.journal.head();
+        Head {
+            journal: journal_name(self.id),
+            length: head.length,
+            hash: head.hash.to_vec(),
+        }
+    }
+
+    /// Writes what is in memory to files and closes the journal. Nothing is lost if this fails: the journal has it.
+    pub(crate) async fn close(&self) {
+        self.flush_all().await;
+        self.journal.close().await;
+        self.catalog.close().await;
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The name of a product's journal in the zones.
+pub(crate) fn journal_name(product: ProductId) -> String {
+    format!("raw/{product}")
+}

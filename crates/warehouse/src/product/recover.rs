@@ -1,0 +1,200 @@
+//! After a restart: what the catalog says, and from the journal what it does not cover.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use base::{ProductId, Role, TableId};
+use columns::catalog::{BatchHash, Catalog, DatabaseRecord, TableRecord};
+use events::Seen;
+use journal::{Segment, Tail};
+use seal::PrivateKey;
+use wire::v1::Head;
+use zones::ObjectName;
+
+use super::state::{MemoryPart, SealedBatch, State, Table};
+use super::{Product, ProductError, journal_name};
+use crate::entries::{Header, RowsHeader};
+use crate::shared::Shared;
+
+/// Reads the catalog, replays the clear headers of the journal over it, and notes which batches are still sealed.
+pub(super) async fn recover(
+    id: ProductId,
+    shared: &Shared,
+    catalog: &Catalog,
+    remembered: Option<&Head>,
+) -> Result<(State, Tail), ProductError> {
+    let name = journal_name(id);
+    let recovered = journal::recover(&shared.zones, &shared.installation, Role::Warehouse, &name, Some(id)).await?;
+    let tail = recovered.tail();
+    if let Some(head) = remembered {
+        let unreadable = |_| ProductError::Unreadable("the remembered head has no hash of 32 bytes".into());
+        let head = journal::Head {
+            length: head.length,
+            hash: head.hash.as_slice().try_into().map_err(unreadable)?,
+        };
+        recovered
+            .check_head(&head)
+            .map_err(|error| ProductError::Unreadable(error.to_string()))?;
+    }
+    let (mut state, changed_upto) = loaded(catalog).await?;
+    let mut gone = Vec::new();
+    for segment in recovered.segments {
+        let segment = Arc::new(segment);
+        for (entry, header) in segment.headers.iter().enumerate() {
+            let header = Header::decode(header).map_err(|error| ProductError::Unreadable(error.to_string()))?;
+            match header {
+                Header::Rows(header) => note_rows(&mut state, catalog, &segment, entry, header).await?,
+                // Made, and perhaps undone by a later change, which the catalog has seen as well.
+                _ if segment.id.sequence < changed_upto => {}
+                change => gone.extend(apply(&mut state, catalog, change, segment.id.sequence).await?),
+            }
+        }
+    }
+    if !gone.is_empty() {
+        tracing::info!(product.id = %id, objects = gone.len(), "the journal says that these files' tables were deleted");
+    }
+    tracing::info!(product.id = %id, tables = state.tables.len(), sealed_batches = state.sealed.len(), "opened product {id}");
+    Ok((state, tail))
+}
+
+async fn loaded(catalog: &Catalog) -> Result<(State, u64), ProductError> {
+    let contents = catalog.load().await?;
+    let mut state = State::default();
+    state
+        .databases
+        .extend(contents.databases.into_iter().map(|database| (database.name, database.created_at)));
+    for table in contents.tables {
+        state.insert_table(Table::new(table));
+    }
+    for file in contents.files {
+        if let Some(table) = state.tables.get_mut(&file.table) {
+            table.files.push(Arc::new(file));
+        }
+    }
+    Ok((state, contents.changed_upto))
+}
+
+/// Makes a change that the journal has and the catalog has not. Returns the objects that nothing needs any more.
+async fn apply(state: &mut State, catalog: &Catalog, change: Header, sequence: u64) -> Result<Vec<ObjectName>, ProductError> {
+    let mut gone = Vec::new();
+    match change {
+        Header::Rows(_) => {}
+        Header::CreateDatabase { name, at } => {
+            catalog
+                .create_database(
+                    &DatabaseRecord {
+                        name: name.clone(),
+                        created_at: at,
+                    },
+                    sequence,
+                )
+                .await?;
+            state.databases.entry(name).or_insert(at);
+        }
+        Header::DeleteDatabase { name } => {
+            gone = catalog.delete_database(&name, sequence).await?;
+            state.remove_database(&name);
+        }
+        Header::CreateTable {
+            id,
+            number,
+            database,
+            name,
+            at,
+        } => {
+            let record = TableRecord {
+                id,
+                number,
+                database,
+                name,
+                created_at: at,
+                columns: Vec::new(),
+            };
+            catalog.create_table(&record, sequence).await?;
+            state.insert_table(Table::new(record));
+        }
+        Header::DeleteTable { id } => {
+            gone = catalog.delete_table(id, sequence).await?;
+            state.remove_table(id);
+        }
+    }
+    Ok(gone)
+}
+
+async fn note_rows(
+    state: &mut State,
+    catalog: &Catalog,
+    segment: &Arc<Segment>,
+    entry: usize,
+    header: RowsHeader,
+) -> Result<(), ProductError> {
+    let Some(table) = state.tables.get_mut(&header.table) else {
+        return Ok(());
+    };
+    for (name, seen) in &header.columns {
+        let seen = Seen::from_bits(*seen).ok_or_else(|| ProductError::Unreadable("a column was seen to hold what no column can".into()))?;
+        table.schema.insert(name, seen);
+    }
+    // A batch can be in the journal twice: its first writer never heard that it was durable. The first one counts.
+    if catalog.is_covered(header.table, &header.batch).await? || !table.known.insert(header.batch) {
+        return Ok(());
+    }
+    state.sealed.push(SealedBatch {
+        segment: Arc::clone(segment),
+        entry,
+        header,
+    });
+    Ok(())
+}
+
+impl Product {
+    /// Reads the rows back that were in memory when the last process ended.
+    pub(super) async fn unseal(&self, key: &PrivateKey) -> Result<(), ProductError> {
+        if self.read().sealed.is_empty() {
+            return Ok(());
+        }
+        let _unsealing = self.unsealing.lock().await;
+        loop {
+            // One segment at a time, so that a long replay neither holds all payloads at once nor starts again after a failure.
+            let Some(segment) = self.read().sealed.first().map(|batch| Arc::clone(&batch.segment)) else {
+                return Ok(());
+            };
+            let entries = segment.open(&self.shared.zones, key).await?;
+            let wanted: Vec<SealedBatch> = self.read().sealed.iter().filter(|b| b.segment.id == segment.id).cloned().collect();
+            let parts = tokio::task::spawn_blocking(move || {
+                let open = |batch: &SealedBatch| {
+                    let entry = entries
+                        .get(batch.entry)
+                        .ok_or_else(|| ProductError::Unreadable("an entry is missing".into()))?;
+                    Ok((batch.header.table, batch.header.batch, super::append::read_one(&entry.payload)?))
+                };
+                wanted.iter().map(open).collect::<Result<Vec<_>, ProductError>>()
+            })
+            .await
+            .map_err(|_| ProductError::Internal("reading back was interrupted"))??;
+            self.shown_again(&segment, parts);
+        }
+    }
+
+    /// Rows leave the sealed list and enter memory in one step, so that no query sees them twice or not at all.
+    fn shown_again(&self, segment: &Segment, parts: Vec<(TableId, BatchHash, arrow::record_batch::RecordBatch)>) {
+        let since = self.shared.clock.now();
+        let mut state = self.write();
+        // Tables may have been deleted meanwhile, and their sealed batches with them.
+        let still: HashSet<BatchHash> = state
+            .sealed
+            .iter()
+            .filter(|b| b.segment.id == segment.id)
+            .map(|b| b.header.batch)
+            .collect();
+        state.sealed.retain(|batch| batch.segment.id != segment.id);
+        for (id, batch, rows) in parts {
+            let Some(table) = state.tables.get_mut(&id).filter(|_| still.contains(&batch)) else {
+                continue;
+            };
+            let bytes = rows.get_array_memory_size();
+            table.memory.push(MemoryPart { batch, rows, bytes, since });
+            self.shared.memory.add(bytes);
+        }
+    }
+}

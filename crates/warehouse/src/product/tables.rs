@@ -1,0 +1,172 @@
+//! Databases and tables: made, deleted, listed.
+
+use base::{DatabaseName, TableId, TableName};
+use columns::catalog::{DatabaseRecord, TableRecord};
+use journal::Entry;
+use zones::ObjectName;
+
+use super::state::{Table, TableSummary};
+use super::{Product, ProductError};
+use crate::entries::Header;
+
+/// How many tables a database may have.
+const MAX_TABLES: usize = 10_000;
+/// How many databases a product may have.
+const MAX_DATABASES: usize = 1_000;
+
+impl Product {
+    /// Makes a database.
+    pub(crate) async fn create_database(&self, name: DatabaseName) -> Result<(), ProductError> {
+        let _control = self.control.lock().await;
+        let count = {
+            let state = self.read();
+            if state.databases.contains_key(&name) {
+                return Err(ProductError::Exists {
+                    what: "database",
+                    name: name.to_string(),
+                });
+            }
+            state.databases.len()
+        };
+        if count >= MAX_DATABASES {
+            return Err(ProductError::Invalid(format!(
+                "a product has at most {MAX_DATABASES} databases, delete one first"
+            )));
+        }
+        let at = self.shared.clock.now();
+        let sequence = self.record(&Header::CreateDatabase { name: name.clone(), at }).await?;
+        self.catalog
+            .create_database(
+                &DatabaseRecord {
+                    name: name.clone(),
+                    created_at: at,
+                },
+                sequence,
+            )
+            .await?;
+        self.write().databases.insert(name, at);
+        Ok(())
+    }
+
+    /// Deletes a database with its tables.
+    pub(crate) async fn delete_database(&self, name: &DatabaseName) -> Result<(), ProductError> {
+        let _control = self.control.lock().await;
+        self.database_exists(name)?;
+        let sequence = self.record(&Header::DeleteDatabase { name: name.clone() }).await?;
+        let objects = self.catalog.delete_database(name, sequence).await?;
+        let freed = self.write().remove_database(name);
+        self.shared.memory.remove(freed);
+        self.remove_objects(objects);
+        Ok(())
+    }
+
+    /// Makes a table. It takes rows from the moment this returns.
+    pub(crate) async fn create_table(&self, database: DatabaseName, name: TableName) -> Result<(), ProductError> {
+        let _control = self.control.lock().await;
+        self.database_exists(&database)?;
+        let number = {
+            let state = self.read();
+            if state.table(&database, &name).is_some() {
+                return Err(ProductError::Exists {
+                    what: "table",
+                    name: format!("{database}.{name}"),
+                });
+            }
+            if state.tables_of(&database).count() >= MAX_TABLES {
+                return Err(ProductError::Invalid(format!(
+                    "a database has at most {MAX_TABLES} tables, delete one first"
+                )));
+            }
+            state.last_number + 1
+        };
+        let at = self.shared.clock.now();
+        let id = TableId::generate(at, &*self.shared.entropy);
+        let sequence = self
+            .record(&Header::CreateTable {
+                id,
+                number,
+                database: database.clone(),
+                name: name.clone(),
+                at,
+            })
+            .await?;
+        let record = TableRecord {
+            id,
+            number,
+            database,
+            name,
+            created_at: at,
+            columns: Vec::new(),
+        };
+        self.catalog.create_table(&record, sequence).await?;
+        self.write().insert_table(Table::new(record));
+        Ok(())
+    }
+
+    /// Deletes a table.
+    pub(crate) async fn delete_table(&self, database: &DatabaseName, name: &TableName) -> Result<(), ProductError> {
+        let _control = self.control.lock().await;
+        let id = self.table_id(database, name)?;
+        let sequence = self.record(&Header::DeleteTable { id }).await?;
+        let objects = self.catalog.delete_table(id, sequence).await?;
+        let freed = self.write().remove_table(id);
+        self.shared.memory.remove(freed);
+        self.remove_objects(objects);
+        Ok(())
+    }
+
+    /// The tables of a database, by name.
+    pub(crate) fn tables(&self, database: &DatabaseName) -> Result<Vec<TableSummary>, ProductError> {
+        self.database_exists(database)?;
+        let state = self.read();
+        Ok(state.tables_of(database).map(|table| state.table_summary(table)).collect())
+    }
+
+    /// The id of the table of this name now.
+    pub(crate) fn table_id(&self, database: &DatabaseName, name: &TableName) -> Result<TableId, ProductError> {
+        self.database_exists(database)?;
+        let state = self.read();
+        let table = state.table(database, name);
+        table.map(|table| table.id).ok_or_else(|| ProductError::NotFound {
+            what: "table",
+            name: format!("{database}.{name}"),
+        })
+    }
+
+    /// Whether the database exists, as an error if not.
+    pub(crate) fn database_exists(&self, name: &DatabaseName) -> Result<(), ProductError> {
+        if self.read().databases.contains_key(name) {
+            Ok(())
+        } else {
+            Err(ProductError::NotFound {
+                what: "database",
+                name: name.to_string(),
+            })
+        }
+    }
+
+    /// Writes a change into the journal. Returns the number of its segment. To be called with `control` held, so that no segment
+    /// holds two changes of which only one is in the catalog.
+    async fn record(&self, header: &Header) -> Result<u64, ProductError> {
+        let segment = self
+            .journal
+            .append(Entry {
+                header: header.encode().into(),
+                payload: bytes::Bytes::new(),
+            })
+            .await?;
+        Ok(segment.sequence)
+    }
+
+    /// Takes objects out of the zones that nothing needs any more, in the background.
+    pub(super) fn remove_objects(&self, objects: Vec<ObjectName>) {
+        let zones = std::sync::Arc::clone(&self.shared.zones);
+        tokio::spawn(async move {
+            for object in objects {
+                if let Err(error) = zones.delete(&object).await {
+                    tracing::warn!(%object, error = %error, "could not delete an object that nothing needs any more");
+                }
+            }
+        });
+    }
+}

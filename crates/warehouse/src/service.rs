@@ -1,0 +1,380 @@
+//! What the gateway may ask of the warehouse.
+//!
+//! Every method begins by asking what the caller may do, and looks things up only in the caller's own product.
+
+use std::sync::Arc;
+
+use base::{DatabaseName, ErrorKind, JobId, Op, TableName, Verb};
+use bytes::Bytes;
+use edge::{op, raw_pass, status};
+use events::encode_maps;
+use query::{Lease, QueryError};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+use wire::CONFLICT_HEADER;
+use wire::v1::warehouse_server::Warehouse as WarehouseRpc;
+use wire::v1::{
+    AppendRequest, AppendResponse, Chunk, Column, Database, DatabaseRequest, Done, IssueJobRequest, IssueJobResponse, Job, JobRequest,
+    JobResultRequest, KillJobResponse, ListDatabasesRequest, ListDatabasesResponse, ListJobsRequest, ListJobsResponse, ListTablesResponse,
+    Table, TableRequest, TailRequest, TailResponse,
+};
+
+use crate::jobs::{self, JobError, OpenedJob, PART};
+use crate::leases::LeaseError;
+use crate::product::{ProductError, chain};
+use crate::warehouse::{Open, Warehouse};
+
+/// The most rows that one tail returns.
+const MAX_TAIL: u32 = 10_000;
+/// The most jobs that one list returns.
+const MAX_JOBS: u64 = 1_000;
+
+/// The methods of `coffer.v1.Warehouse`.
+pub(crate) struct Service {
+    warehouse: Arc<Warehouse>,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl Service {
+    pub(crate) fn new(warehouse: Arc<Warehouse>) -> Self {
+        Self { warehouse }
+    }
+
+    async fn open(&self, op: &Op) -> Result<Arc<Open>, Status> {
+        self.warehouse.open(op.product).await.map_err(job_failed)
+    }
+
+    /// For what reads: the product and the right to read it.
+    async fn reading<T>(&self, op: &Op, request: &Request<T>) -> Result<(Arc<Open>, Arc<Lease>), Status> {
+        let pass = raw_pass(request)?;
+        let lease = self.warehouse.lease(op, &pass).await.map_err(lease_failed)?;
+        Ok((self.open(op).await?, lease))
+    }
+}
+
+#[tonic::async_trait]
+impl WarehouseRpc for Service {
+    async fn append(&self, request: Request<AppendRequest>) -> Answer<AppendResponse> {
+        let op = op(&request)?;
+        let message = request.into_inner();
+        let (database, table) = (database(&message.database)?, table(&message.table)?);
+        allowed(op.authorize_in(Verb::Append, &database))?;
+        let open = self.open(&op).await?;
+        let id = Some(message.batch_id.as_str()).filter(|id| !id.is_empty());
+        let id = id.map(str::to_owned);
+        let stored = async move { open.product.append(&database, &table, id.as_deref(), message.batches).await };
+        let appended = finished(stored).await?.map_err(failed)?;
+        if !appended.duplicate {
+            self.warehouse.counted(appended.rows);
+        }
+        Ok(Response::new(AppendResponse {
+            rows: appended.rows,
+            duplicate: appended.duplicate,
+        }))
+    }
+
+    async fn create_database(&self, request: Request<DatabaseRequest>) -> Answer<Done> {
+        let op = op(&request)?;
+        let name = database(&request.get_ref().database)?;
+        allowed(op.authorize_in(Verb::Manage, &name))?;
+        let open = self.open(&op).await?;
+        finished(async move { open.product.create_database(name).await })
+            .await?
+            .map_err(failed)?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn delete_database(&self, request: Request<DatabaseRequest>) -> Answer<Done> {
+        let op = op(&request)?;
+        let name = database(&request.get_ref().database)?;
+        allowed(op.authorize_in(Verb::Manage, &name))?;
+        let open = self.open(&op).await?;
+        finished(async move { open.product.delete_database(&name).await })
+            .await?
+            .map_err(failed)?;
+        Ok(Response::new(Done {}))
+    }
+
+    /// Needs no verb: whoever holds any right to a product may know which databases it may use.
+    async fn list_databases(&self, request: Request<ListDatabasesRequest>) -> Answer<ListDatabasesResponse> {
+        let op = op(&request)?;
+        let databases = self.open(&op).await?.product.databases(op.scope());
+        let shown = databases.into_iter().map(|database| Database {
+            name: database.name.to_string(),
+            rows: database.rows,
+            created_at: database.created_at.as_micros(),
+            updated_at: database.updated_at.as_micros(),
+        });
+        Ok(Response::new(ListDatabasesResponse {
+            databases: shown.collect(),
+        }))
+    }
+
+    async fn create_table(&self, request: Request<TableRequest>) -> Answer<Done> {
+        let op = op(&request)?;
+        let (database, table) = (database(&request.get_ref().database)?, table(&request.get_ref().table)?);
+        allowed(op.authorize_in(Verb::Manage, &database))?;
+        let open = self.open(&op).await?;
+        finished(async move { open.product.create_table(database, table).await })
+            .await?
+            .map_err(failed)?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn delete_table(&self, request: Request<TableRequest>) -> Answer<Done> {
+        let op = op(&request)?;
+        let (database, table) = (database(&request.get_ref().database)?, table(&request.get_ref().table)?);
+        allowed(op.authorize_in(Verb::Manage, &database))?;
+        let open = self.open(&op).await?;
+        finished(async move { open.product.delete_table(&database, &table).await })
+            .await?
+            .map_err(failed)?;
+        Ok(Response::new(Done {}))
+    }
+
+    /// Needs no verb, like the list of databases.
+    async fn list_tables(&self, request: Request<DatabaseRequest>) -> Answer<ListTablesResponse> {
+        let op = op(&request)?;
+        let name = database(&request.get_ref().database)?;
+        if !op.scope().allows(&name) {
+            return Err(failed(ProductError::NotFound {
+                what: "database",
+                name: name.to_string(),
+            }));
+        }
+        let tables = self.open(&op).await?.product.tables(&name).map_err(failed)?;
+        let shown = tables.into_iter().map(|table| Table {
+            number: table.number,
+            name: table.name.to_string(),
+            rows: table.rows,
+            bytes: table.bytes,
+            created_at: table.created_at.as_micros(),
+            updated_at: table.updated_at.as_micros(),
+            last_event_at: table.last_event_at,
+            columns: table
+                .columns
+                .into_iter()
+                .map(|(name, kind)| Column {
+                    name,
+                    r#type: kind.as_str().to_owned(),
+                })
+                .collect(),
+        });
+        Ok(Response::new(ListTablesResponse { tables: shown.collect() }))
+    }
+
+    async fn tail(&self, request: Request<TailRequest>) -> Answer<TailResponse> {
+        let op = op(&request)?;
+        let (database, table) = (database(&request.get_ref().database)?, table(&request.get_ref().table)?);
+        allowed(op.authorize_in(Verb::Query, &database))?;
+        let (open, lease) = self.reading(&op, &request).await?;
+        open.product.table_id(&database, &table).map_err(failed)?;
+        let view = open.product.view(op.scope(), lease.private_key()).await.map_err(failed)?;
+        let count = request.get_ref().count.clamp(1, MAX_TAIL);
+        // Both names hold letters, digits and underscores only, and the count is a number: nothing of it can be more SQL.
+        let sql = format!("SELECT * FROM \"{database}\".\"{table}\" ORDER BY time DESC LIMIT {count}");
+        let cancel = CancellationToken::new();
+        let _stop = cancel.clone().drop_guard();
+        let stream = self
+            .warehouse
+            .engine
+            .run(&view, lease, database.as_str(), &sql, cancel)
+            .await
+            .map_err(query_failed)?;
+        let batches = stream.collect().await.map_err(query_failed)?;
+        let mut rows = Vec::new();
+        for batch in &batches {
+            encode_maps(batch, 0..batch.num_rows(), &mut rows).map_err(|error| status(error.kind(), error.to_string()))?;
+        }
+        Ok(Response::new(TailResponse { rows }))
+    }
+
+    async fn issue_job(&self, request: Request<IssueJobRequest>) -> Answer<IssueJobResponse> {
+        let op = op(&request)?;
+        let name = database(&request.get_ref().database)?;
+        allowed(op.authorize_in(Verb::Query, &name))?;
+        let (open, lease) = self.reading(&op, &request).await?;
+        let message = request.into_inner();
+        let asked = jobs::Request {
+            database: name,
+            engine: message.engine,
+            query: message.query,
+            priority: message.priority,
+            domain_key: Some(message.domain_key).filter(|key| !key.is_empty()),
+        };
+        let id = open.jobs.issue(&op, lease, asked).await.map_err(job_failed)?;
+        Ok(Response::new(IssueJobResponse { job: id.0 }))
+    }
+
+    async fn show_job(&self, request: Request<JobRequest>) -> Answer<Job> {
+        let op = op(&request)?;
+        allowed(op.authorize(Verb::Query))?;
+        let (open, lease) = self.reading(&op, &request).await?;
+        let id = JobId(request.get_ref().job);
+        let job = open.jobs.show(id, lease.private_key()).await.map_err(job_failed)?;
+        if in_scope(&op, &job) {
+            Ok(Response::new(shown(job)))
+        } else {
+            Err(job_failed(JobError::NotFound(id)))
+        }
+    }
+
+    async fn list_jobs(&self, request: Request<ListJobsRequest>) -> Answer<ListJobsResponse> {
+        let op = op(&request)?;
+        allowed(op.authorize(Verb::Query))?;
+        let (open, lease) = self.reading(&op, &request).await?;
+        let message = request.get_ref();
+        let wanted = Some(message.status.as_str()).filter(|text| !text.is_empty());
+        let unknown = |()| status(ErrorKind::Invalid, "a job's status is queued, running, success, error or killed");
+        let wanted = wanted.map(str::parse).transpose().map_err(unknown)?;
+        let to = message.to.min(message.from.saturating_add(MAX_JOBS - 1));
+        let jobs = open
+            .jobs
+            .list(message.from, to, wanted, lease.private_key())
+            .await
+            .map_err(job_failed)?;
+        let count = open.jobs.count().await.map_err(job_failed)?;
+        let jobs = jobs.into_iter().filter(|job| in_scope(&op, job)).map(shown).collect();
+        Ok(Response::new(ListJobsResponse { jobs, count }))
+    }
+
+    async fn kill_job(&self, request: Request<JobRequest>) -> Answer<KillJobResponse> {
+        let op = op(&request)?;
+        allowed(op.authorize(Verb::Query))?;
+        let (open, lease) = self.reading(&op, &request).await?;
+        let id = JobId(request.get_ref().job);
+        let job = open.jobs.show(id, lease.private_key()).await.map_err(job_failed)?;
+        if !in_scope(&op, &job) {
+            return Err(job_failed(JobError::NotFound(id)));
+        }
+        let former = open.jobs.kill(id).await.map_err(job_failed)?;
+        Ok(Response::new(KillJobResponse {
+            former_status: former.as_str().to_owned(),
+        }))
+    }
+
+    type JobResultStream = ReceiverStream<Result<Chunk, Status>>;
+
+    async fn job_result(&self, request: Request<JobResultRequest>) -> Answer<Self::JobResultStream> {
+        let op = op(&request)?;
+        allowed(op.authorize(Verb::Query))?;
+        let (open, lease) = self.reading(&op, &request).await?;
+        let message = request.get_ref();
+        let id = JobId(message.job);
+        let job = open.jobs.show(id, lease.private_key()).await.map_err(job_failed)?;
+        if !in_scope(&op, &job) {
+            return Err(job_failed(JobError::NotFound(id)));
+        }
+        let (key, total) = open.jobs.result(id, lease.private_key()).await.map_err(job_failed)?;
+        let end = match message.length {
+            0 => total,
+            length => message.offset.saturating_add(length).min(total),
+        };
+        let (sender, receiver) = tokio::sync::mpsc::channel(4);
+        let mut at = message.offset;
+        tokio::spawn(async move {
+            while at < end {
+                let next = (at + PART).min(end);
+                let part = open.jobs.read(id, &key, at..next, total).await;
+                let part = part.map(|bytes| Chunk { bytes: Bytes::from(bytes) }).map_err(job_failed);
+                let over = part.is_err();
+                // An error here means that the caller is gone.
+                if sender.send(part).await.is_err() || over {
+                    return;
+                }
+                at = next;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+/// Runs a change to its end even if the caller goes away in the middle: half of it would leave the journal and what is shown apart.
+async fn finished<T: Send + 'static>(change: impl Future<Output = T> + Send + 'static) -> Result<T, Status> {
+    tokio::spawn(change)
+        .await
+        .map_err(|_| status(ErrorKind::Internal, ErrorKind::Internal.words()))
+}
+
+fn in_scope(op: &Op, job: &OpenedJob) -> bool {
+    job.stored.database.parse().is_ok_and(|database| op.scope().allows(&database))
+}
+
+fn shown(job: OpenedJob) -> Job {
+    let stored = job.stored;
+    Job {
+        job: stored.id.0,
+        database: stored.database,
+        engine: stored.engine,
+        query: job.query,
+        status: stored.status.as_str().to_owned(),
+        priority: stored.priority,
+        created_at: stored.created_at.as_micros(),
+        started_at: stored.started_at.as_micros(),
+        ended_at: stored.ended_at.as_micros(),
+        result_bytes: stored.result_bytes,
+        rows: stored.rows,
+        columns: job.columns,
+        error: job.error,
+        user: stored.user.to_string(),
+    }
+}
+
+fn database(text: &str) -> Result<DatabaseName, Status> {
+    text.parse()
+        .map_err(|error: base::NameError| status(ErrorKind::Invalid, error.to_string()))
+}
+
+fn table(text: &str) -> Result<TableName, Status> {
+    text.parse()
+        .map_err(|error: base::NameError| status(ErrorKind::Invalid, error.to_string()))
+}
+
+fn allowed(answer: Result<(), base::Denied>) -> Result<(), Status> {
+    answer.map_err(|denied| status(denied.kind(), denied.to_string()))
+}
+
+fn failed(error: ProductError) -> Status {
+    let kind = error.kind();
+    if matches!(kind, ErrorKind::Corrupt | ErrorKind::Internal | ErrorKind::Unavailable) {
+        tracing::warn!(kind = ?kind, error = %chain(&error), "a request failed");
+    }
+    status(kind, said(kind, &error))
+}
+
+fn job_failed(error: JobError) -> Status {
+    let kind = error.kind();
+    if let JobError::SameDomainKey(first) = &error {
+        let mut answer = status(kind, error.to_string());
+        if let Ok(id) = first.to_string().parse() {
+            answer.metadata_mut().insert(CONFLICT_HEADER, id);
+        }
+        return answer;
+    }
+    if matches!(kind, ErrorKind::Corrupt | ErrorKind::Internal | ErrorKind::Unavailable) {
+        tracing::warn!(kind = ?kind, error = %chain(&error), "a request about jobs failed");
+    }
+    status(kind, said(kind, &error))
+}
+
+fn lease_failed(error: LeaseError) -> Status {
+    let kind = error.kind();
+    if matches!(kind, ErrorKind::Internal | ErrorKind::Unavailable) {
+        tracing::warn!(kind = ?kind, error = %chain(&error), "no lease of a product's key");
+    }
+    status(kind, kind.words())
+}
+
+fn query_failed(error: QueryError) -> Status {
+    status(error.kind(), error.to_string())
+}
+
+/// What the caller is told: our own words about their request, and only the kind's words about our own troubles.
+fn said(kind: ErrorKind, error: &dyn std::error::Error) -> String {
+    match kind {
+        ErrorKind::Corrupt | ErrorKind::Internal | ErrorKind::Unavailable => kind.words().to_owned(),
+        _ => error.to_string(),
+    }
+}

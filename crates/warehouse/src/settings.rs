@@ -1,0 +1,79 @@
+//! What an operator may write about the warehouse.
+
+use std::time::Duration;
+
+use journal::JournalSettings;
+use query::QuerySettings;
+use serde::{Deserialize, Serialize};
+use zones::ZonesSettings;
+
+/// Settings of the warehouse.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WarehouseSettings {
+    /// Where raw logs and tables are kept.
+    pub zones: ZonesSettings,
+    /// How raw logs are committed.
+    pub journal: JournalSettings,
+    /// Limits of queries.
+    pub query: QuerySettings,
+    /// When rows in memory become files.
+    pub flush: FlushSettings,
+    /// Limits of jobs.
+    pub jobs: JobSettings,
+}
+
+/// When rows in memory become files.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FlushSettings {
+    /// A table's rows are written to a file once they take this much memory, in bytes.
+    pub table_bytes: usize,
+    /// ... or once the oldest of them is this old.
+    #[serde(with = "humantime_serde")]
+    pub after: Duration,
+    /// While the rows of all tables take more memory than this, in bytes, new ones are refused with "slow down".
+    pub memory_limit: usize,
+    /// Once a table has this many small files, they are merged into one.
+    pub merge_files: usize,
+    /// A file with fewer rows than this is small.
+    pub small_file_rows: u64,
+}
+
+impl Default for FlushSettings {
+    fn default() -> Self {
+        Self {
+            table_bytes: 64 << 20,
+            after: Duration::from_secs(60),
+            memory_limit: 512 << 20,
+            merge_files: 8,
+            small_file_rows: 250_000,
+        }
+    }
+}
+
+/// Limits of jobs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JobSettings {
+    /// Jobs of one product that run at once; more wait in the queue.
+    pub running_per_product: usize,
+    /// Jobs of one product that wait; more are refused with "slow down".
+    pub queued_per_product: usize,
+    /// The largest result kept, in bytes after compression.
+    pub result_bytes: usize,
+    /// How long a result is kept.
+    #[serde(with = "humantime_serde")]
+    pub keep_results: Duration,
+}
+
+impl Default for JobSettings {
+    fn default() -> Self {
+        Self {
+            running_per_product: 4,
+            queued_per_product: 100,
+            result_bytes: 256 << 20,
+            keep_results: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
+}

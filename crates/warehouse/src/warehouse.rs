@@ -1,0 +1,150 @@
+//! All products that are open here.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base::{CredentialId, Op, ProductId, Role};
+use edge::{Counter, Gauge, Metrics, Peers};
+use query::{Engine, Lease};
+use seal::PublicKey;
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+use wire::v1::vault_client::VaultClient;
+use wire::v1::{Head, PublicKeyRequest};
+
+use crate::jobs::{JobError, Jobs};
+use crate::leases::{LeaseError, Leases};
+use crate::product::{Product, ProductError, journal_name};
+use crate::shared::Shared;
+
+/// An open product and its jobs.
+pub(crate) struct Open {
+    pub(crate) product: Arc<Product>,
+    pub(crate) jobs: Arc<Jobs>,
+}
+
+/// All products that are open here, and who may read them now.
+pub(crate) struct Warehouse {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) engine: Engine,
+    peers: Arc<Peers>,
+    leases: Leases,
+    remembered: HashMap<String, Head>,
+    products: Mutex<HashMap<ProductId, Arc<OnceCell<Arc<Open>>>>>,
+    counted: OnceCell<Counted>,
+}
+
+struct Counted {
+    rows: Counter,
+    memory: Gauge,
+}
+
+impl Warehouse {
+    pub(crate) fn new(shared: Arc<Shared>, peers: Arc<Peers>, engine: Engine, remembered: Vec<Head>) -> Self {
+        let remembered = remembered.into_iter().map(|head| (head.journal.clone(), head)).collect();
+        Self {
+            shared,
+            engine,
+            peers,
+            leases: Leases::default(),
+            remembered,
+            products: Mutex::default(),
+            counted: OnceCell::new(),
+        }
+    }
+
+    /// Where to count.
+    pub(crate) fn count_with(&self, metrics: Metrics) {
+        let rows = metrics.counter("rows_appended", "rows that were acknowledged");
+        let memory = metrics.gauge("rows_in_memory_bytes", "memory taken by rows that are in no file yet");
+        // Only the first call counts; there is one.
+        let _ = self.counted.set(Counted { rows, memory });
+    }
+
+    /// Counts acknowledged rows.
+    pub(crate) fn counted(&self, rows: u64) {
+        if let Some(counted) = self.counted.get() {
+            counted.rows.inc_by(rows);
+        }
+    }
+
+    /// The product, opened at its first use.
+    pub(crate) async fn open(&self, id: ProductId) -> Result<Arc<Open>, JobError> {
+        let cell = Arc::clone(self.products.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default());
+        let open = || async {
+            let remembered = self.remembered.get(&journal_name(id));
+            let public_key = self.public_key(id).await?;
+            let product = Product::open(id, public_key, Arc::clone(&self.shared), remembered).await?;
+            let jobs = Jobs::open(Arc::clone(&product), Arc::clone(&self.shared), self.engine.clone()).await?;
+            Ok(Arc::new(Open { product, jobs }))
+        };
+        cell.get_or_try_init(open).await.map(Arc::clone)
+    }
+
+    async fn public_key(&self, id: ProductId) -> Result<PublicKey, ProductError> {
+        let mut vault = VaultClient::new(self.peers.channel(Role::Vault));
+        let asked = vault.public_key(PublicKeyRequest { product: id.get() }).await;
+        let answer = asked.map_err(|status| ProductError::Vault(Box::new(status)))?.into_inner();
+        Ok(PublicKey::try_from(answer.public_key.as_slice())?)
+    }
+
+    /// The right to read the caller's product.
+    pub(crate) async fn lease(&self, op: &Op, pass: &[u8]) -> Result<Arc<Lease>, LeaseError> {
+        self.leases.get(op, pass, &self.peers, self.shared.clock.now()).await
+    }
+
+    /// A credential was revoked: its leases and jobs end.
+    pub(crate) fn revoke(&self, credential: CredentialId) {
+        self.leases.revoke(credential);
+        self.all().iter().for_each(|open| open.jobs.revoke(credential));
+    }
+
+    /// Nobody may read any more.
+    pub(crate) fn revoke_all(&self) {
+        self.leases.clear();
+        self.all().iter().for_each(|open| open.jobs.revoke_all());
+    }
+
+    pub(crate) fn sweep(&self) {
+        self.leases.sweep(self.shared.clock.now());
+        if let Some(counted) = self.counted.get() {
+            counted.memory.set(i64::try_from(self.shared.memory.used()).unwrap_or(i64::MAX));
+        }
+    }
+
+    pub(crate) async fn flush_due(&self) {
+        for open in self.all() {
+            open.product.flush_due().await;
+        }
+    }
+
+    /// Merges small files of products that somebody may read now, and tidies old results.
+    pub(crate) async fn merge_due(&self, cancel: &CancellationToken) {
+        for open in self.all() {
+            if let Some(lease) = self.leases.alive(open.product.id) {
+                open.product.merge_due(&self.engine, &lease, cancel).await;
+            }
+            open.jobs.tidy().await;
+        }
+    }
+
+    pub(crate) fn heads(&self) -> Vec<Head> {
+        self.all().iter().map(|open| open.product.head()).collect()
+    }
+
+    pub(crate) async fn close(&self) {
+        for open in self.all() {
+            open.jobs.close().await;
+            open.product.close().await;
+        }
+    }
+
+    fn all(&self) -> Vec<Arc<Open>> {
+        self.products
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .filter_map(|cell| cell.get().cloned())
+            .collect()
+    }
+}
