@@ -1,0 +1,285 @@
+//! The command line: every command, option and environment variable.
+
+use std::path::PathBuf;
+
+use base::{KeyKind, Role};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::output::Format;
+
+/// A self-hosted, encrypted warehouse for event data.
+#[derive(Debug, Parser)]
+#[command(name = "coffer", version, max_term_width = 110, propagate_version = true)]
+#[command(
+    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not allowed, 4 not found, 5 conflict, 6 input refused, \
+    7 temporary (retry is safe), 8 a verification failed"
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a whole installation on this machine
+    Serve(Serve),
+    /// Run one role; its settings come as one line of JSON on standard input, its listeners by LISTEN_FDS
+    Role(RoleArgs),
+    /// Run an installation with a product, keys and 100,000 sample events
+    Demo(Demo),
+    /// Ask a question in SQL
+    Sql(Sql),
+    /// List tables with their rows, size and columns
+    Tables(Tables),
+    /// Products of this installation
+    #[command(subcommand)]
+    Products(Products),
+    /// Keys of products
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Say what runs, what is enforced and what is wrong
+    Doctor(Doctor),
+    /// The configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where an installation keeps everything.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DataArgs {
+    /// The data directory
+    #[arg(long, value_name = "DIR", env = "COFFER_DATA", default_value = "coffer-data")]
+    pub(crate) data: PathBuf,
+}
+
+/// What is enforced around each role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SandboxMode {
+    /// Whatever this kernel can enforce; the rest is said at every start
+    On,
+    /// Nothing
+    Off,
+    /// All of it, or the role does not start
+    Required,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Settings {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE", env = "COFFER_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// The kernel sandbox around each role
+    #[arg(long, value_name = "MODE")]
+    pub(crate) sandbox: Option<SandboxMode>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RoleArgs {
+    /// vault, accounts, identity, warehouse or gateway
+    #[arg(value_name = "NAME", value_parser = role)]
+    pub(crate) role: Role,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    /// Port of the gateway on localhost; 0 takes any free one
+    #[arg(long, value_name = "N")]
+    pub(crate) port: Option<u16>,
+    /// Stop after printing
+    #[arg(long)]
+    pub(crate) exit: bool,
+}
+
+/// How to reach an installation as a client. Secrets never stand on the command line.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ClientArgs {
+    /// Address of the gateway, such as https://localhost:8443
+    #[arg(long, value_name = "URL", env = "COFFER_ENDPOINT")]
+    pub(crate) endpoint: Option<String>,
+    /// Certificate of the CA to trust (PEM)
+    #[arg(long, value_name = "FILE", env = "COFFER_CA")]
+    pub(crate) ca: Option<PathBuf>,
+    /// File that holds the product key; otherwise COFFER_READ_KEY or COFFER_ADMIN_KEY
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Take all of it from demo.env in this data directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sql {
+    /// The query; `-` reads it from standard input, as does leaving it out
+    #[arg(value_name = "QUERY", conflicts_with = "file", allow_hyphen_values = true)]
+    pub(crate) query: Option<String>,
+    /// Read the query from a file
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Database in which names without one are looked up
+    #[arg(short, long, value_name = "NAME", env = "COFFER_DATABASE")]
+    pub(crate) database: Option<String>,
+    /// Form of the answer [default: table on a terminal, otherwise tsv]
+    #[arg(short, long, value_enum)]
+    pub(crate) output: Option<Format>,
+    /// Leave out the line of column names (csv, tsv)
+    #[arg(long)]
+    pub(crate) no_header: bool,
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tables {
+    /// Only this database
+    #[arg(value_name = "DATABASE")]
+    pub(crate) database: Option<String>,
+    /// Form of the answer [default: table on a terminal, otherwise tsv]
+    #[arg(short, long, value_enum)]
+    pub(crate) output: Option<Format>,
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Products {
+    /// Make a product
+    Create {
+        /// 2 to 64 characters of a-z, 0-9, _ and -
+        name: String,
+        /// Columns that hold an identity and are translated before anything is stored [default: identity, user_id, email]
+        #[arg(long, value_name = "NAME", value_delimiter = ',')]
+        identity_columns: Vec<String>,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// List products
+    List {
+        /// Form of the answer [default: table on a terminal, otherwise tsv]
+        #[arg(short, long, value_enum)]
+        output: Option<Format>,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keys {
+    /// Make a key; it is shown this once
+    Create {
+        /// Name or number of the product
+        #[arg(long, value_name = "PRODUCT")]
+        product: String,
+        /// write, read or admin
+        #[arg(long, value_name = "KIND", value_parser = kind)]
+        kind: KeyKind,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// List a product's keys (never the keys themselves)
+    List {
+        /// Name or number of the product
+        #[arg(long, value_name = "PRODUCT")]
+        product: String,
+        /// Form of the answer [default: table on a terminal, otherwise tsv]
+        #[arg(short, long, value_enum)]
+        output: Option<Format>,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// End a key now, with everything that goes on under it
+    Revoke {
+        /// The key's id, as `coffer keys list` shows it
+        #[arg(value_name = "ID")]
+        id: base::CredentialId,
+        /// Do it without asking
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// Form of the answer [default: table on a terminal, otherwise tsv]
+    #[arg(short, long, value_enum)]
+    pub(crate) output: Option<Format>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Say everything that is wrong with the configuration, at once
+    Check(Settings),
+    /// Print the configuration in force: file, environment and flags together
+    Show(Settings),
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    text.parse()
+        .map_err(|_| format!("no such role; there are {}", Role::ALL.map(Role::as_str).join(", ")))
+}
+
+fn kind(text: &str) -> Result<KeyKind, String> {
+    text.parse()
+        .map_err(|_| format!("no such kind; there are {}", KeyKind::ALL.map(KeyKind::as_str).join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_option_takes_a_secret_as_its_value() {
+        fn walk(command: &clap::Command) {
+            for arg in command.get_arguments() {
+                let name = arg.get_long().unwrap_or_default();
+                let secret = ["key", "secret", "password", "token"].contains(&name);
+                assert!(!secret, "{} --{name}", command.get_name());
+            }
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&Cli::command());
+    }
+
+    #[test]
+    fn wrong_usage_ends_with_two() {
+        for line in [
+            "coffer",
+            "coffer sell",
+            "coffer sql -o xml q",
+            "coffer role cook",
+            "coffer sql -f a b",
+            "coffer keys create --kind write",
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).map(|_| ()).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

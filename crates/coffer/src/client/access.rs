@@ -1,0 +1,256 @@
+//! Where the endpoint, the CA and the key come from.
+//!
+//! First what is given (flags, then the environment), then `~/.config/coffer/client.env`, then `demo.env` of `--data` or `./coffer-data`.
+//! A file is taken as a whole or not at all: a key is never sent to an endpoint that comes from a place of less trust.
+
+use std::fmt;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base::Secret;
+use http::Uri;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+
+use crate::cli::ClientArgs;
+use crate::environment;
+use crate::failure::{During, Exit, Failure, Outcome};
+use crate::layout::{Layout, read_private};
+
+/// The certificates that the system trusts, where no CA is given.
+const SYSTEM: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// Everything needed to call.
+pub(crate) struct Access {
+    pub(super) endpoint: Endpoint,
+    pub(super) tls: Arc<ClientConfig>,
+    pub(super) key: Secret,
+}
+
+/// Where to call.
+#[derive(Debug, Clone)]
+pub(crate) struct Endpoint {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) authority: String,
+    pub(super) name: ServerName<'static>,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "https://{}", self.authority)
+    }
+}
+
+/// The names under which the environment and the files hold things.
+pub(crate) mod names {
+    pub(crate) const ENDPOINT: &str = "COFFER_ENDPOINT";
+    pub(crate) const CA: &str = "COFFER_CA";
+    pub(crate) const WRITE_KEY: &str = "COFFER_WRITE_KEY";
+    pub(crate) const READ_KEY: &str = "COFFER_READ_KEY";
+    pub(crate) const ADMIN_KEY: &str = "COFFER_ADMIN_KEY";
+}
+
+impl Access {
+    /// For asking questions: a read key, or an admin key.
+    pub(crate) fn reading(args: &ClientArgs) -> Outcome<Self> {
+        let found = Found::look(args)?;
+        Self::new(&found.endpoint, found.ca.as_deref(), found.key)
+    }
+
+    /// From its parts.
+    pub(crate) fn new(endpoint: &str, ca: Option<&Path>, key: Secret) -> Outcome<Self> {
+        Ok(Self {
+            endpoint: Endpoint::parse(endpoint)?,
+            tls: tls(ca)?,
+            key,
+        })
+    }
+}
+
+struct Found {
+    endpoint: String,
+    ca: Option<PathBuf>,
+    key: Secret,
+}
+
+impl Found {
+    fn look(args: &ClientArgs) -> Outcome<Self> {
+        let given_key = match &args.key_file {
+            Some(path) => Some(Secret::new(read_private(path)?.trim().to_owned())),
+            None => environment::secret(names::READ_KEY).or_else(|| environment::secret(names::ADMIN_KEY)),
+        };
+        if let (None, Some(directory)) = (&args.key_file, &args.data) {
+            return Self::in_directory(directory);
+        }
+        if let Some(key) = given_key {
+            let endpoint = args.endpoint.clone().unwrap_or_else(|| "https://localhost:8443".into());
+            return Ok(Self {
+                endpoint,
+                ca: args.ca.clone(),
+                key,
+            });
+        }
+        let home = environment::text("HOME").map(|home| Path::new(&home).join(".config/coffer/client.env"));
+        let here = Path::new("coffer-data");
+        match home.filter(|file| file.is_file()) {
+            _ if args.endpoint.is_some() => {}
+            Some(file) => return Self::in_file(&file),
+            None if here.join("demo.env").is_file() => return Self::in_directory(here),
+            None => {}
+        }
+        Err(Failure::new(Exit::NotAllowed, "there is no product key to ask with")
+            .why(format!(
+                "neither --key-file nor {} nor {} is set",
+                names::READ_KEY,
+                names::ADMIN_KEY
+            ))
+            .next("`coffer keys create --product NAME --kind read` makes one; `coffer demo` writes its own to demo.env"))
+    }
+
+    /// The demo's keys, and the address where the installation listens now: it may have moved since they were written.
+    fn in_directory(directory: &Path) -> Outcome<Self> {
+        let layout = Layout::at(directory)?;
+        let mut found = Self::in_file(&layout.demo_env())?;
+        let serving: serde_json::Value = fs::read(layout.serving())
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default();
+        if let Some(endpoint) = serving["endpoint"].as_str() {
+            found.endpoint = endpoint.to_owned();
+        }
+        Ok(found)
+    }
+
+    fn in_file(path: &Path) -> Outcome<Self> {
+        let text = read_private(path)?;
+        let lines = EnvFile::parse(&text);
+        let missing = |name: &str| Failure::new(Exit::Refused, format!("{} has no {name}", path.display()));
+        let key = lines
+            .get(names::READ_KEY)
+            .or_else(|| lines.get(names::ADMIN_KEY))
+            .ok_or_else(|| missing(names::READ_KEY))?;
+        Ok(Self {
+            endpoint: lines.get(names::ENDPOINT).ok_or_else(|| missing(names::ENDPOINT))?.to_owned(),
+            ca: lines.get(names::CA).map(PathBuf::from),
+            key: Secret::new(key.to_owned()),
+        })
+    }
+}
+
+/// Lines of `NAME=value` that a shell can read as well.
+pub(crate) struct EnvFile<'a>(Vec<(&'a str, String)>);
+
+impl<'a> EnvFile<'a> {
+    /// Comments and what is no such line are left out.
+    pub(crate) fn parse(text: &'a str) -> Self {
+        let line = |line: &'a str| {
+            let (name, value) = line.trim().split_once('=')?;
+            let value = value
+                .strip_prefix('\'')
+                .and_then(|v| v.strip_suffix('\''))
+                .map_or(value.to_owned(), |v| v.replace("'\\''", "'"));
+            (!name.starts_with('#')).then_some((name, value))
+        };
+        Self(text.lines().filter_map(line).collect())
+    }
+
+    /// The value of a name.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A value as a shell reads it back, whatever it contains.
+    pub(crate) fn quoted(value: &str) -> String {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._:-".contains(&b);
+        if !value.is_empty() && value.bytes().all(plain) {
+            value.to_owned()
+        } else {
+            format!("'{}'", value.replace('\'', "'\\''"))
+        }
+    }
+}
+
+impl Endpoint {
+    fn parse(text: &str) -> Outcome<Self> {
+        let wrong = |why: &str| {
+            Failure::new(Exit::Usage, format!("{text:?} is not an endpoint"))
+                .why(why)
+                .next("give one such as https://localhost:8443")
+        };
+        let uri: Uri = text.parse().map_err(|_| wrong("it is not an address"))?;
+        if uri.scheme_str() != Some("https") {
+            return Err(wrong("a key is sent over https only"));
+        }
+        if uri.path().len() > 1 || uri.query().is_some() {
+            return Err(wrong("it has a path"));
+        }
+        let authority = uri
+            .authority()
+            .filter(|a| !a.as_str().contains('@'))
+            .ok_or_else(|| wrong("it names no host"))?;
+        let host = authority.host().trim_matches(['[', ']']).to_owned();
+        let name = match host.parse::<IpAddr>() {
+            Ok(ip) => ServerName::IpAddress(ip.into()),
+            Err(_) => ServerName::try_from(host.clone()).map_err(|_| wrong("its host cannot be a name"))?,
+        };
+        Ok(Self {
+            port: authority.port_u16().unwrap_or(443),
+            authority: authority.as_str().to_owned(),
+            host,
+            name,
+        })
+    }
+}
+
+fn tls(ca: Option<&Path>) -> Outcome<Arc<ClientConfig>> {
+    let path = ca.unwrap_or(Path::new(SYSTEM));
+    let what = || format!("could not read the CA certificate {}", path.display());
+    let text = fs::read(path).map_err(|error| {
+        Failure::new(Exit::NotFound, what())
+            .why(error)
+            .next("give it with --ca or COFFER_CA")
+    })?;
+    let mut roots = RootCertStore::empty();
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().during(what())?;
+    let (good, _) = roots.add_parsable_certificates(found);
+    if good == 0 {
+        return Err(Failure::new(Exit::Refused, what()).why("it holds no certificate in PEM"));
+    }
+    Ok(Arc::new(
+        ClientConfig::builder().with_root_certificates(roots).with_no_client_auth(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_goes_to_https_endpoints_only() {
+        for wrong in [
+            "http://localhost:1",
+            "localhost:8443",
+            "https://",
+            "https://a@b",
+            "https://h/path",
+            "ftp://x",
+        ] {
+            assert_eq!(Endpoint::parse(wrong).unwrap_err().exit, Exit::Usage, "{wrong}");
+        }
+        let six = Endpoint::parse("https://[::1]:8443").unwrap();
+        assert_eq!((six.host.as_str(), six.port), ("::1", 8443));
+        assert_eq!(Endpoint::parse("https://coffer.example/").unwrap().port, 443);
+    }
+
+    #[test]
+    fn what_is_written_for_a_shell_reads_back() {
+        for value in ["/a/b.pem", "with space", "it's", "$(x) `y`"] {
+            let text = format!("# note\nCOFFER_CA={}\n", EnvFile::quoted(value));
+            assert_eq!(EnvFile::parse(&text).get("COFFER_CA"), Some(value));
+        }
+    }
+}

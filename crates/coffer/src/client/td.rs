@@ -1,0 +1,231 @@
+//! The calls of the td API, version 3, that the commands need.
+
+use std::time::Duration;
+
+use base::{DatabaseName, TableName};
+use bytes::Bytes;
+use http::Method;
+use http_body_util::{BodyExt, Limited};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Client, Content, escaped};
+use crate::failure::{During, Exit, Failure, Outcome};
+
+/// No answer about jobs, databases or tables is larger.
+const MOST: usize = 64 << 20;
+
+/// A database.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Database {
+    pub(crate) name: String,
+}
+
+/// A table.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Table {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) count: u64,
+    #[serde(default)]
+    pub(crate) estimated_storage_size: u64,
+    #[serde(default)]
+    pub(crate) last_log_timestamp: Option<String>,
+    /// JSON in a text: `[[name, type, alias], ...]`, without `time`.
+    #[serde(default)]
+    pub(crate) schema: String,
+}
+
+/// A job.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Job {
+    pub(crate) status: String,
+    #[serde(default)]
+    pub(crate) num_records: Option<u64>,
+    /// JSON in a text: `[[name, type], ...]`.
+    #[serde(default)]
+    hive_result_schema: Option<String>,
+    #[serde(default)]
+    debug: Option<Value>,
+}
+
+impl Job {
+    /// Whether nothing more will come of it.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.status.as_str(), "success" | "error" | "killed")
+    }
+
+    /// Column names, in order.
+    pub(crate) fn columns(&self) -> Outcome<Vec<String>> {
+        let schema = self.hive_result_schema.as_deref().unwrap_or("[]");
+        let pairs: Vec<(String, String)> = serde_json::from_str(schema).during("the server's list of columns cannot be read")?;
+        Ok(pairs.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// Why it failed.
+    pub(crate) fn error(&self) -> String {
+        let part = |name: &str| {
+            self.debug
+                .as_ref()
+                .and_then(|debug| debug.get(name))
+                .and_then(Value::as_str)
+                .filter(|text| !text.is_empty())
+        };
+        part("stderr")
+            .or_else(|| part("cmdout"))
+            .unwrap_or("the server gives no reason")
+            .trim()
+            .to_owned()
+    }
+}
+
+impl Client {
+    /// Databases that this key may see.
+    pub(crate) async fn databases(&mut self) -> Outcome<Vec<Database>> {
+        #[derive(Deserialize)]
+        struct Answer {
+            databases: Vec<Database>,
+        }
+        let answer: Answer = self
+            .json("could not list the databases", Method::GET, "/v3/database/list", Content::Nothing)
+            .await?;
+        Ok(answer.databases)
+    }
+
+    /// Tables of a database.
+    pub(crate) async fn tables(&mut self, database: &str) -> Outcome<Vec<Table>> {
+        #[derive(Deserialize)]
+        struct Answer {
+            tables: Vec<Table>,
+        }
+        let what = format!("could not list the tables of {database:?}");
+        let answer: Answer = self
+            .json(
+                &what,
+                Method::GET,
+                &format!("/v3/table/list/{}", escaped(database)),
+                Content::Nothing,
+            )
+            .await?;
+        Ok(answer.tables)
+    }
+
+    /// Makes a database, unless it is there.
+    pub(crate) async fn make_database(&mut self, database: &DatabaseName) -> Outcome {
+        self.make("could not make the database", &format!("/v3/database/create/{database}"))
+            .await
+    }
+
+    /// Makes a table, unless it is there.
+    pub(crate) async fn make_table(&mut self, database: &DatabaseName, table: &TableName) -> Outcome {
+        self.make("could not make the table", &format!("/v3/table/create/{database}/{table}/log"))
+            .await
+    }
+
+    async fn make(&mut self, what: &str, path: &str) -> Outcome {
+        match self.json::<Value>(what, Method::POST, path, Content::Nothing).await {
+            Err(failure) if failure.exit == Exit::Conflict => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Sends a gzip of msgpack maps. The same `id` again stores nothing again.
+    pub(crate) async fn import(&mut self, database: &DatabaseName, table: &TableName, id: &str, batch: Bytes) -> Outcome {
+        let path = format!("/v3/table/import_with_id/{database}/{table}/{}/msgpack.gz", escaped(id));
+        self.json::<Value>("could not send events", Method::PUT, &path, Content::Binary(batch))
+            .await
+            .map(drop)
+    }
+
+    /// Hands in a query; the job's id.
+    pub(crate) async fn issue(&mut self, database: &str, query: &str) -> Outcome<String> {
+        #[derive(Deserialize)]
+        struct Answer {
+            job_id: String,
+        }
+        let path = format!("/v3/job/issue/trino/{}", escaped(database));
+        let answer: Answer = self
+            .json(
+                "the query was not accepted",
+                Method::POST,
+                &path,
+                Content::form(&[("query", query)]),
+            )
+            .await?;
+        Ok(answer.job_id)
+    }
+
+    /// Waits until a job is over. `look` is told its state each time.
+    pub(crate) async fn finished(&mut self, job: &str, mut look: impl FnMut(&str)) -> Outcome<Job> {
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let what = "could not ask how the query is doing";
+            let status: Job = self
+                .json(what, Method::GET, &format!("/v3/job/status/{}", escaped(job)), Content::Nothing)
+                .await?;
+            look(&status.status);
+            if status.is_over() {
+                return self
+                    .json(what, Method::GET, &format!("/v3/job/show/{}", escaped(job)), Content::Nothing)
+                    .await;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(Duration::from_millis(500));
+        }
+    }
+
+    /// Ends a job.
+    pub(crate) async fn kill(&mut self, job: &str) -> Outcome {
+        let path = format!("/v3/job/kill/{}", escaped(job));
+        self.json::<Value>("could not end the query", Method::POST, &path, Content::Nothing)
+            .await
+            .map(drop)
+    }
+
+    /// A finished job's rows, handed on one by one as they arrive.
+    pub(crate) async fn result(&mut self, job: &str, mut row: impl FnMut(Vec<Value>) -> Outcome) -> Outcome {
+        let what = "could not get the result";
+        let path = format!("/v3/job/result/{}?format=json", escaped(job));
+        let mut body = self.call(what, Method::GET, &path, Content::Nothing).await?.into_body();
+        let mut line: Vec<u8> = Vec::new();
+        let mut whole = |line: &[u8]| -> Outcome {
+            if line.is_empty() {
+                Ok(())
+            } else {
+                row(serde_json::from_slice(line).during("a row of the result cannot be read")?)
+            }
+        };
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                Failure::new(Exit::Temporary, what)
+                    .why(format!("the answer broke off: {error}"))
+                    .next("try again")
+            })?;
+            let Some(data) = frame.data_ref() else { continue };
+            let mut parts = data.split(|byte| *byte == b'\n').peekable();
+            while let Some(part) = parts.next() {
+                line.extend_from_slice(part);
+                if parts.peek().is_some() {
+                    whole(&line)?;
+                    line.clear();
+                }
+            }
+        }
+        whole(&line)
+    }
+
+    async fn json<T: serde::de::DeserializeOwned>(&mut self, what: &str, method: Method, path: &str, content: Content) -> Outcome<T> {
+        let answer = self.call(what, method, path, content).await?;
+        let body = Limited::new(answer.into_body(), MOST).collect().await;
+        let body = body.map_err(|error| {
+            Failure::new(Exit::Temporary, what)
+                .why(format!("the answer broke off: {error}"))
+                .next("try again")
+        })?;
+        serde_json::from_slice(&body.to_bytes()).map_err(|error| {
+            Failure::new(Exit::Failed, what)
+                .why(format!("the answer is not what this program understands: {error}"))
+                .next("is it a coffer of this version?")
+        })
+    }
+}

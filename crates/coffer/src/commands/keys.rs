@@ -1,0 +1,106 @@
+//! `coffer keys`: through the local sockets of vault and accounts.
+
+use base::{CredentialId, KeyKind, Secret, Timestamp};
+use serde_json::{Value, json};
+use wire::v1::{CreateCredentialRequest, GrantCredentialRequest, ListCredentialsRequest, RevokeCredentialRequest};
+
+use super::products;
+use crate::cli::Keys;
+use crate::failure::{Exit, Failure, Outcome};
+use crate::layout::Layout;
+use crate::output::{self, Format};
+use crate::{operator, terminal};
+
+/// Makes, lists or revokes.
+pub(crate) async fn run(args: Keys) -> Outcome {
+    match args {
+        Keys::Create { product, kind, data } => {
+            let layout = Layout::at(&data.data)?;
+            let product = operator::product(&layout, &product).await?;
+            let (id, key) = create(&layout, product.number, kind).await?;
+            terminal::say(format_args!(
+                "made the {kind} key {id} of product {:?}; it is shown this once:",
+                product.name
+            ));
+            terminal::print(key.reveal())
+        }
+        Keys::List { product, output, data } => {
+            let layout = Layout::at(&data.data)?;
+            let product = operator::product(&layout, &product).await?;
+            let request = ListCredentialsRequest { product: product.number };
+            let listed = operator::ask("could not list the keys", operator::vault(&layout).list_credentials(request)).await?;
+            let mut rows = output::to_stdout(Format::chosen(output), true, &["id", "kind", "created_at", "revoked_at"]);
+            for key in listed.credentials {
+                let id = CredentialId::try_from(&key.credential[..]).map_or_else(|_| hex::encode(&key.credential), |id| id.to_string());
+                let revoked = if key.revoked_at == 0 {
+                    Value::Null
+                } else {
+                    json!(Timestamp::from_micros(key.revoked_at).to_string())
+                };
+                rows.row(vec![
+                    json!(id),
+                    json!(key.kind),
+                    json!(Timestamp::from_micros(key.created_at).to_string()),
+                    revoked,
+                ])?;
+            }
+            rows.finish().map(drop)
+        }
+        Keys::Revoke { id, yes, data } => {
+            confirm(yes, &id)?;
+            let request = RevokeCredentialRequest {
+                credential: id.to_bytes().to_vec(),
+            };
+            operator::ask(
+                &format!("could not revoke the key {id}"),
+                operator::vault(&Layout::at(&data.data)?).revoke_credential(request),
+            )
+            .await?;
+            terminal::say(format_args!("revoked {id}; what goes on under it ends within 10 seconds"));
+            Ok(())
+        }
+    }
+}
+
+/// Makes a key and says what it may do.
+pub(crate) async fn create(layout: &Layout, product: u64, kind: KeyKind) -> Outcome<(CredentialId, Secret)> {
+    let what = format!("could not make a {kind} key");
+    // A product whose making was interrupted has no key pair yet.
+    products::make_keys(layout, product).await?;
+    let request = CreateCredentialRequest {
+        product,
+        kind: kind.as_str().into(),
+    };
+    let made = operator::ask(&what, operator::vault(layout).create_credential(request)).await?;
+    let id = CredentialId::try_from(&made.credential[..]).map_err(|error| Failure::new(Exit::Failed, what.as_str()).why(error))?;
+    let key = Secret::new(made.key);
+    // Until this is done the key opens nothing: should it fail, there is a listed key without any right.
+    let grant = GrantCredentialRequest {
+        credential: made.credential,
+        product,
+        verbs: kind.verbs().bits(),
+    };
+    operator::ask(&what, operator::accounts(layout).grant_credential(grant)).await?;
+    Ok((id, key))
+}
+
+fn confirm(yes: bool, id: &CredentialId) -> Outcome {
+    use std::io::IsTerminal;
+    if yes {
+        return Ok(());
+    }
+    let refuse = || {
+        Failure::new(Exit::Usage, format!("the key {id} was not revoked"))
+            .why("it was not confirmed")
+            .next("add --yes")
+    };
+    if !std::io::stdin().is_terminal() || !terminal::shows_messages() {
+        return Err(refuse());
+    }
+    terminal::say(format_args!("Revoke {id}, and end everything under it? Type yes:"));
+    let mut answer = String::new();
+    match std::io::stdin().read_line(&mut answer) {
+        Ok(_) if answer.trim() == "yes" => Ok(()),
+        _ => Err(refuse()),
+    }
+}

@@ -1,0 +1,95 @@
+//! `coffer tables`: what there is to ask about.
+
+use serde_json::{Value, json};
+
+use crate::cli::Tables;
+use crate::client::td::Table;
+use crate::client::{Access, Client};
+use crate::failure::{During, Outcome};
+use crate::output::{self, Format};
+
+/// Lists.
+pub(crate) async fn run(args: Tables) -> Outcome {
+    let mut client = Client::new(Access::reading(&args.client)?);
+    let databases = match args.database {
+        Some(one) => vec![one],
+        None => client.databases().await?.into_iter().map(|database| database.name).collect(),
+    };
+    let format = Format::chosen(args.output);
+    let mut rows = output::to_stdout(format, true, &["table", "rows", "size", "last_event", "columns"]);
+    for database in databases {
+        for table in client.tables(&database).await? {
+            let columns = columns(&table)?;
+            // People read a list; programs get one they need not parse again.
+            let (columns, size) = if matches!(format, Format::Json | Format::Jsonl) {
+                (
+                    columns.iter().map(|(name, kind)| json!({"name": name, "type": kind})).collect(),
+                    json!(table.estimated_storage_size),
+                )
+            } else if format == Format::Table {
+                (Value::from(listed(&columns)), Value::from(in_words(table.estimated_storage_size)))
+            } else {
+                (Value::from(listed(&columns)), json!(table.estimated_storage_size))
+            };
+            rows.row(vec![
+                json!(format!("{database}.{}", table.name)),
+                json!(table.count),
+                size,
+                json!(table.last_log_timestamp),
+                columns,
+            ])?;
+        }
+    }
+    rows.finish().map(drop)
+}
+
+fn columns(table: &Table) -> Outcome<Vec<(String, String)>> {
+    let mut all = vec![("time".to_owned(), "long".to_owned())];
+    if !table.schema.is_empty() {
+        let listed: Vec<Vec<String>> =
+            serde_json::from_str(&table.schema).during(format!("the columns of {:?} cannot be read", table.name))?;
+        all.extend(listed.into_iter().filter_map(|mut column| {
+            if column.len() >= 2 {
+                Some((column.remove(0), column.remove(0)))
+            } else {
+                None
+            }
+        }));
+    }
+    Ok(all)
+}
+
+fn listed(columns: &[(String, String)]) -> String {
+    columns
+        .iter()
+        .map(|(name, kind)| format!("{name} {kind}"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// A size for people.
+pub(crate) fn in_words(bytes: u64) -> String {
+    let mut size = bytes as f64;
+    for unit in ["B", "KB", "MB", "GB"] {
+        if size < 1000.0 {
+            return if unit == "B" {
+                format!("{bytes} B")
+            } else {
+                format!("{size:.1} {unit}")
+            };
+        }
+        size /= 1000.0;
+    }
+    format!("{size:.1} TB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_well() {
+        assert_eq!(in_words(999), "999 B");
+        assert_eq!(in_words(12_345_678), "12.3 MB");
+    }
+}

@@ -1,0 +1,123 @@
+//! What the supervisor hands to a role: one line of JSON on its standard input, which then stays open for as long as the supervisor lives.
+//!
+//! It holds a single-use enrolment token and, for the gateway, a private key: it goes through a pipe only, never to disk or a log.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use base::{Role, SecretBytes};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::cli::SandboxMode;
+use crate::logging::Logging;
+
+/// The whole line.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Handover {
+    pub(crate) role: Role,
+    /// The role's own directory.
+    pub(crate) directory: PathBuf,
+    /// What the role's crate takes as its settings.
+    pub(crate) settings: serde_json::Value,
+    pub(crate) sandbox: SandboxMode,
+    /// Where the other roles listen.
+    pub(crate) peers: BTreeMap<Role, SocketAddr>,
+    /// How to get a certificate. The vault needs none.
+    #[serde(default)]
+    pub(crate) enrolment: Option<Enrolment>,
+    /// The gateway's public certificate.
+    #[serde(default)]
+    pub(crate) public: Option<PublicCertificate>,
+    /// Which inherited listeners there are, after the internal one and the operator's.
+    #[serde(default)]
+    pub(crate) listeners: Vec<Listening>,
+    pub(crate) logging: Logging,
+}
+
+/// An inherited listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Listening {
+    /// Public, TLS.
+    Public,
+    /// Plain HTTP.
+    Plain,
+}
+
+/// A single-use token and whom to trust.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Enrolment {
+    pub(crate) token: Hidden,
+    pub(crate) installation_key: Open,
+    pub(crate) ca_certificate: Open,
+}
+
+/// Certificate chain and private key, DER.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PublicCertificate {
+    pub(crate) chain: Vec<Open>,
+    pub(crate) key: Hidden,
+}
+
+/// Bytes that anybody may see, as hexadecimal digits.
+#[derive(Clone)]
+pub(crate) struct Open(pub(crate) Vec<u8>);
+
+impl fmt::Debug for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl Serialize for Open {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Open {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        hex::decode(text)
+            .map(Self)
+            .map_err(|_| serde::de::Error::custom("not hexadecimal digits"))
+    }
+}
+
+/// Bytes that nobody else may see, as hexadecimal digits.
+#[derive(Clone, Debug)]
+pub(crate) struct Hidden(pub(crate) SecretBytes);
+
+impl Serialize for Hidden {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(self.0.reveal()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Hidden {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Open::deserialize(deserializer).map(|open| Self(SecretBytes::new(open.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_survives_the_line_and_never_prints() {
+        let enrolment = Enrolment {
+            token: Hidden(SecretBytes::new(vec![0xab; 4])),
+            installation_key: Open(vec![1]),
+            ca_certificate: Open(vec![]),
+        };
+        assert!(!format!("{enrolment:?}").contains("ab"), "{enrolment:?}");
+        let read: Enrolment = serde_json::from_str(&serde_json::to_string(&enrolment).unwrap()).unwrap();
+        assert_eq!(read.token.0.reveal(), [0xab; 4]);
+    }
+}

@@ -1,0 +1,63 @@
+//! The `coffer` program: command line, settings, supervisor and the wiring of every role.
+//!
+//! Promise: no secret is ever an argument or in a child's environment; data goes to standard output and everything else to standard error.
+//!
+//! Start at [`cli`] for what there is, [`supervise`] for `coffer serve` and [`role`] for what one role process does.
+//! Only this crate reads files of settings and the environment. It knows every role and nothing of how they work.
+
+mod cli;
+mod client;
+mod commands;
+mod config;
+mod demo;
+mod environment;
+mod failure;
+mod handover;
+mod layout;
+mod logging;
+mod memory;
+mod operator;
+mod output;
+mod role;
+mod supervise;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use failure::Outcome;
+
+fn main() -> ExitCode {
+    edge::install_crypto();
+    let cli = Cli::parse();
+    let is_role = matches!(cli.command, Command::Role(_));
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // A role's words belong into its log, once it has one.
+            if is_role && tracing::dispatcher::has_been_set() {
+                tracing::error!("{}", failure.in_one_line());
+            } else if !failure.silent {
+                terminal::say(&failure);
+            }
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+fn run(command: Command) -> Outcome {
+    match command {
+        Command::Serve(args) => commands::serve::run(&args),
+        Command::Role(args) => role::run(args.role),
+        Command::Demo(args) => demo::run(&args),
+        Command::Sql(args) => commands::run(commands::sql::run(args)),
+        Command::Tables(args) => commands::run(commands::tables::run(args)),
+        Command::Products(args) => commands::run(commands::products::run(args)),
+        Command::Keys(args) => commands::run(commands::keys::run(args)),
+        Command::Doctor(args) => commands::run(commands::doctor::run(args)),
+        Command::Config(args) => commands::config::run(&args),
+        Command::Completions { shell } => commands::completions(shell),
+    }
+}

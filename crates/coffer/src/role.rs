@@ -1,0 +1,422 @@
+//! One role process, from its first line on standard input to its end.
+//!
+//! In this order: the line, the log, the inherited listeners, the sandbox, and only then threads: the async runtime, the watch on standard
+//! input, the first certificate, the role itself.
+//!
+//! Start at [`run`]. Does not know what a role does.
+
+mod policy;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use base::{Clock, Entropy, OsEntropy, Role, SystemClock};
+use edge::public::PublicCertificate as Shown;
+use edge::revocations::Watch;
+use edge::{CurrentSigner, Metrics, Peers, Readiness, RoleContext, RoleTls, ZoneReport, sandbox};
+use listenfd::ListenFd;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use seal::InstallationKey;
+use serde::de::DeserializeOwned;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::SandboxMode;
+use crate::failure::{During, Exit, Failure, Outcome};
+use crate::handover::{Handover, Listening, PublicCertificate};
+
+/// Threads that run tasks. A role waits more than it computes; what computes long has threads of its own.
+const WORKERS: usize = 2;
+/// Threads for files and long computations, made when needed.
+const BLOCKING: usize = 64;
+
+/// How long computations may go on after the end.
+const LAST: Duration = Duration::from_secs(2);
+
+/// What is inherited.
+struct Listeners {
+    internal: TcpListener,
+    operator: UnixListener,
+    public: Option<TcpListener>,
+    plain: Option<TcpListener>,
+}
+
+/// Runs until asked to stop, or until the supervisor is gone.
+pub(crate) fn run(role: Role) -> Outcome {
+    // Not `Stdin`, whose buffer would keep the line with its secrets for good; and with hardly a buffer, for the same reason.
+    let pipe = std::io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .during("could not read standard input")?;
+    let mut input = BufReader::with_capacity(1, File::from(pipe));
+    let mut handover = first_line(role, &mut input)?;
+    handover.logging.start(role.as_str())?;
+    // The name that `ps` and `top` show.
+    let _ = nix::sys::prctl::set_name(&std::ffi::CString::new(format!("coffer-{role}")).unwrap_or_default());
+    for undone in edge::harden_process() {
+        tracing::warn!("{undone}");
+    }
+    let listeners = inherited(&handover)?;
+    // The vault reads its root key and finds its zones before it can do nothing else any more.
+    let prepared = if role == Role::Vault {
+        Some(prepare_vault(&mut handover)?)
+    } else {
+        None
+    };
+    let report = cage(&handover)?;
+
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING)
+        .thread_name(format!("coffer-{role}"))
+        .enable_all()
+        .build()
+        .during("could not start")?;
+    let cancel = CancellationToken::new();
+    let (certificates, renewed) = mpsc::channel(1);
+    thread::Builder::new()
+        .name("supervisor".into())
+        .spawn(move || follow_supervisor(input, &certificates))
+        .during("could not start")?;
+    let result = runtime.block_on(async {
+        stop_when_asked(cancel.clone())?;
+        let settings = std::mem::take(&mut handover.settings);
+        match role {
+            Role::Vault => {
+                let prepared = prepared.ok_or_else(|| Failure::new(Exit::Failed, "the vault was not prepared"))?;
+                vault(prepared, handover, listeners, report, cancel).await
+            }
+            Role::Accounts => {
+                let settings = read(role, settings)?;
+                ended(
+                    role,
+                    accounts::run(settings, context(handover, listeners, report, cancel).await?.0).await,
+                )
+            }
+            Role::Identity => {
+                let settings = read(role, settings)?;
+                ended(
+                    role,
+                    identity::run(settings, context(handover, listeners, report, cancel).await?.0).await,
+                )
+            }
+            Role::Warehouse => {
+                let settings = read(role, settings)?;
+                ended(
+                    role,
+                    warehouse::run(settings, context(handover, listeners, report, cancel).await?.0).await,
+                )
+            }
+            Role::Gateway => {
+                let settings = read(role, settings)?;
+                gateway(settings, handover, listeners, report, cancel, renewed).await
+            }
+        }
+    });
+    // What still computes is about something nobody waits for any more.
+    runtime.shutdown_timeout(LAST);
+    result
+}
+
+fn first_line(role: Role, input: &mut impl BufRead) -> Outcome<Handover> {
+    const MOST: u64 = 4 << 20;
+    let what = "a role is started by `coffer serve`, which hands it one line of JSON on standard input";
+    let mut line = Vec::with_capacity(64 << 10);
+    std::io::Read::take(&mut *input, MOST).read_until(b'\n', &mut line).during(what)?;
+    let read: Result<Handover, _> = serde_json::from_slice(&line);
+    line.fill(0);
+    // Not the error's own words, which may repeat a part of the line.
+    let handover = read.map_err(|error| Failure::new(Exit::Usage, what).why(format!("column {} cannot be read", error.column())))?;
+    if handover.role != role {
+        return Err(Failure::new(Exit::Usage, what).why(format!("the line is for the {} role", handover.role)));
+    }
+    Ok(handover)
+}
+
+fn inherited(handover: &Handover) -> Outcome<Listeners> {
+    let mut fds = ListenFd::from_env();
+    let what = "a role inherits its listeners by LISTEN_FDS";
+    let missing = || Failure::new(Exit::Usage, what).why("one is missing");
+    let internal = fds.take_tcp_listener(0).during(what)?.ok_or_else(missing)?;
+    let operator = fds.take_unix_listener(1).during(what)?.ok_or_else(missing)?;
+    let mut listeners = Listeners {
+        internal,
+        operator,
+        public: None,
+        plain: None,
+    };
+    for (at, name) in handover.listeners.iter().enumerate() {
+        let listener = Some(fds.take_tcp_listener(2 + at).during(what)?.ok_or_else(missing)?);
+        match name {
+            Listening::Public => listeners.public = listener,
+            Listening::Plain => listeners.plain = listener,
+        }
+    }
+    Ok(listeners)
+}
+
+fn cage(handover: &Handover) -> Outcome<sandbox::Report> {
+    if handover.sandbox == SandboxMode::Off {
+        return Ok(sandbox::off());
+    }
+    let report = sandbox::enter(&policy::of(handover)).during("could not enter the sandbox")?;
+    if handover.sandbox == SandboxMode::Required && !report.not_enforced.is_empty() {
+        return Err(
+            Failure::new(Exit::Failed, "the sandbox is required and this kernel cannot enforce all of it")
+                .why(report.not_enforced.join("; "))
+                .next("use a newer kernel, or `sandbox = \"on\"` to do without"),
+        );
+    }
+    for missing in &report.not_enforced {
+        tracing::warn!("the sandbox does not enforce: {missing}");
+    }
+    tracing::debug!(enforced = report.enforced.join("; "), "in the sandbox");
+    Ok(report)
+}
+
+/// Reads further lines, each a new public certificate, until the supervisor is gone; then ends the process.
+///
+/// At once and not in good order: the other roles end now as well, what was acknowledged is durable, and nobody is left to ask for more.
+/// The data directory stays locked until this process is gone.
+fn follow_supervisor(mut input: impl BufRead, certificates: &mpsc::Sender<PublicCertificate>) {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        match input.read_line(&mut line) {
+            Ok(0) | Err(_) => {
+                tracing::error!("the supervisor is gone, ending");
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "there is no main to return to: it may be waiting for something that never comes"
+                )]
+                std::process::exit(1);
+            }
+            Ok(_) => {
+                if let Ok(certificate) = serde_json::from_str(&line) {
+                    // An error means that this role shows none, or is ending.
+                    let _ = certificates.blocking_send(certificate);
+                }
+                // Wiped: it holds a private key.
+                line = String::from_utf8(vec![b'0'; line.len()]).unwrap_or_default();
+            }
+        }
+    }
+}
+
+fn stop_when_asked(cancel: CancellationToken) -> Outcome {
+    let what = "could not listen for signals";
+    let mut terminate = signal(SignalKind::terminate()).during(what)?;
+    let mut interrupt = signal(SignalKind::interrupt()).during(what)?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        cancel.cancel();
+    });
+    Ok(())
+}
+
+fn read<T: DeserializeOwned>(role: Role, settings: serde_json::Value) -> Outcome<T> {
+    serde_json::from_value(settings)
+        .map_err(|error| Failure::new(Exit::Refused, format!("the settings of the {role} role are wrong")).why(error))
+}
+
+/// What a role has once it is known to the others.
+struct Secured {
+    tls: Arc<RoleTls>,
+    signer: CurrentSigner,
+    installation: InstallationKey,
+    peers: Arc<Peers>,
+    revocations: Option<Arc<Watch>>,
+}
+
+type Public = (Option<TcpListener>, Option<TcpListener>);
+
+/// Gets the first certificate of any role but the vault, and keeps it renewed.
+async fn context(
+    mut handover: Handover,
+    listeners: Listeners,
+    report: sandbox::Report,
+    cancel: CancellationToken,
+) -> Outcome<(RoleContext, Public)> {
+    let role = handover.role;
+    let what = format!("the {role} role could not get its certificate");
+    let missing = |which: &str| Failure::new(Exit::Usage, what.as_str()).why(format!("{which} was not handed over"));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
+    let enrolment = handover.enrolment.take().ok_or_else(|| missing("an enrolment token"))?;
+    let installation = InstallationKey::try_from(&enrolment.installation_key.0[..]).during(what.as_str())?;
+    let ca = CertificateDer::from(enrolment.ca_certificate.0);
+    let vault = *handover.peers.get(&Role::Vault).ok_or_else(|| missing("the vault's address"))?;
+    let token = enrolment.token.0;
+    let enrolled = edge::enrol(
+        vault,
+        ca,
+        installation,
+        token.reveal(),
+        role,
+        Arc::clone(&entropy),
+        Arc::clone(&clock),
+    )
+    .await;
+    let (tls, signer) = enrolled.map_err(|error| Failure::new(Exit::from(error.kind()), what.as_str()).why(chain(&error)))?;
+    let (tls, signer) = (Arc::new(tls), CurrentSigner::new(signer));
+    let peers = Arc::new(Peers::new(Arc::clone(&tls), policy::callees(&handover)));
+    edge::spawn_renewal(
+        Arc::clone(&tls),
+        signer.clone(),
+        installation,
+        Arc::clone(&peers),
+        Arc::clone(&clock),
+        cancel.clone(),
+    );
+    // Accounts tells of revocations itself.
+    let revocations = (role != Role::Accounts).then(|| Watch::follow(&peers, Arc::clone(&clock), &cancel));
+    let secured = Secured {
+        tls,
+        signer,
+        installation,
+        peers,
+        revocations,
+    };
+    Ok(assemble(handover, listeners, report, cancel, clock, entropy, secured))
+}
+
+fn assemble(
+    handover: Handover,
+    listeners: Listeners,
+    report: sandbox::Report,
+    cancel: CancellationToken,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    secured: Secured,
+) -> (RoleContext, Public) {
+    let Secured {
+        tls,
+        signer,
+        installation,
+        peers,
+        revocations,
+    } = secured;
+    let context = RoleContext {
+        role: handover.role,
+        directory: handover.directory,
+        clock,
+        entropy,
+        tls,
+        signer,
+        installation,
+        peers,
+        listener: listeners.internal,
+        operator: listeners.operator,
+        metrics: Metrics::default(),
+        readiness: Readiness::default(),
+        zones: ZoneReport::default(),
+        sandbox: report,
+        revocations,
+        cancel,
+    };
+    (context, (listeners.public, listeners.plain))
+}
+
+fn prepare_vault(handover: &mut Handover) -> Outcome<vault::PreparedVault> {
+    let settings = read(Role::Vault, handover.settings.clone())?;
+    let parts = vault::VaultParts {
+        directory: handover.directory.clone(),
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(OsEntropy),
+    };
+    vault::prepare(settings, parts).map_err(|error| Failure::new(Exit::from(error.kind()), "the vault does not start").why(chain(&error)))
+}
+
+/// The vault certifies everybody, itself first.
+async fn vault(
+    prepared: vault::PreparedVault,
+    handover: Handover,
+    listeners: Listeners,
+    report: sandbox::Report,
+    cancel: CancellationToken,
+) -> Outcome {
+    let opened = prepared.open().await;
+    let opened = opened.map_err(|error| Failure::new(Exit::from(error.kind()), "the vault does not start").why(chain(&error)))?;
+    let tls = opened.tls();
+    let peers = Arc::new(Peers::new(Arc::clone(&tls), policy::callees(&handover)));
+    let (signer, installation) = (opened.signer(), opened.installation());
+    let secured = Secured {
+        tls,
+        signer,
+        installation,
+        peers,
+        revocations: None,
+    };
+    let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
+    let context = assemble(handover, listeners, report, cancel, clock, entropy, secured).0;
+    ended(Role::Vault, opened.serve(context).await)
+}
+
+async fn gateway(
+    settings: gateway::GatewaySettings,
+    mut handover: Handover,
+    listeners: Listeners,
+    report: sandbox::Report,
+    cancel: CancellationToken,
+    mut renewed: mpsc::Receiver<PublicCertificate>,
+) -> Outcome {
+    let what = "the gateway has no public certificate that it can use";
+    let certificate = handover.public.take().ok_or_else(|| Failure::new(Exit::Usage, what))?;
+    let (chain, key) = der(certificate);
+    let tls = Shown::new(chain, key).during(what)?;
+    let showing = tls.clone();
+    tokio::spawn(async move {
+        while let Some(certificate) = renewed.recv().await {
+            let (chain, key) = der(certificate);
+            match showing.replace(chain, key) {
+                Ok(()) => tracing::info!("shows a new public certificate"),
+                Err(error) => tracing::error!(%error, "the new public certificate cannot be used, the old one stays"),
+            }
+        }
+    });
+    let (context, (public, plain)) = context(handover, listeners, report, cancel).await?;
+    let listener = public.ok_or_else(|| Failure::new(Exit::Usage, "the gateway inherited no public listener"))?;
+    ended(
+        Role::Gateway,
+        gateway::run(settings, context, gateway::PublicListener { listener, tls }, plain).await,
+    )
+}
+
+fn der(certificate: PublicCertificate) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    let chain = certificate.chain.into_iter().map(|der| CertificateDer::from(der.0)).collect();
+    let key = certificate.key.0.reveal().to_vec();
+    // A key in a form other than PKCS #8 (an operator's old file) is tried as what it is.
+    let key = PrivateKeyDer::try_from(key.clone()).unwrap_or_else(|_| PrivatePkcs8KeyDer::from(key).into());
+    (chain, key)
+}
+
+fn ended<E: std::error::Error>(role: Role, result: Result<(), E>) -> Outcome {
+    result.map_err(|error| Failure::new(Exit::Failed, format!("the {role} role ended")).why(chain(&error)))?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// An error with all that is behind it; each says its own part once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let more = inner.to_string();
+        if !words.ends_with(&more) {
+            words = format!("{words}: {more}");
+        }
+        source = inner.source();
+    }
+    words
+}

@@ -1,0 +1,117 @@
+//! Every socket of the installation, bound by the supervisor and kept: while a role restarts, callers wait instead of being refused.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+
+use base::Role;
+
+use crate::config::Listen;
+use crate::failure::{During, Exit, Failure, Outcome};
+use crate::handover::Listening;
+use crate::layout::Layout;
+
+/// What is bound.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    internal: BTreeMap<Role, TcpListener>,
+    operator: BTreeMap<Role, UnixListener>,
+    public: TcpListener,
+    plain: Option<TcpListener>,
+    /// Where the roles call each other.
+    pub(crate) peers: BTreeMap<Role, SocketAddr>,
+    /// Where the world calls.
+    pub(crate) public_address: SocketAddr,
+    /// The plain HTTP port.
+    pub(crate) plain_address: Option<SocketAddr>,
+}
+
+impl Listeners {
+    /// Binds everything, or says which address is taken.
+    pub(crate) fn bind(listen: &Listen, layout: &Layout) -> Outcome<Self> {
+        let (public, public_address) = tcp(listen.public, "the public listener", "listen.public (for the demo: --port)")?;
+        let plain = listen
+            .plain
+            .map(|address| tcp(address, "the plain HTTP listener", "listen.plain"))
+            .transpose()?;
+        let mut internal = BTreeMap::new();
+        let mut operator = BTreeMap::new();
+        let mut peers = BTreeMap::new();
+        for role in Role::ALL {
+            let setting = format!("listen.{role}");
+            let (listener, address) = tcp(listen.internal(role), &format!("the {role} role"), &setting)?;
+            internal.insert(role, listener);
+            peers.insert(role, address);
+            operator.insert(role, unix(layout, role)?);
+        }
+        let (plain, plain_address) = plain.map_or((None, None), |(listener, address)| (Some(listener), Some(address)));
+        Ok(Self {
+            internal,
+            operator,
+            public,
+            plain,
+            peers,
+            public_address,
+            plain_address,
+        })
+    }
+
+    /// A role's own: internal, operator, and for the gateway what the world uses, in this order.
+    pub(crate) fn of(&self, role: Role) -> Outcome<(Vec<OwnedFd>, Vec<Listening>)> {
+        let what = || format!("could not pass the listeners to the {role} role");
+        let (Some(internal), Some(operator)) = (self.internal.get(&role), self.operator.get(&role)) else {
+            return Err(Failure::new(Exit::Failed, what()));
+        };
+        let mut fds = vec![
+            internal.try_clone().during(what())?.into(),
+            operator.try_clone().during(what())?.into(),
+        ];
+        let mut names = Vec::new();
+        if role == Role::Gateway {
+            fds.push(self.public.try_clone().during(what())?.into());
+            names.push(Listening::Public);
+            if let Some(plain) = &self.plain {
+                fds.push(plain.try_clone().during(what())?.into());
+                names.push(Listening::Plain);
+            }
+        }
+        Ok((fds, names))
+    }
+}
+
+fn tcp(address: SocketAddr, who: &str, setting: &str) -> Outcome<(TcpListener, SocketAddr)> {
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    });
+    bound.map_err(|error| {
+        let (exit, next) = match error.kind() {
+            std::io::ErrorKind::AddrInUse => (
+                Exit::Conflict,
+                format!("stop what uses it, or choose another with {setting}; port 0 takes any"),
+            ),
+            std::io::ErrorKind::PermissionDenied => (Exit::NotAllowed, format!("choose a port above 1023 with {setting}")),
+            _ => (Exit::Failed, format!("choose another address with {setting}")),
+        };
+        Failure::new(exit, format!("{who} could not listen on {address}"))
+            .why(error)
+            .next(next)
+    })
+}
+
+fn unix(layout: &Layout, role: Role) -> Outcome<UnixListener> {
+    let path = layout.socket(role);
+    let what = || format!("could not make the socket {}", path.display());
+    // We hold the lock of the data directory: whatever is there is left over.
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).during(what()),
+        _ => {}
+    }
+    let listener = UnixListener::bind(layout.short_socket(role)).during(what())?;
+    // Nobody else came in between: the directory around it is the owner's alone.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).during(what())?;
+    Ok(listener)
+}

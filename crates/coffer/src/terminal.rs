@@ -1,0 +1,68 @@
+//! Writing to people (standard error) and to pipes (standard output).
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+
+use crate::environment;
+use crate::failure::{Outcome, output_broke};
+
+/// A line for a person. Never data.
+pub(crate) fn say(line: impl fmt::Display) {
+    // Nobody is left to be told when standard error is gone.
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// A line of data.
+pub(crate) fn print(line: impl fmt::Display) -> Outcome {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .map_err(|error| output_broke(&error))
+}
+
+/// Whether a person reads standard output.
+pub(crate) fn shows_output() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Whether a person reads standard error.
+pub(crate) fn shows_messages() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Whether colours are welcome on standard error.
+pub(crate) fn colours() -> bool {
+    shows_messages() && environment::text("NO_COLOR").is_none()
+}
+
+/// A text from elsewhere with everything made visible that a terminal would obey.
+pub(crate) fn harmless(text: &str) -> std::borrow::Cow<'_, str> {
+    // Besides control characters: marks that turn the direction of text, with which a cell can pose as another.
+    let bad = |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if !text.contains(bad) {
+        return text.into();
+    }
+    text.chars()
+        .fold(String::with_capacity(text.len()), |mut out, c| {
+            match c {
+                '\n' => out.push('⏎'),
+                '\t' => out.push(' '),
+                c if bad(c) => out.extend(c.escape_unicode()),
+                c => out.push(c),
+            }
+            out
+        })
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_made_visible() {
+        assert_eq!(harmless("Käse"), "Käse");
+        assert_eq!(harmless("a\u{1b}[2Jb\nc"), "a\\u{1b}[2Jb⏎c");
+        assert_eq!(harmless("x\u{202e}y"), "x\\u{202e}y");
+    }
+}

@@ -1,0 +1,151 @@
+//! Proof 5: identities, event values, keys and SQL texts that were planted are found nowhere at rest: not in any byte under the data
+//! directory, not in what is compressed there, not in logs, command lines or environments.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::ensure;
+use serde_json::{Value, json};
+use testkit::markers::{Found, Markers};
+use testkit::{Client, Installation, gzip, until};
+
+const DATABASE: &str = "markers";
+const IDENTITY: &str = "planted-ada-7f3a91@example.com";
+const EVENT: &str = "planted-event-value-5c20d4e8";
+const NESTED: &str = "planted-nested-value-91bb07aa";
+const COLUMN_TEXT: &str = "planted-sql-literal-e44d10c7";
+const TAIL: &str = "planted-late-value-3b8f6610";
+
+async fn planted(installation: &Installation) -> anyhow::Result<(Markers, Client)> {
+    let product = installation.product("markers").await?;
+    let client = installation.client(&product.admin_key)?;
+    let mut markers = Markers::default();
+    for (name, value) in [
+        ("an identity", IDENTITY),
+        ("an event's value", EVENT),
+        ("a value in nested JSON", NESTED),
+        ("a SQL text", COLUMN_TEXT),
+        ("a value not yet in a table file", TAIL),
+    ] {
+        markers.plant(name, value);
+    }
+    for (name, key) in [
+        ("the write key", &product.write_key),
+        ("the read key", &product.read_key),
+        ("the admin key", &product.admin_key),
+    ] {
+        // The number in front is no secret, and too short to search for.
+        markers.plant(name, key.split('/').nth(1).unwrap_or_default());
+    }
+
+    client.create_table(DATABASE, "events").await?;
+    let rows: Vec<Value> = (0..500)
+        .map(|n| json!({"time": 1_700_000_000 + n, "email": IDENTITY, "what": EVENT, "more": {"deep": [NESTED, n]}}))
+        .collect();
+    for key in [&product.write_key, &product.admin_key] {
+        client.with_key(key).import(DATABASE, "events", None, &rows).await?.ok()?;
+    }
+    let asked = format!("SELECT what, more, '{COLUMN_TEXT}' AS t FROM events WHERE email = person_id('{IDENTITY}') ORDER BY time");
+    let found = client.with_key(&product.read_key).query(DATABASE, &asked).await?;
+    ensure!(
+        found.len() == 1000 && found[0][0] == json!(EVENT),
+        "{} rows, the first {:?}",
+        found.len(),
+        found.first()
+    );
+    // Wrong queries and refused imports are where logs get talkative.
+    let wrong = client
+        .query(
+            DATABASE,
+            &format!("SELECT {} FROM events WHERE what = '{EVENT}'", COLUMN_TEXT.replace('-', "_")),
+        )
+        .await;
+    ensure!(wrong.is_err(), "a column that is not there was found");
+    client.import(DATABASE, "nowhere", None, &rows[..1]).await?;
+    client.get(&format!("/v3/job/show/{EVENT}")).await?;
+    client
+        .import(DATABASE, "events", Some(EVENT), &[json!({"time": "not a time", "email": IDENTITY})])
+        .await?;
+    Ok((markers, client))
+}
+
+/// Files, logs, and what the kernel shows of every process.
+fn search(installation: &Installation, markers: &Markers) -> anyhow::Result<Vec<Found>> {
+    let mut found = markers.in_tree(&installation.data())?;
+    found.extend(markers.in_tree(&installation.logs())?);
+    for pid in installation.pids().into_values().chain(installation.supervisor()) {
+        for shown in ["cmdline", "environ"] {
+            let path = PathBuf::from(format!("/proc/{pid}/{shown}"));
+            // Whoever may not even read it finds nothing there either.
+            if let Ok(bytes) = fs::read(&path) {
+                found.extend(markers.in_bytes(&path, &bytes));
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_planted_is_found_nowhere_at_rest() -> anyhow::Result<()> {
+    let mut installation = Installation::start(env!("CARGO_BIN_EXE_coffer")).await?;
+    let (markers, client) = planted(&installation).await?;
+    ensure!(
+        search(&installation, &markers)?.is_empty(),
+        "while it runs: {}",
+        told(&search(&installation, &markers)?)
+    );
+
+    // The same search finds what lies there in clear and compressed: it looks, and it looks everywhere.
+    controls(&installation, &markers)?;
+
+    // After a clean stop everything is written out that ever will be.
+    client
+        .import(DATABASE, "events", None, &[json!({"time": 1_700_000_000, "what": TAIL})])
+        .await?
+        .ok()?;
+    installation.stop().await?;
+    let found = search(&installation, &markers)?;
+    ensure!(found.is_empty(), "after a stop: {}", told(&found));
+
+    // And it is really there, for who may read it.
+    installation.up().await?;
+    let count = until("a query is answered", std::time::Duration::from_secs(60), || {
+        client.number(DATABASE, "SELECT count(*) FROM events WHERE email IS NULL OR what <> ''")
+    });
+    ensure!(count.await? == 1001, "the rows are gone");
+    let found = search(&installation, &markers)?;
+    ensure!(found.is_empty(), "after a restart: {}", told(&found));
+    installation.finish().await
+}
+
+fn controls(installation: &Installation, markers: &Markers) -> anyhow::Result<()> {
+    let text = format!("some {EVENT} text");
+    let zstd = testkit::markers::zstd(text.as_bytes())?;
+    for (name, bytes) in [
+        ("plain", text.clone().into_bytes()),
+        ("gzip", gzip(text.as_bytes())),
+        ("zstd", zstd),
+    ] {
+        let control = installation.data().join("roles/warehouse").join(format!("control-{name}"));
+        fs::write(&control, bytes)?;
+        let found = search(installation, markers)?;
+        fs::remove_file(&control)?;
+        ensure!(found.iter().any(|found| found.place == control), "a marker in {name} is not found");
+        ensure!(
+            found.iter().all(|found| found.place == control),
+            "more than the control: {}",
+            told(&found)
+        );
+    }
+    ensure!(
+        !markers
+            .in_bytes(Path::new("a log"), format!("{{\"message\":\"{EVENT}\"}}").as_bytes())
+            .is_empty(),
+        "a log line is not searched"
+    );
+    Ok(())
+}
+
+fn told(found: &[Found]) -> String {
+    found.iter().map(|found| format!("\n  {found}")).collect()
+}

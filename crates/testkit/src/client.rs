@@ -1,0 +1,214 @@
+//! A td client of our own for what the others cannot do: send what is wrong, look at raw answers, and go on through outages.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::msgpack::packed_rows;
+use crate::wait::until;
+
+/// How long one request may take.
+const REQUEST: Duration = Duration::from_secs(60);
+
+/// Speaks the td protocol over TLS, with one key or none. Each request is a connection of its own.
+#[derive(Clone)]
+pub struct Client {
+    port: u16,
+    key: Option<String>,
+    tls: TlsConnector,
+}
+
+/// What the server said.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The body as text, whatever it holds.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> anyhow::Result<Value> {
+        serde_json::from_slice(&self.body).with_context(|| format!("no JSON: {}", self.text()))
+    }
+
+    /// An error unless the status is exactly 200.
+    pub fn ok(self) -> anyhow::Result<Self> {
+        ensure!(self.status == 200, "status {}: {}", self.status, self.text());
+        Ok(self)
+    }
+}
+
+impl Client {
+    /// A client of the gateway at `port` on this machine that trusts `ca` and nothing else.
+    pub fn new(port: u16, ca: &Path, key: Option<&str>) -> anyhow::Result<Self> {
+        let mut roots = rustls::RootCertStore::empty();
+        let certificates = CertificateDer::pem_file_iter(ca).with_context(|| format!("no certificate in {}", ca.display()))?;
+        for certificate in certificates {
+            roots.add(certificate?)?;
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self {
+            port,
+            key: key.map(str::to_owned),
+            tls: TlsConnector::from(Arc::new(config)),
+        })
+    }
+
+    /// The same client with another key.
+    pub fn with_key(&self, key: &str) -> Self {
+        Self {
+            key: Some(key.to_owned()),
+            ..self.clone()
+        }
+    }
+
+    /// Sends one request; any answer is fine, even a refusal.
+    pub async fn send(&self, method: Method, path: &str, content_type: Option<&str>, body: Vec<u8>) -> anyhow::Result<Answer> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, format!("localhost:{}", self.port));
+        if let Some(key) = &self.key {
+            request = request.header(header::AUTHORIZATION, format!("TD1 {key}"));
+        }
+        if let Some(content_type) = content_type {
+            request = request.header(header::CONTENT_TYPE, content_type);
+        }
+        tokio::time::timeout(REQUEST, self.exchange(request.body(Full::new(Bytes::from(body)))?))
+            .await
+            .context("no answer in time")?
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+        let socket = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        let stream = self.tls.connect(ServerName::try_from("localhost")?, socket).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let driver = tokio::spawn(connection);
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        driver.abort();
+        Ok(Answer {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body,
+        })
+    }
+
+    /// A GET.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Answer> {
+        self.send(Method::GET, path, None, Vec::new()).await
+    }
+
+    /// A POST of form fields.
+    pub async fn post(&self, path: &str, fields: &[(&str, &str)]) -> anyhow::Result<Answer> {
+        let escape = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let form: Vec<String> = fields
+            .iter()
+            .map(|(name, value)| format!("{}={}", escape(name), escape(value)))
+            .collect();
+        self.send(
+            Method::POST,
+            path,
+            Some("application/x-www-form-urlencoded"),
+            form.join("&").into_bytes(),
+        )
+        .await
+    }
+
+    /// Makes a database and a table in it. What exists already stays.
+    pub async fn create_table(&self, database: &str, table: &str) -> anyhow::Result<()> {
+        for path in [
+            format!("/v3/database/create/{database}"),
+            format!("/v3/table/create/{database}/{table}/log"),
+        ] {
+            let made = self.post(&path, &[]).await?;
+            ensure!([200, 409].contains(&made.status), "{path}: status {}: {}", made.status, made.text());
+        }
+        Ok(())
+    }
+
+    /// Sends rows once, under an id or none.
+    pub async fn import(&self, database: &str, table: &str, id: Option<&str>, rows: &[Value]) -> anyhow::Result<Answer> {
+        let path = match id {
+            Some(id) => format!("/v3/table/import_with_id/{database}/{table}/{id}/msgpack.gz"),
+            None => format!("/v3/table/import/{database}/{table}/msgpack.gz"),
+        };
+        self.send(Method::PUT, &path, Some("application/octet-stream"), packed_rows(rows))
+            .await
+    }
+
+    /// Issues a job; its id.
+    pub async fn issue(&self, database: &str, sql: &str) -> anyhow::Result<String> {
+        let issued = self
+            .post(&format!("/v3/job/issue/trino/{database}"), &[("query", sql)])
+            .await?
+            .ok()?
+            .json()?;
+        Ok(issued["job_id"]
+            .as_str()
+            .with_context(|| format!("no job id in {issued}"))?
+            .to_owned())
+    }
+
+    /// The state of a job.
+    pub async fn job_status(&self, job: &str) -> anyhow::Result<String> {
+        let status = self.get(&format!("/v3/job/status/{job}")).await?.ok()?.json()?;
+        Ok(status["status"]
+            .as_str()
+            .with_context(|| format!("no status in {status}"))?
+            .to_owned())
+    }
+
+    /// Asks a question and waits for the rows.
+    pub async fn query(&self, database: &str, sql: &str) -> anyhow::Result<Vec<Vec<Value>>> {
+        let job = self.issue(database, sql).await?;
+        let status = until(&format!("job {job} ends"), REQUEST, || async {
+            let status = self.job_status(&job).await?;
+            ensure!(["success", "error", "killed"].contains(&status.as_str()), "it is {status}");
+            Ok(status)
+        })
+        .await?;
+        if status != "success" {
+            let shown = self.get(&format!("/v3/job/show/{job}")).await?.ok()?.text();
+            bail!("job {job} ended with {status}: {shown}");
+        }
+        let lines = self.get(&format!("/v3/job/result/{job}?format=json")).await?.ok()?.text();
+        lines
+            .lines()
+            .map(|line| serde_json::from_str(line).with_context(|| format!("no JSON array: {line}")))
+            .collect()
+    }
+
+    /// Asks a question whose answer is one number.
+    pub async fn number(&self, database: &str, sql: &str) -> anyhow::Result<i64> {
+        let rows = self.query(database, sql).await?;
+        rows.first()
+            .and_then(|row| row.first())
+            .and_then(Value::as_i64)
+            .with_context(|| format!("no number in {rows:?}"))
+    }
+}
