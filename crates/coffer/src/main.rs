@@ -30,6 +30,8 @@ use cli::{Cli, Command};
 use failure::Outcome;
 
 fn main() -> ExitCode {
+    // What this program and its roles make is nobody else's business.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     edge::install_crypto();
     let cli = Cli::parse();
     let is_role = matches!(cli.command, Command::Role(_));

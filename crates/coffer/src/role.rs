@@ -5,6 +5,7 @@
 //!
 //! Start at [`run`]. Does not know what a role does.
 
+mod context;
 mod policy;
 
 use std::fs::File;
@@ -16,18 +17,18 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use base::{Clock, Entropy, OsEntropy, Role, SystemClock};
+use base::{OsEntropy, Role, SystemClock};
 use edge::public::PublicCertificate as Shown;
-use edge::revocations::Watch;
-use edge::{CurrentSigner, Metrics, Peers, Readiness, RoleContext, RoleTls, ZoneReport, sandbox};
+use edge::{Peers, sandbox};
 use listenfd::ListenFd;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use seal::InstallationKey;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+use context::{Secured, assemble, enrolled};
 
 use crate::cli::SandboxMode;
 use crate::failure::{During, Exit, Failure, Outcome};
@@ -98,21 +99,21 @@ pub(crate) fn run(role: Role) -> Outcome {
                 let settings = read(role, settings)?;
                 ended(
                     role,
-                    accounts::run(settings, context(handover, listeners, report, cancel).await?.0).await,
+                    accounts::run(settings, enrolled(handover, listeners, report, cancel).await?.0).await,
                 )
             }
             Role::Identity => {
                 let settings = read(role, settings)?;
                 ended(
                     role,
-                    identity::run(settings, context(handover, listeners, report, cancel).await?.0).await,
+                    identity::run(settings, enrolled(handover, listeners, report, cancel).await?.0).await,
                 )
             }
             Role::Warehouse => {
                 let settings = read(role, settings)?;
                 ended(
                     role,
-                    warehouse::run(settings, context(handover, listeners, report, cancel).await?.0).await,
+                    warehouse::run(settings, enrolled(handover, listeners, report, cancel).await?.0).await,
                 )
             }
             Role::Gateway => {
@@ -230,104 +231,6 @@ fn read<T: DeserializeOwned>(role: Role, settings: serde_json::Value) -> Outcome
         .map_err(|error| Failure::new(Exit::Refused, format!("the settings of the {role} role are wrong")).why(error))
 }
 
-/// What a role has once it is known to the others.
-struct Secured {
-    tls: Arc<RoleTls>,
-    signer: CurrentSigner,
-    installation: InstallationKey,
-    peers: Arc<Peers>,
-    revocations: Option<Arc<Watch>>,
-}
-
-type Public = (Option<TcpListener>, Option<TcpListener>);
-
-/// Gets the first certificate of any role but the vault, and keeps it renewed.
-async fn context(
-    mut handover: Handover,
-    listeners: Listeners,
-    report: sandbox::Report,
-    cancel: CancellationToken,
-) -> Outcome<(RoleContext, Public)> {
-    let role = handover.role;
-    let what = format!("the {role} role could not get its certificate");
-    let missing = |which: &str| Failure::new(Exit::Usage, what.as_str()).why(format!("{which} was not handed over"));
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let entropy: Arc<dyn Entropy> = Arc::new(OsEntropy);
-    let enrolment = handover.enrolment.take().ok_or_else(|| missing("an enrolment token"))?;
-    let installation = InstallationKey::try_from(&enrolment.installation_key.0[..]).during(what.as_str())?;
-    let ca = CertificateDer::from(enrolment.ca_certificate.0);
-    let vault = *handover.peers.get(&Role::Vault).ok_or_else(|| missing("the vault's address"))?;
-    let token = enrolment.token.0;
-    let enrolled = edge::enrol(
-        vault,
-        ca,
-        installation,
-        token.reveal(),
-        role,
-        Arc::clone(&entropy),
-        Arc::clone(&clock),
-    )
-    .await;
-    let (tls, signer) = enrolled.map_err(|error| Failure::new(Exit::from(error.kind()), what.as_str()).why(chain(&error)))?;
-    let (tls, signer) = (Arc::new(tls), CurrentSigner::new(signer));
-    let peers = Arc::new(Peers::new(Arc::clone(&tls), policy::callees(&handover)));
-    edge::spawn_renewal(
-        Arc::clone(&tls),
-        signer.clone(),
-        installation,
-        Arc::clone(&peers),
-        Arc::clone(&clock),
-        cancel.clone(),
-    );
-    // Accounts tells of revocations itself.
-    let revocations = (role != Role::Accounts).then(|| Watch::follow(&peers, Arc::clone(&clock), &cancel));
-    let secured = Secured {
-        tls,
-        signer,
-        installation,
-        peers,
-        revocations,
-    };
-    Ok(assemble(handover, listeners, report, cancel, clock, entropy, secured))
-}
-
-fn assemble(
-    handover: Handover,
-    listeners: Listeners,
-    report: sandbox::Report,
-    cancel: CancellationToken,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-    secured: Secured,
-) -> (RoleContext, Public) {
-    let Secured {
-        tls,
-        signer,
-        installation,
-        peers,
-        revocations,
-    } = secured;
-    let context = RoleContext {
-        role: handover.role,
-        directory: handover.directory,
-        clock,
-        entropy,
-        tls,
-        signer,
-        installation,
-        peers,
-        listener: listeners.internal,
-        operator: listeners.operator,
-        metrics: Metrics::default(),
-        readiness: Readiness::default(),
-        zones: ZoneReport::default(),
-        sandbox: report,
-        revocations,
-        cancel,
-    };
-    (context, (listeners.public, listeners.plain))
-}
-
 fn prepare_vault(handover: &mut Handover) -> Outcome<vault::PreparedVault> {
     let settings = read(Role::Vault, handover.settings.clone())?;
     let parts = vault::VaultParts {
@@ -385,7 +288,7 @@ async fn gateway(
             }
         }
     });
-    let (context, (public, plain)) = context(handover, listeners, report, cancel).await?;
+    let (context, (public, plain)) = enrolled(handover, listeners, report, cancel).await?;
     let listener = public.ok_or_else(|| Failure::new(Exit::Usage, "the gateway inherited no public listener"))?;
     ended(
         Role::Gateway,

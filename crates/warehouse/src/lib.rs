@@ -10,6 +10,7 @@ mod entries;
 mod jobs;
 mod leases;
 mod product;
+mod queries;
 mod service;
 mod settings;
 mod shared;
@@ -32,6 +33,7 @@ use zones::Zones;
 pub use settings::{FlushSettings, JobSettings, WarehouseSettings};
 
 use crate::product::LOOK_EVERY;
+use crate::queries::Queries;
 use crate::service::Service;
 use crate::shared::{Memory, Shared};
 use crate::warehouse::Warehouse;
@@ -50,6 +52,9 @@ pub enum RunError {
         /// Its answer.
         source: Box<tonic::Status>,
     },
+    /// The threads for queries could not be started.
+    #[error("the threads for queries could not be started")]
+    Threads(#[source] std::io::Error),
     /// Other roles could not be served.
     #[error(transparent)]
     Serve(#[from] edge::ServeError),
@@ -61,6 +66,7 @@ impl RunError {
         match self {
             Self::Zones(source) => source.kind(),
             Self::Vault { source, .. } => edge::kind_of(source),
+            Self::Threads(_) => ErrorKind::Unavailable,
             Self::Serve(source) => source.kind(),
         }
     }
@@ -104,6 +110,7 @@ pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), Ru
         .heads;
 
     let writer = WriterId::generate(ctx.clock.now(), &*ctx.entropy);
+    let queries = Queries::start(settings.query.target_partitions.get()).map_err(RunError::Threads)?;
     let engine = Engine::new(Arc::clone(&zones), settings.query.clone());
     let shared = Arc::new(Shared {
         settings,
@@ -117,7 +124,7 @@ pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), Ru
         batch_key,
         memory: Memory::default(),
     });
-    let warehouse = Arc::new(Warehouse::new(shared, Arc::clone(&ctx.peers), engine, remembered));
+    let warehouse = Arc::new(Warehouse::new(shared, Arc::clone(&ctx.peers), engine, queries, remembered));
     let keeping = tokio::spawn(keep(Arc::clone(&warehouse), heads, ctx.cancel.clone()));
     let watching = ctx
         .revocations
@@ -146,7 +153,11 @@ async fn keep(warehouse: Arc<Warehouse>, mut heads: HeadsClient<tonic::transport
     while cancel.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
         warehouse.sweep();
         warehouse.flush_due().await;
-        warehouse.merge_due(&cancel).await;
+        let (merging, stop) = (Arc::clone(&warehouse), cancel.clone());
+        let merged = warehouse.queries.spawn(async move { merging.merge_due(&stop).await });
+        if merged.await.is_err() {
+            tracing::error!("merging files broke off");
+        }
         let news: Vec<Head> = warehouse
             .heads()
             .into_iter()

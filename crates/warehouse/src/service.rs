@@ -177,13 +177,12 @@ impl WarehouseRpc for Service {
         let sql = format!("SELECT * FROM \"{database}\".\"{table}\" ORDER BY time DESC LIMIT {count}");
         let cancel = CancellationToken::new();
         let _stop = cancel.clone().drop_guard();
-        let stream = self
-            .warehouse
-            .engine
-            .run(&view, lease, database.as_str(), &sql, cancel)
-            .await
+        let engine = self.warehouse.engine.clone();
+        let reading = async move { engine.run(&view, lease, database.as_str(), &sql, cancel).await?.collect().await };
+        let read = self.warehouse.queries.spawn(reading).await;
+        let batches = read
+            .map_err(|_| status(ErrorKind::Internal, ErrorKind::Internal.words()))?
             .map_err(query_failed)?;
-        let batches = stream.collect().await.map_err(query_failed)?;
         let mut rows = Vec::new();
         for batch in &batches {
             encode_maps(batch, 0..batch.num_rows(), &mut rows).map_err(|error| status(error.kind(), error.to_string()))?;

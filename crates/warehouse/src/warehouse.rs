@@ -7,6 +7,7 @@ use base::{CredentialId, Op, ProductId, Role};
 use edge::{Counter, Gauge, Metrics, Peers};
 use query::{Engine, Lease};
 use seal::PublicKey;
+use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use wire::v1::vault_client::VaultClient;
@@ -15,6 +16,7 @@ use wire::v1::{Head, PublicKeyRequest};
 use crate::jobs::{JobError, Jobs};
 use crate::leases::{LeaseError, Leases};
 use crate::product::{Product, ProductError, journal_name};
+use crate::queries::Queries;
 use crate::shared::Shared;
 
 /// An open product and its jobs.
@@ -27,6 +29,9 @@ pub(crate) struct Open {
 pub(crate) struct Warehouse {
     pub(crate) shared: Arc<Shared>,
     pub(crate) engine: Engine,
+    /// Where whatever reads many rows is to run.
+    pub(crate) queries: Handle,
+    _threads: Queries,
     peers: Arc<Peers>,
     leases: Leases,
     remembered: HashMap<String, Head>,
@@ -40,11 +45,13 @@ struct Counted {
 }
 
 impl Warehouse {
-    pub(crate) fn new(shared: Arc<Shared>, peers: Arc<Peers>, engine: Engine, remembered: Vec<Head>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, peers: Arc<Peers>, engine: Engine, threads: Queries, remembered: Vec<Head>) -> Self {
         let remembered = remembered.into_iter().map(|head| (head.journal.clone(), head)).collect();
         Self {
             shared,
             engine,
+            queries: threads.handle(),
+            _threads: threads,
             peers,
             leases: Leases::default(),
             remembered,
@@ -75,7 +82,13 @@ impl Warehouse {
             let remembered = self.remembered.get(&journal_name(id));
             let public_key = self.public_key(id).await?;
             let product = Product::open(id, public_key, Arc::clone(&self.shared), remembered).await?;
-            let jobs = Jobs::open(Arc::clone(&product), Arc::clone(&self.shared), self.engine.clone()).await?;
+            let jobs = Jobs::open(
+                Arc::clone(&product),
+                Arc::clone(&self.shared),
+                self.engine.clone(),
+                self.queries.clone(),
+            )
+            .await?;
             Ok(Arc::new(Open { product, jobs }))
         };
         cell.get_or_try_init(open).await.map(Arc::clone)

@@ -100,8 +100,8 @@ fn write(layout: &Layout, endpoint: &str, keys: &DemoKeys) -> Outcome {
         .during("could not write demo.env")?;
     let text = format!(
         "# Made by `coffer demo`. Keys of the product \"{PRODUCT}\": whoever reads this file can use them.\n\
-         # In a shell: set -a; . this-file; set +a\n\
-         {}={endpoint}\n{}={}\n{}={}\n{}={}\n{}={}\n",
+         # In a shell: . this-file\n\
+         {}={endpoint}\n{}={}\n{}={}\n{}={}\n{}={}\nexport {}\n",
         names::ENDPOINT,
         names::CA,
         EnvFile::quoted(ca),
@@ -111,6 +111,7 @@ fn write(layout: &Layout, endpoint: &str, keys: &DemoKeys) -> Outcome {
         keys.read.reveal(),
         names::ADMIN_KEY,
         keys.admin.reveal(),
+        [names::ENDPOINT, names::CA, names::WRITE_KEY, names::READ_KEY, names::ADMIN_KEY].join(" "),
     );
     write_private(&layout.demo_env(), text.as_bytes())
 }

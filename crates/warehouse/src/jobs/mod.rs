@@ -13,6 +13,7 @@ use base::{CredentialId, DatabaseName, ErrorKind, JobId, Op, Scope};
 use futures::StreamExt;
 use query::{Engine, Lease, QueryError};
 use seal::{DataKey, PrivateKey, keyed_hash, open_key, open_with, seal_key, seal_to};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use wire::v1::Column;
@@ -85,6 +86,7 @@ pub(crate) struct Jobs {
     product: Arc<Product>,
     shared: Arc<Shared>,
     engine: Engine,
+    queries: Handle,
     store: JobStore,
     files: ResultFiles,
     slots: Semaphore,
@@ -109,7 +111,7 @@ enum Reason {
 
 impl Jobs {
     /// Opens them. Jobs that a process before this one left unfinished end as errors that say so.
-    pub(crate) async fn open(product: Arc<Product>, shared: Arc<Shared>, engine: Engine) -> Result<Arc<Self>, JobError> {
+    pub(crate) async fn open(product: Arc<Product>, shared: Arc<Shared>, engine: Engine, queries: Handle) -> Result<Arc<Self>, JobError> {
         let store = JobStore::open(product.catalog().pool().clone()).await?;
         let directory = shared.directory.join("products").join(product.id.to_string()).join("results");
         let files = ResultFiles::open(directory, product.id).await.map_err(ResultError::from)?;
@@ -119,6 +121,7 @@ impl Jobs {
             product,
             shared,
             engine,
+            queries,
             store,
             files,
             slots,
@@ -188,7 +191,8 @@ impl Jobs {
             }
             return Err(error.into());
         }
-        tokio::spawn(Arc::clone(self).work(id, op.scope().clone(), lease, request.database, request.query));
+        self.queries
+            .spawn(Arc::clone(self).work(id, op.scope().clone(), lease, request.database, request.query));
         Ok(id)
     }
 
