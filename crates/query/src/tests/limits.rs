@@ -9,7 +9,7 @@ const ENDLESS: [&str; 5] = [
     "SELECT count(*) FROM events a, events b, events c, events d WHERE a.time + b.time + c.time + d.time > -1",
     "SELECT sum(a.time) FROM events a, events b, events c, events d",
     "SELECT count(*) FROM generate_series(1, 9000000000000000000)",
-    "SELECT sum(a.price * b.price) FROM events a JOIN events b ON a.price < b.price JOIN events c ON c.time > a.time",
+    "SELECT sum(b.price) FROM (SELECT time FROM events LIMIT 50) c JOIN events a ON c.time < a.time JOIN events b ON a.price < b.price",
     "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n > 0) SELECT max(n) FROM t",
 ];
 
