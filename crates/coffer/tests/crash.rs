@@ -31,7 +31,10 @@ const VICTIMS: [Victim; 5] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_twenty_kills_every_acknowledged_row_is_there_exactly_once() -> anyhow::Result<()> {
-    let mut installation = Installation::start(env!("CARGO_BIN_EXE_coffer")).await?;
+    let mut installation = Installation::prepare(env!("CARGO_BIN_EXE_coffer")).await?;
+    // Files are written and merged all the time, so that kills fall into that as well.
+    installation.configure("[warehouse.flush]\nafter = \"1s\"\nmerge_files = 3\n")?;
+    installation.up().await?;
     let product = installation.product("crash").await?;
     let client = installation.client(&product.admin_key)?;
     client.create_table(DATABASE, "events").await?;

@@ -72,16 +72,23 @@ impl ObjectName {
         prefix.is_empty() || self.0.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'))
     }
 
-    /// The grave of this object.
-    pub(crate) fn tombstone(&self) -> Result<Self, NameError> {
+    /// The grave of this object: its name, and what it holds.
+    pub(crate) fn tombstone(&self, key: &GraveKey) -> Result<(Self, Bytes), NameError> {
         let (prefix, last) = self.0.rsplit_once('/').ok_or(NameError::Segment)?;
-        Self::checked(&format!("{TOMBSTONES}/{prefix}/{last}.{}", blake3::hash(TOMBSTONE).to_hex()))
+        let epitaph = key.epitaph(self);
+        let name = Self::checked(&format!("{TOMBSTONES}/{prefix}/{last}.{}", blake3::hash(&epitaph).to_hex()))?;
+        Ok((name, epitaph))
     }
 
-    /// Whose grave this is.
-    pub(crate) fn buried(&self) -> Option<Self> {
+    /// Whose grave this is. A grave that was not dug with the key is nobody's: else the owner of one zone could bury everything.
+    pub(crate) fn buried(&self, key: &GraveKey) -> Option<Self> {
         let rest = self.0.strip_prefix(TOMBSTONES)?.strip_prefix('/')?;
-        Self::checked(&rest[..rest.len().checked_sub(DIGEST + 1)?]).ok()
+        let name = Self::checked(&rest[..rest.len().checked_sub(DIGEST + 1)?]).ok()?;
+        if self.is_name_of(&key.epitaph(&name)) {
+            return Some(name);
+        }
+        tracing::error!(grave = %self, "a zone holds a tombstone that none of us made, it is ignored");
+        None
     }
 
     /// Whether zones keep this name for themselves.
