@@ -20,7 +20,7 @@ use std::time::Duration;
 use base::{ErrorKind, Role, Timestamp};
 use edge::RoleContext;
 use edge::revocations::Feed;
-use seal::PrivateKey;
+use seal::{PrivateKey, Purpose, derive};
 use tonic::service::Routes;
 use wire::v1::accounts_operator_server::AccountsOperatorServer;
 use wire::v1::accounts_server::AccountsServer;
@@ -70,15 +70,16 @@ impl RunError {
 
 /// Serves until the context is cancelled.
 pub async fn run(settings: AccountsSettings, ctx: RoleContext) -> Result<(), RunError> {
-    let zones = open_zones(&settings, &ctx).await?;
-    let catching_up = zones.spawn_catch_up(ctx.cancel.clone());
     let vault = ctx.peers.channel(Role::Vault);
+    let state_key = lease_state_key(vault.clone()).await?;
+    let zones = open_zones(&settings, &ctx, &state_key).await?;
+    let catching_up = zones.spawn_catch_up(ctx.cancel.clone());
     let signer = ctx.signer.clone();
     let parts = Parts {
         zones: Arc::clone(&zones),
         signer: Arc::new(move || signer.get()),
         installation: ctx.installation,
-        state_key: lease_state_key(vault.clone()).await?,
+        state_key,
         directory: ctx.directory.clone(),
         clock: Arc::clone(&ctx.clock),
         entropy: Arc::clone(&ctx.entropy),
@@ -139,8 +140,9 @@ fn report(ctx: &RoleContext, zones: &Arc<Zones>) {
     });
 }
 
-async fn open_zones(settings: &AccountsSettings, ctx: &RoleContext) -> Result<Arc<Zones>, RunError> {
-    let (settings, directory, clock) = (settings.zones.clone(), ctx.directory.clone(), Arc::clone(&ctx.clock));
+async fn open_zones(settings: &AccountsSettings, ctx: &RoleContext, state_key: &PrivateKey) -> Result<Arc<Zones>, RunError> {
+    let (mut settings, directory, clock) = (settings.zones.clone(), ctx.directory.clone(), Arc::clone(&ctx.clock));
+    settings.grave_key = zones::GraveKey::new(*derive(state_key.to_secret_bytes().reveal(), Purpose::Graves, b"accounts").reveal());
     let opened = tokio::task::spawn_blocking(move || Zones::open_of_role(settings, &directory, clock)).await;
     Ok(opened.map_err(|_| RunError::Interrupted)??)
 }

@@ -69,7 +69,8 @@ pub fn distinct(batch: &RecordBatch, columns: &[String]) -> Result<Distinct, Ada
     let schema = batch.schema();
     let mut found = Vec::new();
     for (index, field) in schema.fields().iter().enumerate().skip(1) {
-        if columns.iter().any(|name| name == field.name()) {
+        // `Email` is as much an identity as `email`: the spelling of a key must not decide who learns of a person.
+        if columns.iter().any(|name| name.trim().eq_ignore_ascii_case(field.name().trim())) {
             found.push((index, cells_as_text(batch.column(index))?));
         }
     }

@@ -228,7 +228,7 @@ impl Callers {
             credential: first.credential,
             product: first.product,
             verbs: first.verbs,
-            settings: granted.settings.unwrap_or_default(),
+            settings: granted.settings.filter(|settings| !settings.name.is_empty()).ok_or_else(broken)?,
             ends: Timestamp::from_micros(pass_ends.as_micros() - MARGIN.as_micros() as i64).min(now.plus(MAX_KEPT)),
             passes,
         })

@@ -81,7 +81,9 @@ impl RunError {
 
 /// Serves until the context is cancelled. Callers are answered from the first moment; until the people are there, with "not now".
 pub async fn run(settings: IdentitySettings, ctx: RoleContext) -> Result<(), RunError> {
-    let zones = open_zones(&settings, &ctx).await?;
+    let Some(state_key) = state_key(&ctx).await else { return Ok(()) };
+    let zones = open_zones(&settings, &ctx, &state_key).await?;
+    drop(state_key);
     let catching_up = zones.spawn_catch_up(ctx.cancel.clone());
     let reported = Arc::clone(&zones);
     ctx.zones.ask_by(move || {
@@ -125,8 +127,27 @@ pub async fn run(settings: IdentitySettings, ctx: RoleContext) -> Result<(), Run
     Ok(served?)
 }
 
-async fn open_zones(settings: &IdentitySettings, ctx: &RoleContext) -> Result<Arc<Zones>, RunError> {
-    let (settings, directory, clock) = (settings.zones.clone(), ctx.directory.clone(), Arc::clone(&ctx.clock));
+/// The role's state key, asked for until the vault gives it; `None` when the role is to end first.
+async fn state_key(ctx: &RoleContext) -> Option<base::SecretBytes> {
+    let mut vault = wire::v1::vault_client::VaultClient::new(ctx.peers.channel(base::Role::Vault));
+    loop {
+        match ctx
+            .cancel
+            .run_until_cancelled(vault.lease_state_key(wire::v1::StateKeyRequest {}))
+            .await?
+        {
+            Ok(lease) => return Some(base::SecretBytes::new(lease.into_inner().private_key)),
+            Err(status) => tracing::warn!(error = status.message(), "the vault did not give the state key, asking again"),
+        }
+        ctx.cancel
+            .run_until_cancelled(tokio::time::sleep(std::time::Duration::from_millis(300)))
+            .await?;
+    }
+}
+
+async fn open_zones(settings: &IdentitySettings, ctx: &RoleContext, state_key: &base::SecretBytes) -> Result<Arc<Zones>, RunError> {
+    let (mut settings, directory, clock) = (settings.zones.clone(), ctx.directory.clone(), Arc::clone(&ctx.clock));
+    settings.grave_key = zones::GraveKey::new(*seal::derive(state_key.reveal(), seal::Purpose::Graves, b"identity").reveal());
     let opened = tokio::task::spawn_blocking(move || Zones::open_of_role(settings, &directory, clock)).await;
     Ok(opened.map_err(|_| RunError::Interrupted)??)
 }

@@ -150,6 +150,8 @@ pub enum Purpose {
     IdentityValues,
     /// Hashes the senders' batch ids and record ids, which stand in clear headers.
     BatchIds,
+    /// Marks what a role deleted in its zones.
+    Graves,
     /// Seals the results of a job.
     JobResult,
 }
@@ -167,6 +169,7 @@ impl Purpose {
             Self::IdentityLookup => b"coffer/v1/identity-lookup",
             Self::IdentityValues => b"coffer/v1/identity-values",
             Self::BatchIds => b"coffer/v1/batch-ids",
+            Self::Graves => b"coffer/v1/graves",
             Self::JobResult => b"coffer/v1/job-result",
         }
     }

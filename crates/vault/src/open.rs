@@ -132,7 +132,9 @@ pub fn prepare(settings: VaultSettings, parts: VaultParts) -> Result<PreparedVau
     let kept = RootKey::read(&root_path)?;
     let first_start = kept.is_none();
     let root = kept.unwrap_or_else(|| RootKey::generate(&*parts.entropy));
-    let zones = Zones::open(settings.zones.clone(), first_start, Arc::clone(&parts.clock))?;
+    let mut zones_settings = settings.zones.clone();
+    zones_settings.grave_key = zones::GraveKey::new(*root.graves().reveal());
+    let zones = Zones::open(zones_settings, first_start, Arc::clone(&parts.clock))?;
     Ok(PreparedVault {
         settings,
         parts,

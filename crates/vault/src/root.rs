@@ -136,6 +136,11 @@ impl RootKey {
         self.derived(Purpose::RootWrapping, b"vault")
     }
 
+    /// Marks what the vault deleted in its zones.
+    pub(crate) fn graves(&self) -> DataKey {
+        self.derived(Purpose::Graves, b"vault")
+    }
+
     /// Hashes credentials to verifiers.
     pub(crate) fn pepper(&self) -> DataKey {
         self.derived(Purpose::Pepper, b"credentials")

@@ -74,19 +74,6 @@ impl RunError {
 
 /// Runs the warehouse until its context is cancelled: then requests in flight finish and memory is flushed.
 pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), RunError> {
-    let zones = Zones::open_of_role(settings.zones.clone(), &ctx.directory, Arc::clone(&ctx.clock))?;
-    zones.spawn_catch_up(ctx.cancel.clone());
-    let reported = Arc::clone(&zones);
-    ctx.zones.ask_by(move || {
-        let state = |zone: zones::ZoneState| ZoneStatus {
-            name: zone.name,
-            up: zone.up,
-            detail: zone.detail,
-            waiting: zone.waiting as u64,
-        };
-        reported.status().into_iter().map(state).collect()
-    });
-
     let failed = |what| {
         move |status| RunError::Vault {
             what,
@@ -100,6 +87,21 @@ pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), Ru
         .map_err(failed("its state key"))?
         .into_inner();
     let state_key = base::SecretBytes::new(state_key.private_key);
+    let mut zones_settings = settings.zones.clone();
+    zones_settings.grave_key = zones::GraveKey::new(*derive(state_key.reveal(), Purpose::Graves, b"warehouse").reveal());
+    let zones = Zones::open_of_role(zones_settings, &ctx.directory, Arc::clone(&ctx.clock))?;
+    zones.spawn_catch_up(ctx.cancel.clone());
+    let reported = Arc::clone(&zones);
+    ctx.zones.ask_by(move || {
+        let state = |zone: zones::ZoneState| ZoneStatus {
+            name: zone.name,
+            up: zone.up,
+            detail: zone.detail,
+            waiting: zone.waiting as u64,
+        };
+        reported.status().into_iter().map(state).collect()
+    });
+
     let batch_key: DataKey = derive(state_key.reveal(), Purpose::BatchIds, b"warehouse");
     let mut heads = HeadsClient::new(ctx.peers.channel(Role::Vault));
     let remembered = heads
@@ -150,13 +152,14 @@ pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), Ru
 /// Writes rows to files when it is time, merges files, ends leases, and has the heads of journals remembered.
 async fn keep(warehouse: Arc<Warehouse>, mut heads: HeadsClient<tonic::transport::Channel>, cancel: tokio_util::sync::CancellationToken) {
     let mut told: std::collections::HashMap<String, u64> = std::collections::HashMap::new();
+    let mut merging: Option<tokio::task::JoinHandle<()>> = None;
     while cancel.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
         warehouse.sweep();
         warehouse.flush_due().await;
-        let (merging, stop) = (Arc::clone(&warehouse), cancel.clone());
-        let merged = warehouse.queries.spawn(async move { merging.merge_due(&stop).await });
-        if merged.await.is_err() {
-            tracing::error!("merging files broke off");
+        // Beside all this, not within: a merge may take minutes, and leases must end and memory be written meanwhile.
+        if merging.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
+            let (merger, stop) = (Arc::clone(&warehouse), cancel.clone());
+            merging = Some(warehouse.queries.spawn(async move { merger.merge_due(&stop).await }));
         }
         let news: Vec<Head> = warehouse
             .heads()

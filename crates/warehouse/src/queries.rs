@@ -5,6 +5,9 @@
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
+/// Plans are walked recursively, one call for each operator of a long chain.
+const STACK: usize = 32 << 20;
+
 /// The threads on which queries run.
 #[derive(Debug)]
 pub(crate) struct Queries(Option<Runtime>);
@@ -15,6 +18,7 @@ impl Queries {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads.max(1))
             .thread_name("query")
+            .thread_stack_size(STACK)
             .enable_all()
             .build()?;
         Ok(Self(Some(runtime)))

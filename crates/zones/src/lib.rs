@@ -10,6 +10,7 @@
 mod directory;
 mod disk;
 mod forgetful;
+mod grave;
 mod memory;
 mod name;
 mod quorum;
@@ -21,6 +22,7 @@ mod contract;
 
 pub use directory::DirectoryZone;
 pub use forgetful::{ForgetfulZone, Negligence, Power};
+pub use grave::GraveKey;
 pub use memory::MemoryZone;
 pub use name::{NameError, ObjectName};
 pub use quorum::{GetError, ListError, Listed, PutError, SettleError, Settled, ZoneState, Zones};

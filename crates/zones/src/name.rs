@@ -2,6 +2,10 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use bytes::Bytes;
+
+use crate::GraveKey;
+
 /// Why a text is not the name of an object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -26,8 +30,6 @@ pub struct ObjectName(Arc<str>);
 const DIGEST: usize = 64;
 /// The one segment below which zones keep the graves of deleted objects.
 pub(crate) const TOMBSTONES: &str = "tombstones";
-/// What a grave holds: always the same bytes, so that its name follows from the name of the buried object.
-pub(crate) const TOMBSTONE: &[u8] = b"coffer tombstone 1\n";
 
 impl ObjectName {
     /// The name of `bytes` as `id` below `prefix` (one or more path segments).
@@ -186,10 +188,12 @@ mod tests {
     #[test]
     fn a_grave_names_who_lies_in_it() {
         let name = ObjectName::new("raw/7", "a.b", b"x").unwrap();
-        let grave = name.tombstone().unwrap();
+        let (ours, theirs) = (GraveKey::new([1; 32]), GraveKey::new([2; 32]));
+        let (grave, epitaph) = name.tombstone(&ours).unwrap();
 
-        assert!(grave.is_tombstone() && grave.is_name_of(TOMBSTONE) && !name.is_tombstone());
-        assert_eq!(grave.buried(), Some(name.clone()));
-        assert_eq!(name.buried(), None);
+        assert!(grave.is_tombstone() && grave.is_name_of(&epitaph) && !name.is_tombstone());
+        assert_eq!(grave.buried(&ours), Some(name.clone()));
+        assert_eq!(name.buried(&ours), None);
+        assert_eq!(grave.buried(&theirs), None);
     }
 }

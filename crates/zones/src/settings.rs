@@ -6,6 +6,8 @@ use std::time::Duration;
 use base::ErrorKind;
 use serde::{Deserialize, Serialize};
 
+use crate::GraveKey;
+
 /// One zone of a role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +38,9 @@ pub struct ZonesSettings {
     /// How often each zone is asked whether it works.
     #[serde(with = "humantime_serde")]
     pub probe_every: Duration,
+    /// Under which the role marks what it deleted. Set by the role from its own secret, never from a file.
+    #[serde(skip)]
+    pub grave_key: GraveKey,
     /// How many requests one zone may have open; one that hangs costs no more than these.
     pub max_in_flight: usize,
 }
@@ -49,6 +54,7 @@ impl Default for ZonesSettings {
             read_timeout: Duration::from_secs(10),
             hedge_after: Duration::from_millis(300),
             probe_every: Duration::from_secs(1),
+            grave_key: GraveKey::default(),
             max_in_flight: 16,
         }
     }

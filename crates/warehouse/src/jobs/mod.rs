@@ -6,11 +6,12 @@ mod result;
 mod store;
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base::{CredentialId, DatabaseName, ErrorKind, JobId, Op, Scope};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use query::{Engine, Lease, QueryError};
 use seal::{DataKey, PrivateKey, keyed_hash, open_key, open_with, seal_key, seal_to};
 use tokio::runtime::Handle;
@@ -217,7 +218,7 @@ impl Jobs {
                 tokio::select! {
                     biased;
                     () = cancel.cancelled() => Err(Failed { kind: ErrorKind::Unavailable, message: QueryError::Cancelled.to_string() }),
-                    done = self.run(id, &scope, lease, &database, &query, cancel.clone()) => done,
+                    done = AssertUnwindSafe(self.run(id, &scope, lease, &database, &query, cancel.clone())).catch_unwind() => done.unwrap_or_else(|_| Err(Failed::inside())),
                 }
             }
         };

@@ -105,12 +105,13 @@ impl Zones {
             return false;
         }
         let alive = |name: &&ObjectName| !self.is_dead(name) && !self.is_in_flight(name);
+        let grave = |name: &ObjectName| name.tombstone(&self.settings.grave_key).ok().map(|(grave, _)| grave);
         let mut copies: BTreeSet<ObjectName> = BTreeSet::new();
         for (other, theirs) in holdings.iter().filter(|(m, _)| !Arc::ptr_eq(m, member)) {
             copies.extend(theirs.objects.difference(&mine.objects).filter(alive).cloned());
-            copies.extend(theirs.buried.difference(&mine.buried).filter_map(|name| name.tombstone().ok()));
+            copies.extend(theirs.buried.difference(&mine.buried).filter_map(grave));
             other.queue(mine.objects.difference(&theirs.objects).filter(alive).cloned());
-            other.queue(mine.buried.difference(&theirs.buried).filter_map(|name| name.tombstone().ok()));
+            other.queue(mine.buried.difference(&theirs.buried).filter_map(grave));
         }
         let count = copies.len();
         member.queue(copies);

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::member::{Member, Use};
 use super::write::is_object;
 use super::{GetError, ListError, Zones};
-use crate::name::{TOMBSTONE, TOMBSTONES};
+use crate::name::TOMBSTONES;
 use crate::{ObjectName, Zone, ZoneError};
 
 /// An object that some zone holds.
@@ -143,7 +143,7 @@ impl Zones {
         } else {
             (list(prefix.to_owned()).await?, list(format!("{TOMBSTONES}/{prefix}")).await?)
         };
-        let buried = graves.iter().filter_map(ObjectName::buried).collect();
+        let buried = graves.iter().filter_map(|grave| grave.buried(&self.settings.grave_key)).collect();
         Ok(Holding {
             objects: objects.into_iter().collect(),
             buried,
@@ -153,7 +153,10 @@ impl Zones {
     /// A good copy from any zone, graves included.
     pub(super) async fn fetch(&self, name: &ObjectName) -> Result<Bytes, GetError> {
         if name.is_tombstone() {
-            return Ok(Bytes::from_static(TOMBSTONE));
+            let buried = name.buried(&self.settings.grave_key);
+            return buried
+                .map(|buried| self.settings.grave_key.epitaph(&buried))
+                .ok_or_else(|| GetError::NotFound { name: name.clone() });
         }
         let read = |zone: Arc<dyn Zone>, name: ObjectName| -> BoxFuture<'static, Result<Bytes, ZoneError>> {
             Box::pin(async move { zone.get(&name).await })

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{ForgetfulZone, MemoryZone, Negligence, Power};
+use crate::{ForgetfulZone, GraveKey, MemoryZone, Negligence, Power};
 
 struct World {
     zones: Arc<Zones>,
@@ -353,7 +353,28 @@ async fn what_was_deleted_does_not_come_back_with_a_zone_that_was_away() {
     look_after_all(&restarted).await;
     look_after_all(&restarted).await;
     assert_eq!(world.holders(&name), "");
-    assert!(world.each.iter().all(|zone| zone.holds(&name.tombstone().unwrap())));
+    assert!(
+        world
+            .each
+            .iter()
+            .all(|zone| zone.holds(&name.tombstone(&GraveKey::default()).unwrap().0))
+    );
+}
+
+#[tokio::test]
+async fn a_grave_that_a_zones_owner_dug_buries_nothing() {
+    let world = World::new(3);
+    let (name, bytes) = object("one");
+    world.zones.put(&name, bytes).await.unwrap();
+    let (grave, epitaph) = name.tombstone(&GraveKey::new([9; 32])).unwrap();
+    world.each[2].put(&grave, epitaph).await.unwrap();
+
+    let restarted = world.restarted();
+    look_after_all(&restarted).await;
+    look_after_all(&restarted).await;
+
+    assert_eq!(world.holders(&name), "abc");
+    assert!(restarted.get(&name).await.is_ok());
 }
 
 #[tokio::test]

@@ -10,7 +10,6 @@ use tokio::sync::oneshot;
 
 use super::member::{Member, Use};
 use super::{PutError, Zones};
-use crate::name::TOMBSTONE;
 use crate::{ObjectName, ZoneError};
 
 /// From here on a digest is worth a thread of its own.
@@ -45,9 +44,10 @@ impl Zones {
     /// was away. Where it fails, the deletion may be done yet, and can be asked for again.
     pub async fn delete(&self, name: &ObjectName) -> Result<(), PutError> {
         self.refuse_early(name).await?;
-        let grave = name.tombstone().map_err(|_| PutError::WrongName { name: name.clone() })?;
+        let dug = name.tombstone(&self.settings.grave_key);
+        let (grave, epitaph) = dug.map_err(|_| PutError::WrongName { name: name.clone() })?;
         self.dead().insert(name.clone());
-        self.place(grave, Bytes::from_static(TOMBSTONE), BelowMajority::GoOn).await?;
+        self.place(grave, epitaph, BelowMajority::GoOn).await?;
         let zones = self.arc();
         join_all(zones.members.iter().map(|member| zones.drop_copy(member, name))).await;
         Ok(())
@@ -146,11 +146,13 @@ impl Zones {
             self.dead().remove(name);
             return true;
         }
-        let Ok(grave) = name.tombstone() else { return false };
+        let Ok((grave, epitaph)) = name.tombstone(&self.settings.grave_key) else {
+            return false;
+        };
         let graves = join_all(outcomes.iter().map(|(member, _)| {
-            let grave = grave.clone();
+            let (grave, epitaph) = (grave.clone(), epitaph.clone());
             async move {
-                let dug = !member.is_hanging() && self.put_one(member, &grave, Bytes::from_static(TOMBSTONE)).await.is_ok();
+                let dug = !member.is_hanging() && self.put_one(member, &grave, epitaph).await.is_ok();
                 if !dug {
                     member.queue([grave]);
                 }
