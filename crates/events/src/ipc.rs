@@ -61,7 +61,7 @@ fn write(batch: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
 /// The batches of a stream that came from somebody else.
 ///
 /// Every length is checked against the bytes that are there before Arrow acts on it, because Arrow allocates what a
-/// buffer claims and panics on some heads. Only columns that [`crate::decode_msgpack`] makes are let in.
+/// buffer claims and panics on some heads. Only columns that [`crate::decode`] makes are let in.
 pub fn from_ipc(stream: &[u8]) -> Result<Vec<RecordBatch>, IpcError> {
     check_stream(stream)?;
     // The checks above should leave no way to a panic inside Arrow; a role must not fall over one that was missed.
@@ -126,14 +126,14 @@ fn check_stream(stream: &[u8]) -> Result<(), IpcError> {
         let (body, after) = after.split_at_checked(body).ok_or(CUT)?;
         match columns {
             None => columns = Some(check_schema_message(&message)?),
-            Some(columns) => inflated += check_batch_message(&message, body, columns, MAX_INFLATED - inflated)?,
+            Some(ref columns) => inflated += check_batch_message(&message, body, columns, MAX_INFLATED - inflated)?,
         }
         rest = after;
     }
 }
 
-/// The number of columns.
-fn check_schema_message(message: &Message<'_>) -> Result<usize, IpcError> {
+/// The types of the columns.
+fn check_schema_message(message: &Message<'_>) -> Result<Vec<Type>, IpcError> {
     const WRONG: IpcError = IpcError::Malformed("its schema is not one of events");
     let fields = message.header_as_schema().and_then(|schema| schema.fields()).ok_or(WRONG)?;
     for field in fields {
@@ -151,11 +151,11 @@ fn check_schema_message(message: &Message<'_>) -> Result<usize, IpcError> {
             return Err(WRONG);
         }
     }
-    Ok(fields.len())
+    Ok(fields.iter().map(|field| field.type_type()).collect())
 }
 
 /// How much the buffers claim to inflate to, at most `room`.
-fn check_batch_message(message: &Message<'_>, body: &[u8], columns: usize, room: u64) -> Result<u64, IpcError> {
+fn check_batch_message(message: &Message<'_>, body: &[u8], columns: &[Type], room: u64) -> Result<u64, IpcError> {
     const WRONG: IpcError = IpcError::Malformed("a batch has lengths that do not fit");
     if message.header_type() != MessageHeader::RecordBatch {
         return Err(IpcError::Malformed("it holds more than a schema and batches"));
@@ -164,30 +164,61 @@ fn check_batch_message(message: &Message<'_>, body: &[u8], columns: usize, room:
     let rows = batch.length();
     let nodes = batch.nodes().ok_or(WRONG)?;
     let fits = |node_rows, nulls| node_rows == rows && (0..=rows).contains(&nulls);
-    if !(0..=MAX_ROWS).contains(&rows) || nodes.len() != columns || !nodes.iter().all(|n| fits(n.length(), n.null_count())) {
+    if !(0..=MAX_ROWS).contains(&rows) || nodes.len() != columns.len() || !nodes.iter().all(|n| fits(n.length(), n.null_count())) {
         return Err(WRONG);
     }
     let compressed = batch.compression().map(|compression| compression.codec());
     if compressed.is_some_and(|codec| codec != CompressionType::ZSTD) {
         return Err(IpcError::Malformed("its buffers are not zstd"));
     }
+    // Counts of what only columns of views have.
+    if batch.variadicBufferCounts().is_some_and(|counts| !counts.is_empty()) {
+        return Err(WRONG);
+    }
     let mut inflated = 0u64;
+    let mut lengths = Vec::new();
     for buffer in batch.buffers().ok_or(WRONG)? {
         let (from, len) = (usize::try_from(buffer.offset()), usize::try_from(buffer.length()));
         let (Ok(from), Ok(len)) = (from, len) else { return Err(WRONG) };
         let bytes = body.get(from..).and_then(|bytes| bytes.get(..len)).ok_or(WRONG)?;
+        let mut length = len as u64;
         if compressed.is_some() && !bytes.is_empty() {
             let claim = i64::from_le_bytes(*bytes.first_chunk().ok_or(WRONG)?);
-            if claim != STORED {
-                inflated = inflated.saturating_add(u64::try_from(claim).map_err(|_| WRONG)?);
+            if claim == STORED {
+                length -= 8;
+            } else {
+                length = u64::try_from(claim).map_err(|_| WRONG)?;
+                inflated = inflated.saturating_add(length);
             }
         }
+        lengths.push(length);
+    }
+    if !are_long_enough(&lengths, columns, rows as u64, nodes.iter().map(|node| node.null_count() > 0)) {
+        return Err(WRONG);
     }
     if inflated > room {
         Err(IpcError::Malformed("its buffers claim more than the limit"))
     } else {
         Ok(inflated)
     }
+}
+
+/// Whether there are exactly the buffers that columns of these types have, each long enough for so many rows (Arrow columnar format,
+/// "Buffer listing for each layout").
+fn are_long_enough(lengths: &[u64], columns: &[Type], rows: u64, nulls: impl Iterator<Item = bool>) -> bool {
+    let bits = rows.div_ceil(8);
+    let mut lengths = lengths.iter().copied();
+    let mut next = |least: u64, unit: u64| lengths.next().is_some_and(|length| length >= least && length.is_multiple_of(unit));
+    let all = columns.iter().zip(nulls).all(|(column, nulls)| {
+        next(if nulls { bits } else { 0 }, 1)
+            && match *column {
+                Type::Bool => next(bits, 1),
+                // Without rows even the first offset may be missing. The texts are as long as the offsets say, which Arrow checks.
+                Type::Utf8 => next(if rows == 0 { 0 } else { (rows + 1) * 4 }, 4) && next(0, 1),
+                _ => next(rows * 8, 8),
+            }
+    });
+    all && lengths.next().is_none()
 }
 
 #[cfg(test)]
