@@ -64,13 +64,18 @@ impl Distinct {
     }
 }
 
+/// Whether a column of this name holds identities. `Email` does as much as `email`: the spelling of a key must not decide who
+/// learns of a person.
+pub fn is_identity(columns: &[String], name: &str) -> bool {
+    columns.iter().any(|declared| declared.trim().eq_ignore_ascii_case(name.trim()))
+}
+
 /// Gathers the distinct identities of those `columns` that the batch has.
 pub fn distinct(batch: &RecordBatch, columns: &[String]) -> Result<Distinct, AdaptError> {
     let schema = batch.schema();
     let mut found = Vec::new();
     for (index, field) in schema.fields().iter().enumerate().skip(1) {
-        // `Email` is as much an identity as `email`: the spelling of a key must not decide who learns of a person.
-        if columns.iter().any(|name| name.trim().eq_ignore_ascii_case(field.name().trim())) {
+        if is_identity(columns, field.name()) {
             found.push((index, cells_as_text(batch.column(index))?));
         }
     }
@@ -116,10 +121,9 @@ pub fn replace(batch: &RecordBatch, distinct: &Distinct, ids: &[i64]) -> Result<
 #[cfg(test)]
 mod tests {
     use arrow::{array::AsArray, datatypes::Int64Type};
-    use base::Timestamp;
 
     use super::*;
-    use crate::{Limits, decode_msgpack, seen_of};
+    use crate::{model::decoded, seen_of};
 
     #[test]
     fn identities_leave_the_batch_and_ids_take_their_place() {
@@ -132,7 +136,7 @@ mod tests {
             &[0x82, 0xa1, b'u', 0xc0, 0xa1, b'e', 0xa3, b'b', b'o', b'b'],
         ]
         .concat();
-        let batch = decode_msgpack(&body, &Limits::default(), Timestamp::from_secs(9)).unwrap();
+        let batch = decoded(&body);
         let columns = ["e", "u", "absent", "time"].map(str::to_owned);
 
         let found = distinct(&batch, &columns).unwrap();
@@ -151,15 +155,15 @@ mod tests {
         };
         assert_eq!(column("u"), [Some(100), Some(100), None]);
         assert_eq!(column("e"), [Some(200), None, Some(300)]);
-        assert_eq!(column("time"), [Some(9), Some(9), Some(9)]);
+        assert_eq!(column("time"), [Some(0), Some(0), Some(0)]);
         assert_eq!(seen_of(batch.schema().field_with_name("u").unwrap()), Seen::LONG | Seen::BIG_LONG);
         assert_eq!(batch.column_by_name("x").unwrap().as_string::<i32>().value(0), "ada");
     }
 
     #[test]
     fn ids_of_another_count_or_batch_are_refused() {
-        let one = decode_msgpack(&[0x81, 0xa1, b'u', 1], &Limits::default(), Timestamp::default()).unwrap();
-        let none = decode_msgpack(&[], &Limits::default(), Timestamp::default()).unwrap();
+        let one = decoded(&[0x81, 0xa1, b'u', 1]);
+        let none = decoded(&[]);
         let found = distinct(&one, &["u".to_owned()]).unwrap();
 
         assert!(matches!(

@@ -1,10 +1,10 @@
-//! Events: msgpack into Arrow in one pass, column types found on the way, Arrow out again.
+//! Events: msgpack and JSON into Arrow in one pass, column types found on the way, Arrow out again.
 //!
 //! Promise: nothing sent is dropped or changed. A value keeps its column's type where it fits, and its text where it does not;
-//! in which order batches came never shows in what a table holds.
+//! in which order batches came never shows in what a table holds. A row that cannot be one is handed back as it was sent.
 //! Bytes from outside never panic, never take memory beyond the stated limits, and never show up in an error message.
 //!
-//! Start at [`decode_msgpack`]; how types grow is in [`Seen`]. Knows Arrow and msgpack. Does not know HTTP, files, keys or SQL.
+//! Start at [`decode`]; how types grow is in [`Seen`]. Knows Arrow, msgpack and JSON. Does not know HTTP, files, keys or SQL.
 
 mod decode;
 mod encode;
@@ -21,7 +21,7 @@ mod text;
 mod types;
 mod widen;
 
-pub use decode::{DecodeError, decode_msgpack};
+pub use decode::{DecodeError, Decoded, Rejected, RowFault, Syntax, Told, decode};
 pub use encode::{EncodeError, MsgpackRows, encode_arrays, encode_maps};
 pub use inflate::{InflateError, inflate_gzip};
 pub use ipc::{IpcError, from_ipc, to_ipc};
@@ -29,5 +29,5 @@ pub use json::{JsonError, arrays_to_json_lines};
 pub use limits::Limits;
 pub use schema::TableSchema;
 pub use text::{bool_text, double_text};
-pub use types::{ColumnType, Seen, TIME, field, seen_of, time_field};
+pub use types::{ColumnType, OVERFLOW, Seen, TIME, field, seen_of, time_field};
 pub use widen::{AdaptError, adapt, cast_field, widen};

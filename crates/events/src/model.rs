@@ -214,12 +214,37 @@ fn any_value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Few columns, so that kinds of value meet in them.
+/// Few columns, so that kinds of value meet in them. Every row can be one.
 pub(crate) fn any_rows() -> impl Strategy<Value = Vec<Row>> {
+    prop::collection::vec(any_row((-62_135_596_800i64..=253_402_300_799).prop_map(Value::Long)), 0..30)
+}
+
+/// The same with times in every unit and none.
+pub(crate) fn any_rows_at_any_time() -> impl Strategy<Value = Vec<Row>> {
+    let time = prop_oneof![
+        any_value(),
+        any::<i64>().prop_map(Value::Long),
+        (946_684_800_000i64..2_000_000_000_000).prop_map(Value::Long),
+        (946_684_800i64..2_000_000_000).prop_map(|secs| Value::Long(secs * 1000)),
+        (946_684_800i64..2_000_000_000).prop_map(|secs| Value::Str(secs.to_string())),
+    ];
+    prop::collection::vec(any_row(time), 0..30)
+}
+
+fn any_row(time: impl Strategy<Value = Value>) -> impl Strategy<Value = Row> {
     let row = prop::collection::btree_map("[a-e]", any_value(), 0..5);
-    let timed = (row, proptest::option::of(any::<i64>())).prop_map(|(mut row, time)| {
-        row.extend(time.map(|time| ("time".to_owned(), Value::Long(time))));
+    (row, proptest::option::of(time)).prop_map(|(mut row, time)| {
+        row.extend(time.map(|time| ("time".to_owned(), time)));
         row
-    });
-    prop::collection::vec(timed, 0..30)
+    })
+}
+
+/// The batch that a body of rows becomes.
+pub(crate) fn decoded(body: &[u8]) -> arrow::record_batch::RecordBatch {
+    let told = crate::Told {
+        limits: &crate::Limits::default(),
+        received_at: base::Timestamp::default(),
+        identities: &[],
+    };
+    crate::decode(crate::Syntax::Msgpack, body, &told).unwrap().batch
 }

@@ -66,6 +66,26 @@ impl<'a> Reader<'a> {
         self.end < self.bytes.len()
     }
 
+    /// Goes back to `at`, with all bytes before it once more.
+    pub(crate) fn rewind(&mut self, at: usize) {
+        self.at = at;
+        self.end = self.bytes.len();
+    }
+
+    /// Passes over one value, however deep it nests.
+    pub(crate) fn skip(&mut self) -> Result<(), Fault> {
+        let mut left = 1u64;
+        while left > 0 {
+            left -= 1;
+            match self.token()? {
+                Token::Array(values) => left = left.saturating_add(u64::from(values)),
+                Token::Map(pairs) => left = left.saturating_add(2 * u64::from(pairs)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn is_at_end(&self) -> bool {
         self.at >= self.bytes.len()
     }
@@ -201,13 +221,7 @@ pub(crate) fn push_json(reader: &mut Reader<'_>, token: Token<'_>, allowed: Nest
         Token::BigLong(value) => push_integer(out, value),
         Token::Double(value) => push_json_double(out, value),
         Token::Str(bytes) | Token::Bin(bytes) => push_json_bytes(out, bytes),
-        Token::Ext(kind, bytes) => {
-            out.extend_from_slice(b"{\"ext\":");
-            push_integer(out, kind);
-            out.extend_from_slice(b",\"data\":\"");
-            push_base64(out, bytes);
-            out.extend_from_slice(b"\"}");
-        }
+        Token::Ext(kind, bytes) => push_json_ext(out, kind, bytes),
         Token::Array(count) => {
             let inner = Nesting {
                 depth: allowed.depth.checked_sub(1).ok_or(Fault::TooDeep)?,
@@ -245,6 +259,15 @@ pub(crate) fn push_json(reader: &mut Reader<'_>, token: Token<'_>, allowed: Nest
         }
     }
     if out.len() > allowed.out { Err(Fault::TooMuchText) } else { Ok(()) }
+}
+
+/// Appends an extension value as JSON.
+pub(crate) fn push_json_ext(out: &mut Vec<u8>, kind: i8, bytes: &[u8]) {
+    out.extend_from_slice(b"{\"ext\":");
+    push_integer(out, kind);
+    out.extend_from_slice(b",\"data\":\"");
+    push_base64(out, bytes);
+    out.extend_from_slice(b"\"}");
 }
 
 /// Keys that are not text become the text of their value, as JSON has no others.

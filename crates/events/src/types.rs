@@ -7,6 +7,10 @@ use arrow::datatypes::{DataType, Field};
 /// The column that every table has, seconds since the epoch, first.
 pub const TIME: &str = "time";
 
+/// The column, of JSON objects, for what no other column of a table takes: keys beyond the number of columns that there may be, times
+/// that are more than whole seconds, and a key of this very name. Each under its key, as it was sent.
+pub const OVERFLOW: &str = "_overflow";
+
 /// The key in a field's metadata under which its [`Seen`] bits travel.
 const SEEN_KEY: &str = "seen";
 

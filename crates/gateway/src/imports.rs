@@ -169,7 +169,14 @@ fn decode_within(
             &inflated[..]
         }
     };
-    let batch = events::decode_msgpack(events, limits, now).map_err(|error| ApiError::new(error.kind(), error.to_string()))?;
+    let told = events::Told {
+        limits,
+        received_at: now,
+        identities: columns,
+    };
+    let batch = events::decode(events::Syntax::Msgpack, events, &told)
+        .map_err(|error| ApiError::new(error.kind(), error.to_string()))?
+        .batch;
     let identities = identities::distinct(&batch, columns).map_err(|_| ApiError::of(ErrorKind::Internal))?;
     Ok((md5_hex, batch, identities))
 }

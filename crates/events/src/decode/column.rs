@@ -1,4 +1,6 @@
 //! One column while it is being filled: as narrow as what it has held allows, wider the moment it must be.
+//!
+//! Promise: a row that turns out to be none leaves no trace here, neither a value nor a type: [`Column::undo`].
 
 use std::sync::Arc;
 
@@ -10,9 +12,17 @@ use arrow::{
 
 use crate::{
     ColumnType, Seen, field,
-    msgpack::Fault,
     text::{push_double, push_integer},
 };
+
+/// What the columns of a batch share while one value is pushed.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    /// Bytes of text that may still come.
+    pub(super) room: usize,
+    /// Whether the value made its column take in another kind, for the first time in this row.
+    pub(super) widened: bool,
+}
 
 /// Texts end to end, and where each begins.
 struct Texts {
@@ -29,10 +39,10 @@ impl Texts {
     }
 
     /// Ends the text that was just written. `room` has seen to it that offsets fit.
-    fn end(&mut self, room: &mut usize) -> Result<(), Fault> {
+    fn end(&mut self, ledger: &mut Ledger) -> Result<(), TooMuchText> {
         let from = self.offsets.last().map_or(0, |offset| *offset as usize);
-        *room = room.checked_sub(self.bytes.len() - from).ok_or(Fault::TooMuchText)?;
-        self.offsets.push(i32::try_from(self.bytes.len()).map_err(|_| Fault::TooMuchText)?);
+        ledger.room = ledger.room.checked_sub(self.bytes.len() - from).ok_or(TooMuchText)?;
+        self.offsets.push(i32::try_from(self.bytes.len()).map_err(|_| TooMuchText)?);
         Ok(())
     }
 
@@ -47,6 +57,7 @@ impl Texts {
     }
 }
 
+/// The values of a column, one per row so far, whatever stands where the null bits say that there is none.
 enum Cells {
     /// Only nulls so far: nothing to keep but their number.
     Nothing,
@@ -55,6 +66,32 @@ enum Cells {
     Doubles(Vec<f64>),
     /// Strings and JSON.
     Texts(Texts),
+}
+
+impl Cells {
+    fn of_nulls(of: ColumnType, rows: usize) -> Self {
+        match of {
+            ColumnType::Boolean => {
+                let mut bools = BooleanBufferBuilder::new(rows);
+                bools.append_n(rows, false);
+                Self::Bools(bools)
+            }
+            ColumnType::Long => Self::Longs(vec![0; rows]),
+            ColumnType::Double => Self::Doubles(vec![0.0; rows]),
+            ColumnType::String | ColumnType::Json => Self::Texts(Texts::of_nulls(rows)),
+        }
+    }
+}
+
+/// More text than a batch may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TooMuchText;
+
+/// A column as it was when the row began.
+struct Before {
+    seen: Seen,
+    /// Where the row has changed their type.
+    cells: Option<Cells>,
 }
 
 pub(super) struct Column {
@@ -67,6 +104,8 @@ pub(super) struct Column {
     /// Kept from the first value on.
     nulls: NullBufferBuilder,
     cells: Cells,
+    /// Kept while the row that widened the column is not complete.
+    before: Option<Before>,
 }
 
 impl Column {
@@ -79,6 +118,27 @@ impl Column {
             rows: 0,
             nulls,
             cells: Cells::Nothing,
+            before: None,
+        }
+    }
+
+    /// The row that widened the column is complete.
+    pub(super) fn keep(&mut self) {
+        self.before = None;
+    }
+
+    /// The row that widened the column is none: it becomes again what it was after `rows` rows.
+    pub(super) fn undo(&mut self, rows: usize) {
+        let Some(before) = self.before.take() else { return };
+        self.seen = before.seen;
+        if let Some(cells) = before.cells {
+            self.cells = cells;
+        }
+        if let Cells::Nothing = self.cells {
+            self.nulls = NullBufferBuilder::new(0);
+        }
+        if self.rows > rows {
+            self.truncate(rows);
         }
     }
 
@@ -92,35 +152,35 @@ impl Column {
         }
     }
 
-    pub(super) fn push_bool(&mut self, value: bool, room: &mut usize) -> Result<(), Fault> {
-        self.see(Seen::BOOL, room)?;
+    pub(super) fn push_bool(&mut self, value: bool, ledger: &mut Ledger) -> Result<(), TooMuchText> {
+        self.see(Seen::BOOL, ledger)?;
         match &mut self.cells {
             Cells::Bools(bools) => bools.append(value),
-            _ => self.text(room, |out| out.extend_from_slice(crate::bool_text(value).as_bytes()))?,
+            _ => self.text(ledger, |out| out.extend_from_slice(crate::bool_text(value).as_bytes()))?,
         }
         self.filled();
         Ok(())
     }
 
     #[inline]
-    pub(super) fn push_long(&mut self, value: i64, room: &mut usize) -> Result<(), Fault> {
-        self.see(Seen::of_long(value), room)?;
+    pub(super) fn push_long(&mut self, value: i64, ledger: &mut Ledger) -> Result<(), TooMuchText> {
+        self.see(Seen::of_long(value), ledger)?;
         match &mut self.cells {
             Cells::Longs(longs) => longs.push(value),
             // Exact: a column with longs beyond 2^53 is never one of doubles.
             Cells::Doubles(doubles) => doubles.push(value as f64),
-            _ => self.text(room, |out| push_integer(out, value))?,
+            _ => self.text(ledger, |out| push_integer(out, value))?,
         }
         self.filled();
         Ok(())
     }
 
     #[inline]
-    pub(super) fn push_double(&mut self, value: f64, room: &mut usize) -> Result<(), Fault> {
-        self.see(Seen::DOUBLE, room)?;
+    pub(super) fn push_double(&mut self, value: f64, ledger: &mut Ledger) -> Result<(), TooMuchText> {
+        self.see(Seen::DOUBLE, ledger)?;
         match &mut self.cells {
             Cells::Doubles(doubles) => doubles.push(value),
-            _ => self.text(room, |out| push_double(out, value))?,
+            _ => self.text(ledger, |out| push_double(out, value))?,
         }
         self.filled();
         Ok(())
@@ -128,16 +188,16 @@ impl Column {
 
     /// The bytes are UTF-8: the caller has checked, and so does Arrow at the end.
     #[inline]
-    pub(super) fn push_text(&mut self, text: &[u8], room: &mut usize) -> Result<(), Fault> {
-        self.see(Seen::STRING, room)?;
-        self.text(room, |out| out.extend_from_slice(text))?;
+    pub(super) fn push_text(&mut self, text: &[u8], ledger: &mut Ledger) -> Result<(), TooMuchText> {
+        self.see(Seen::STRING, ledger)?;
+        self.text(ledger, |out| out.extend_from_slice(text))?;
         self.filled();
         Ok(())
     }
 
-    pub(super) fn push_json(&mut self, json: &[u8], room: &mut usize) -> Result<(), Fault> {
-        self.see(Seen::JSON, room)?;
-        self.text(room, |out| out.extend_from_slice(json))?;
+    pub(super) fn push_json(&mut self, json: &[u8], ledger: &mut Ledger) -> Result<(), TooMuchText> {
+        self.see(Seen::JSON, ledger)?;
+        self.text(ledger, |out| out.extend_from_slice(json))?;
         self.filled();
         Ok(())
     }
@@ -191,11 +251,11 @@ impl Column {
 
     /// Appends to the text cells.
     #[inline]
-    fn text(&mut self, room: &mut usize, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Fault> {
+    fn text(&mut self, ledger: &mut Ledger, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), TooMuchText> {
         match &mut self.cells {
             Cells::Texts(texts) => {
                 write(&mut texts.bytes);
-                texts.end(room)
+                texts.end(ledger)
             }
             _ => unreachable!("`see` made this a column of texts, as nothing narrower holds the value"),
         }
@@ -203,57 +263,54 @@ impl Column {
 
     /// Notes the kind of the next value, and widens the column when it does not fit.
     #[inline]
-    fn see(&mut self, kind: Seen, room: &mut usize) -> Result<(), Fault> {
+    fn see(&mut self, kind: Seen, ledger: &mut Ledger) -> Result<(), TooMuchText> {
         if self.seen.contains(kind) {
             Ok(())
         } else {
-            self.widen(self.seen | kind, room)
+            self.widen(self.seen | kind, ledger)
         }
     }
 
     #[cold]
-    fn widen(&mut self, seen: Seen, room: &mut usize) -> Result<(), Fault> {
-        let to = seen.column_type();
-        self.seen = seen;
-        let cells = std::mem::replace(&mut self.cells, Cells::Nothing);
-        self.cells = match (cells, to) {
-            (Cells::Nothing, _) => {
+    fn widen(&mut self, seen: Seen, ledger: &mut Ledger) -> Result<(), TooMuchText> {
+        let wider = match (&self.cells, seen.column_type()) {
+            (Cells::Nothing, Some(to)) => {
                 // Not for none: one call with nulls makes the builder keep bits for ever.
                 if self.rows > 0 {
                     self.nulls.append_n_nulls(self.rows);
                 }
-                match to {
-                    None => Cells::Nothing,
-                    Some(ColumnType::Boolean) => {
-                        let mut bools = BooleanBufferBuilder::new(self.rows);
-                        bools.append_n(self.rows, false);
-                        Cells::Bools(bools)
-                    }
-                    Some(ColumnType::Long) => Cells::Longs(vec![0; self.rows]),
-                    Some(ColumnType::Double) => Cells::Doubles(vec![0.0; self.rows]),
-                    Some(ColumnType::String | ColumnType::Json) => Cells::Texts(Texts::of_nulls(self.rows)),
-                }
+                Some(Cells::of_nulls(to, self.rows))
             }
-            (Cells::Longs(longs), Some(ColumnType::Double)) => Cells::Doubles(longs.into_iter().map(|long| long as f64).collect()),
-            (Cells::Longs(longs), Some(ColumnType::String)) => self.texts(room, |row, out| push_integer(out, longs[row]))?,
-            (Cells::Doubles(doubles), Some(ColumnType::String)) => self.texts(room, |row, out| push_double(out, doubles[row]))?,
-            (Cells::Bools(bools), Some(ColumnType::String)) => self.texts(room, |row, out| {
+            (Cells::Longs(longs), Some(ColumnType::Double)) => Some(Cells::Doubles(longs.iter().map(|long| *long as f64).collect())),
+            (Cells::Longs(longs), Some(ColumnType::String)) => Some(self.texts(ledger, |row, out| push_integer(out, longs[row]))?),
+            (Cells::Doubles(doubles), Some(ColumnType::String)) => Some(self.texts(ledger, |row, out| push_double(out, doubles[row]))?),
+            (Cells::Bools(bools), Some(ColumnType::String)) => Some(self.texts(ledger, |row, out| {
                 out.extend_from_slice(crate::bool_text(bools.get_bit(row)).as_bytes())
-            })?,
+            })?),
             // JSON to string is the same text; a big long among longs changes nothing yet.
-            (cells, _) => cells,
+            _ => None,
         };
+        let narrower = wider.map(|wider| std::mem::replace(&mut self.cells, wider));
+        let before = self.before.get_or_insert(Before {
+            seen: self.seen,
+            cells: None,
+        });
+        if before.cells.is_none() {
+            before.cells = narrower;
+        }
+        ledger.widened = true;
+        self.seen = seen;
         Ok(())
     }
 
     /// All rows so far as texts.
-    fn texts(&self, room: &mut usize, write: impl Fn(usize, &mut Vec<u8>)) -> Result<Cells, Fault> {
+    fn texts(&self, ledger: &mut Ledger, write: impl Fn(usize, &mut Vec<u8>)) -> Result<Cells, TooMuchText> {
         let mut texts = Texts::of_nulls(0);
         for row in 0..self.rows {
             if self.nulls.is_valid(row) {
                 write(row, &mut texts.bytes);
             }
-            texts.end(room)?;
+            texts.end(ledger)?;
         }
         Ok(Cells::Texts(texts))
     }

@@ -1,8 +1,8 @@
-//! Why a body could not be decoded. Names the row, never what is in it.
+//! Why a body or one of its rows could not be decoded. Names the row, never what is in it.
 
 use base::ErrorKind;
 
-/// Why a body could not be decoded. Rows are counted from 1.
+/// Why a body is refused whole, nothing of it taken. Rows are counted from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum DecodeError {
@@ -10,24 +10,10 @@ pub enum DecodeError {
     BodyTooLarge { max: usize },
     #[error("the body ends inside row {row}")]
     Truncated { row: usize },
-    #[error("row {row} is not valid msgpack")]
-    Damaged { row: usize },
-    #[error("row {row} is not a map")]
-    NotAMap { row: usize },
-    #[error("row {row} has a key that is not text in UTF-8")]
-    KeyNotText { row: usize },
-    #[error("row {row} has a key that is empty or longer than {max} bytes")]
-    Name { row: usize, max: usize },
-    #[error("the time of row {row} is not a number of seconds since 1970")]
-    Time { row: usize },
-    #[error("row {row} has more than {max} bytes")]
-    RowTooLarge { row: usize, max: usize },
-    #[error("row {row} nests arrays and maps more than {max} deep")]
-    TooDeep { row: usize, max: usize },
-    #[error("row {row} has a map with more than {max} keys")]
-    TooManyKeys { row: usize, max: usize },
-    #[error("with row {row} the batch has more than {max} columns; put what varies into the values, not into the keys")]
-    TooManyColumns { row: usize, max: usize },
+    #[error("row {row} is not valid {form}, and where the next one begins cannot be told")]
+    Damaged { row: usize, form: &'static str },
+    #[error("the body is not {form}: not one of its rows can be read")]
+    NothingReadable { form: &'static str },
     #[error("the batch has more than {max} rows; send it in smaller parts")]
     TooManyRows { max: usize },
     #[error("with row {row} the batch has more than {max} cells (rows times columns); send it in smaller parts")]
@@ -40,20 +26,32 @@ impl DecodeError {
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::BodyTooLarge { .. }
-            | Self::RowTooLarge { .. }
-            | Self::TooDeep { .. }
-            | Self::TooManyKeys { .. }
-            | Self::TooManyColumns { .. }
-            | Self::TooManyRows { .. }
-            | Self::TooManyCells { .. }
-            | Self::TooMuchText { .. } => ErrorKind::TooLarge,
-            Self::Truncated { .. }
-            | Self::Damaged { .. }
-            | Self::NotAMap { .. }
-            | Self::KeyNotText { .. }
-            | Self::Name { .. }
-            | Self::Time { .. } => ErrorKind::Invalid,
+            Self::BodyTooLarge { .. } | Self::TooManyRows { .. } | Self::TooManyCells { .. } | Self::TooMuchText { .. } => ErrorKind::TooLarge,
+            Self::Truncated { .. } | Self::Damaged { .. } | Self::NothingReadable { .. } => ErrorKind::Invalid,
         }
     }
+}
+
+/// Why one row cannot be a row. It is set aside and the others are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum RowFault {
+    #[error("it is not a map of keys and values")]
+    NotAMap,
+    #[error("a key is not text in UTF-8")]
+    KeyNotText,
+    #[error("a key is empty or longer than {max} bytes")]
+    Name { max: usize },
+    #[error("its time is neither seconds, milliseconds or microseconds since 1970 nor an ISO 8601 date of the years 1 to 9999")]
+    Time,
+    #[error("it has more than {max} bytes")]
+    TooLarge { max: usize },
+    #[error("arrays and maps are nested more than {max} deep")]
+    TooDeep { max: usize },
+    #[error("a map has more than {max} keys")]
+    TooManyKeys { max: usize },
+    #[error("a text is not UTF-8")]
+    NotUtf8,
+    #[error("it is not valid JSON")]
+    NotJson,
 }

@@ -1,25 +1,38 @@
 use arrow::array::AsArray;
 use arrow::datatypes::{Float64Type, Int64Type};
-use base::ErrorKind;
+use arrow::record_batch::RecordBatch;
+use base::{ErrorKind, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    ColumnType, Seen, TableSchema, adapt, encode_maps,
-    model::{Row, Value, any_rows, types_of, write_rows},
+    ColumnType, OVERFLOW, Seen, TableSchema, TIME, adapt, encode_maps,
+    model::{Row, Value, any_rows, any_rows_at_any_time, types_of, write_rows},
     seen_of,
 };
 
 const NOW: i64 = 1_700_000_000;
 
+/// The rows of a body none of whose rows is set aside.
 fn decode(body: &[u8]) -> Result<RecordBatch, DecodeError> {
-    decode_msgpack(body, &Limits::default(), Timestamp::from_secs(NOW))
+    let decoded = read_with(Syntax::Msgpack, body, |_| ())?;
+    assert_eq!(decoded.rejected, []);
+    Ok(decoded.batch)
 }
 
 fn decode_with(body: &[u8], change: impl FnOnce(&mut Limits)) -> Result<RecordBatch, DecodeError> {
+    read_with(Syntax::Msgpack, body, change).map(|decoded| decoded.batch)
+}
+
+fn read_with(syntax: Syntax, body: &[u8], change: impl FnOnce(&mut Limits)) -> Result<Decoded, DecodeError> {
     let mut limits = Limits::default();
     change(&mut limits);
-    decode_msgpack(body, &limits, Timestamp::from_secs(NOW))
+    let told = Told {
+        limits: &limits,
+        received_at: Timestamp::from_secs(NOW),
+        identities: &["email".to_owned()],
+    };
+    super::decode(syntax, body, &told)
 }
 
 fn row(entries: &[(&str, Value)]) -> Row {
@@ -50,21 +63,24 @@ fn held(rows: &[Row]) -> Vec<Row> {
         .collect()
 }
 
+/// JSON is compared as JSON: the order of an object's keys is not part of it.
+fn is_same(found: &Value, expected: &Value) -> bool {
+    let json = |value: &Value| match value {
+        Value::Str(text) => serde_json::from_str::<serde_json::Value>(text)
+            .ok()
+            .filter(|json| json.is_object() || json.is_array()),
+        _ => None,
+    };
+    found.same(expected) || (json(expected).is_some() && json(found) == json(expected))
+}
+
 fn assert_same(found: &[Row], expected: &[Row]) {
     assert_eq!(found.len(), expected.len());
     for (number, (found, expected)) in found.iter().zip(expected).enumerate() {
         let keys = |row: &Row| row.keys().cloned().collect::<Vec<_>>();
         assert_eq!(keys(found), keys(expected), "row {number}");
         for (name, value) in expected {
-            // JSON is compared as JSON: the order of an object's keys is not part of it.
-            let json = |value: &Value| match value {
-                Value::Str(text) => serde_json::from_str::<serde_json::Value>(text)
-                    .ok()
-                    .filter(|json| json.is_object() || json.is_array()),
-                _ => None,
-            };
-            let same = found[name].same(value) || (json(value).is_some() && json(&found[name]) == json(value));
-            assert!(same, "row {number}, {name}: {:?} instead of {value:?}", found[name]);
+            assert!(is_same(&found[name], value), "row {number}, {name}: {:?} instead of {value:?}", found[name]);
         }
     }
 }
@@ -114,8 +130,48 @@ proptest! {
     #[test]
     fn arbitrary_bytes_neither_panic_nor_fill_memory(body in prop::collection::vec(any::<u8>(), 0..300)) {
         let limits = |l: &mut Limits| { l.max_cells = 1000; l.max_text = 4000; };
-        if let Ok(batch) = decode_with(&body, limits) {
-            prop_assert!(batch.get_array_memory_size() < 64 << 10);
+        for syntax in [Syntax::Msgpack, Syntax::Json, Syntax::JsonRecords] {
+            if let Ok(decoded) = read_with(syntax, &body, limits) {
+                prop_assert!(decoded.batch.get_array_memory_size() < 64 << 10);
+                prop_assert!(decoded.rejected.iter().all(|rejected| rejected.sent.end <= body.len() && !rejected.sent.is_empty()));
+            }
+        }
+    }
+
+    /// Sent = stored + overflow + set aside, value by value.
+    #[test]
+    fn of_all_that_was_sent_nothing_is_missing(rows in any_rows_at_any_time(), max_columns in 1usize..7) {
+        let mut body = Vec::new();
+        let mut ends = Vec::new();
+        for row in &rows {
+            Value::Map(row.clone().into_iter().collect()).write(&mut body);
+            ends.push(body.len());
+        }
+
+        let decoded = read_with(Syntax::Msgpack, &body, |l| l.max_columns = max_columns).unwrap();
+
+        let aside: Vec<usize> = decoded.rejected.iter().map(|rejected| rejected.row - 1).collect();
+        for rejected in &decoded.rejected {
+            let sent = Value::read_all(&body[rejected.sent.clone()]);
+            prop_assert_eq!(rejected.sent.end, ends[rejected.row - 1]);
+            prop_assert_eq!(rejected.fault, RowFault::Time, "{:?}", sent);
+        }
+        let taken: Vec<&Row> = rows.iter().enumerate().filter(|(n, _)| !aside.contains(n)).map(|(_, row)| row).collect();
+        let found = rows_of(&decoded.batch);
+        prop_assert_eq!(found.len(), taken.len());
+        let types = types_of(&taken.iter().copied().cloned().collect::<Vec<_>>());
+        for (sent, found) in taken.iter().zip(&found) {
+            let overflow: serde_json::Value = match found.get(OVERFLOW) {
+                Some(Value::Str(json)) => serde_json::from_str(json).unwrap(),
+                _ => serde_json::Value::Null,
+            };
+            for (name, value) in sent.iter().filter(|(_, value)| **value != Value::Nil) {
+                let stored = found.get(name).is_some_and(|stored| name != TIME && is_same(stored, &value.held_as(types[name].column_type().unwrap())));
+                // Read back like the other side: not every reader of JSON gets the last bit of a double right.
+                let json: serde_json::Value = serde_json::from_str(&value.json().to_string()).unwrap();
+                let whole = name == TIME && overflow[name].is_null();
+                prop_assert!(stored || whole || overflow[name] == json, "{name}: {value:?} of {found:?}");
+            }
         }
     }
 
@@ -126,8 +182,8 @@ proptest! {
         let at = at.index(body.len());
         body[at] = byte;
         body.truncate(if cut { at } else { body.len() });
-        if let Ok(batch) = decode(&body) {
-            prop_assert!(batch.num_rows() <= body.len());
+        if let Ok(decoded) = read_with(Syntax::Msgpack, &body, |_| ()) {
+            prop_assert!(decoded.batch.num_rows() + decoded.rejected.len() <= body.len());
         }
     }
 }
@@ -263,98 +319,129 @@ fn keys_in_any_order_and_with_gaps_find_their_columns() {
 }
 
 #[test]
-fn times_are_taken_in_every_form_that_means_seconds() {
-    let check = |time: Value, expected: Option<i64>| {
-        let batch = decode(&write_rows(&[row(&[("a", Value::Long(1))]), row(&[("time", time.clone())])]));
-        match expected {
-            Some(secs) => assert_eq!(
-                batch.unwrap().column(0).as_primitive::<Int64Type>().values(),
-                &[NOW, secs],
-                "{time:?}"
-            ),
-            None => assert_eq!(batch.unwrap_err(), DecodeError::Time { row: 2 }, "{time:?}"),
-        }
-    };
-    let text = |text: &str| Value::Str(text.into());
-    check(Value::Nil, Some(NOW));
-    check(Value::Long(-5), Some(-5));
-    check(Value::Double(12.9), Some(12));
-    check(Value::Double(-0.5), Some(0));
-    check(text("1700000001"), Some(1_700_000_001));
-    check(text(" 1700000001.75 "), Some(1_700_000_001));
-    check(Value::Ext(-1, vec![0, 0, 0, 9]), Some(9));
-    check(Value::Ext(-1, vec![0xff, 0xff, 0xff, 0xfd, 0, 0, 0, 9]), Some((1 << 32) + 9));
-    check(Value::Ext(-1, [[0; 4].as_slice(), &(-9i64).to_be_bytes()].concat()), Some(-9));
-    check(Value::Ext(0, vec![0, 0, 0, 9, 0, 0, 0, 1]), Some(9));
-    for wrong in ["", "soon", "inf", "NaN", "1e40", "2024-01-01"] {
-        check(text(wrong), None);
-    }
-    for wrong in [f64::NAN, f64::INFINITY, 9.3e18, -9.3e18] {
-        check(Value::Double(wrong), None);
-    }
-    check(Value::BigLong(u64::MAX), None);
-    check(Value::Bool(true), None);
-    check(Value::Array(vec![]), None);
-    check(Value::Ext(-1, vec![1; 11]), None);
-    check(Value::Ext(3, vec![1; 8]), None);
+fn a_time_that_is_more_than_seconds_stands_in_the_overflow_as_it_was_sent() {
+    let rows = [
+        row(&[("time", Value::Long(1_700_000_000_123)), ("a", Value::Long(1))]),
+        row(&[("time", Value::Str("2023-11-14T22:13:20Z".into()))]),
+        row(&[("time", Value::Double(12.5))]),
+        row(&[("time", Value::Ext(0, vec![0, 0, 0, 9, 0, 0, 0, 1]))]),
+    ];
+    let found = rows_of(&decode(&write_rows(&rows)).unwrap());
+    let time = |row: &Row| row["time"].clone();
+    let overflow = |row: &Row| row.get(OVERFLOW).cloned();
+    let json = |text: &str| Some(Value::Str(text.into()));
+    assert_eq!(
+        found.iter().map(time).collect::<Vec<_>>(),
+        [1_700_000_000, 1_700_000_000, 12, 9].map(Value::Long)
+    );
+    assert_eq!(
+        found.iter().map(overflow).collect::<Vec<_>>(),
+        [
+            json(r#"{"time":1700000000123}"#),
+            None,
+            json(r#"{"time":12.5}"#),
+            json(r#"{"time":{"ext":0,"data":"AAAACQAAAAE="}}"#)
+        ]
+    );
+    assert_eq!(found[0]["a"], Value::Long(1));
 }
 
 #[test]
-fn every_cap_has_its_own_error_with_the_row() {
+fn keys_beyond_the_number_of_columns_stand_in_the_overflow_and_identities_never_do() {
+    let wide = |from: usize| -> Row { (from..from + 4).map(|i| (format!("k{i}"), Value::Long(i as i64))).collect() };
+    let mut second = wide(4);
+    second.insert("Email".into(), Value::Str("ada".into()));
+    second.insert("z".into(), Value::Nil);
+    second.insert(OVERFLOW.into(), Value::Array(vec![Value::Bool(true)]));
+    let batch = decode_with(&write_rows(&[wide(0), second, wide(2)]), |l| l.max_columns = 4).unwrap();
+
+    let found = rows_of(&batch);
+    assert_eq!(found[0], {
+        let mut row = wide(0);
+        row.insert("time".into(), Value::Long(NOW));
+        row
+    });
+    assert_eq!(
+        found[1][OVERFLOW],
+        Value::Str(r#"{"_overflow":[true],"k4":4,"k5":5,"k6":6,"k7":7,"z":null}"#.into())
+    );
+    assert_eq!(found[1]["Email"], Value::Str("ada".into()));
+    assert_eq!(found[2][OVERFLOW], Value::Str(r#"{"k4":4,"k5":5}"#.into()));
+    let names: Vec<_> = batch.schema().fields().iter().map(|f| f.name().clone()).collect();
+    assert_eq!(names, ["time", "k0", "k1", "k2", "k3", "Email", OVERFLOW].map(str::to_owned));
+}
+
+#[test]
+fn a_row_over_a_cap_is_set_aside_with_the_reason_and_the_others_are_taken() {
+    let good = [0x81, 0xa1, b'a', 1];
+    let check = |bad: &[u8], change: fn(&mut Limits), fault: RowFault| {
+        let body = [&good, bad, &good].concat();
+        let decoded = read_with(Syntax::Msgpack, &body, change).unwrap();
+        let sent = good.len()..good.len() + bad.len();
+        assert_eq!(decoded.rejected, [Rejected { row: 2, fault, sent }]);
+        // Nothing of it is left, neither a column nor a type.
+        assert_eq!(decoded.batch, decode(&[good, good].concat()).unwrap(), "{fault:?}");
+    };
+    let one = |value: Value| write_rows(&[row(&[("x", value)])]);
+    let nested = (0..3).fold(Value::Nil, |value, _| Value::Array(vec![value]));
+    let wide = |count: usize| write_rows(&[(0..count).map(|i| (format!("k{i}"), Value::Nil)).collect()]);
+    let keep = |_: &mut Limits| ();
+
+    check(&one(Value::Str("x".repeat(100))), |l| l.max_row = 60, RowFault::TooLarge { max: 60 });
+    check(&one(nested.clone()), |l| l.max_depth = 2, RowFault::TooDeep { max: 2 });
+    check(&wide(6), |l| l.max_keys = 5, RowFault::TooManyKeys { max: 5 });
+    check(
+        &one(Value::Map(vec![("k".into(), Value::Nil); 6])),
+        |l| l.max_keys = 5,
+        RowFault::TooManyKeys { max: 5 },
+    );
+    check(&[0x91, 1], keep, RowFault::NotAMap);
+    check(b"\xa6secret", keep, RowFault::NotAMap);
+    check(&[0x81, 1, 1], keep, RowFault::KeyNotText);
+    check(&[0x81, 0xa1, 0xff, 1], keep, RowFault::KeyNotText);
+    check(&[0x81, 0xa1, b'x', 0x81, 0x90, 1], keep, RowFault::KeyNotText);
+    check(&[0x81, 0xa0, 1], keep, RowFault::Name { max: 512 });
+    check(b"\x81\xa4time\xa6secret", keep, RowFault::Time);
+    // A column that was a long, then text in the row that is none; and a new one before the fault.
+    check(b"\x83\xa1a\xa1x\xa1b\xc3\xa4time\xa1x", keep, RowFault::Time);
+    check(&[&[0xdd, 0, 1, 0x86, 0xa0][..], &[0x90; 100_000]].concat(), keep, RowFault::NotAMap);
+    check(&[&[0x91; 100_000][..], &[0xc0]].concat(), keep, RowFault::NotAMap);
+    assert!(decode_with(&one(nested), |l| l.max_depth = 3).is_ok());
+}
+
+#[test]
+fn what_is_too_much_for_one_batch_is_refused_whole() {
     let refused = |body: &[u8], change: fn(&mut Limits), expected: DecodeError| {
         let body = [&[0x81, 0xa1, b'a', 1], body].concat();
         assert_eq!(expected.kind(), ErrorKind::TooLarge);
         assert_eq!(decode_with(&body, change).unwrap_err(), expected);
     };
-    let one = |value: Value| write_rows(&[row(&[("x", value)])]);
-    let nested = (0..3).fold(Value::Nil, |value, _| Value::Array(vec![value]));
     let wide = |count: usize| write_rows(&[(0..count).map(|i| (format!("k{i}"), Value::Nil)).collect()]);
-
-    refused(
-        &one(Value::Str("x".repeat(100))),
-        |l| l.max_row = 60,
-        DecodeError::RowTooLarge { row: 2, max: 60 },
-    );
-    refused(&one(nested.clone()), |l| l.max_depth = 2, DecodeError::TooDeep { row: 2, max: 2 });
-    refused(&wide(6), |l| l.max_keys = 5, DecodeError::TooManyKeys { row: 2, max: 5 });
-    refused(
-        &one(Value::Map(vec![("k".into(), Value::Nil); 6])),
-        |l| l.max_keys = 5,
-        DecodeError::TooManyKeys { row: 2, max: 5 },
-    );
-    refused(&wide(6), |l| l.max_columns = 6, DecodeError::TooManyColumns { row: 2, max: 6 });
     refused(&[0x80, 0x80], |l| l.max_rows = 2, DecodeError::TooManyRows { max: 2 });
+    refused(&[0x90, 0x80], |l| l.max_rows = 2, DecodeError::TooManyRows { max: 2 });
     refused(&[0x80; 50], |l| l.max_cells = 99, DecodeError::TooManyCells { row: 50, max: 99 });
     refused(&wide(50), |l| l.max_cells = 99, DecodeError::TooManyCells { row: 2, max: 99 });
     refused(
-        &one(Value::Str("x".repeat(100))),
+        &write_rows(&[row(&[("x", Value::Str("x".repeat(100)))])]),
         |l| l.max_text = 99,
         DecodeError::TooMuchText { row: 2, max: 99 },
     );
     refused(&[], |l| l.max_inflated = 3, DecodeError::BodyTooLarge { max: 3 });
-    assert!(decode_with(&one(nested), |l| l.max_depth = 3).is_ok());
-    assert!(decode_with(&wide(6), |l| l.max_columns = 6).is_ok());
 }
 
 #[test]
-fn what_is_not_rows_is_refused_without_showing_it() {
+fn what_is_not_msgpack_is_refused_whole_without_showing_it() {
     let check = |bad: &[u8], expected: DecodeError| {
         let error = decode(&[&[0x80], bad].concat()).unwrap_err();
         assert_eq!(error, expected);
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert!(!error.to_string().contains("secret"));
     };
-    check(&[0x91, 1], DecodeError::NotAMap { row: 2 });
-    check(b"\xa6secret", DecodeError::NotAMap { row: 2 });
-    check(&[0x81, 1, 1], DecodeError::KeyNotText { row: 2 });
-    check(&[0x81, 0xa1, 0xff, 1], DecodeError::KeyNotText { row: 2 });
-    check(&[0x81, 0xa1, b'x', 0x81, 0x90, 1], DecodeError::KeyNotText { row: 2 });
-    check(&[0x81, 0xa0, 1], DecodeError::Name { row: 2, max: 512 });
-    check(&[0x81, 0xa1, b'x', 0xc1], DecodeError::Damaged { row: 2 });
-    check(b"\x81\xa4time\xa6secret", DecodeError::Time { row: 2 });
+    let damaged = || DecodeError::Damaged { row: 2, form: "msgpack" };
+    check(&[0x81, 0xa1, b'x', 0xc1], damaged());
+    check(&[0x91, 0xc1], damaged());
     check(b"\x81\xa1x\xa9secret", DecodeError::Truncated { row: 2 });
     // Lengths that lie.
-    check(&[0xdf, 0, 0, 3, 0xe8], DecodeError::Truncated { row: 2 });
     check(
         &[0x81, 0xa1, b'x', 0xdb, 0xff, 0xff, 0xff, 0xff, b'a'],
         DecodeError::Truncated { row: 2 },
@@ -364,4 +451,8 @@ fn what_is_not_rows_is_refused_without_showing_it() {
         DecodeError::Truncated { row: 2 },
     );
     check(&[0x81, 0xa1, b'x', 0xc9, 0xff, 0xff, 0xff, 0xff], DecodeError::Truncated { row: 2 });
+    check(&[0xdf, 0, 0, 3, 0xe8], DecodeError::Truncated { row: 2 });
+    check(&[0xdf, 0xff, 0xff, 0xff, 0xff], DecodeError::Truncated { row: 2 });
 }
+
+mod json;

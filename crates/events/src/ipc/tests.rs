@@ -1,17 +1,13 @@
 use std::sync::Arc;
 
 use arrow::datatypes::Field;
-use base::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    Limits, decode_msgpack,
-    model::{any_rows, write_rows},
-};
+use crate::model::{any_rows, decoded, write_rows};
 
 fn any_batch() -> impl Strategy<Value = RecordBatch> {
-    any_rows().prop_map(|rows| decode_msgpack(&write_rows(&rows), &Limits::default(), Timestamp::default()).unwrap())
+    any_rows().prop_map(|rows| decoded(&write_rows(&rows)))
 }
 
 /// Without the net under it, so that a panic shows.
@@ -47,7 +43,7 @@ proptest! {
 #[test]
 fn a_buffer_that_claims_a_terabyte_is_refused_before_it_is_made() {
     let body = b"\x81\xa1x\xd9\x60".iter().copied().chain([b'a'; 96]).collect::<Vec<_>>();
-    let batch = decode_msgpack(&body, &Limits::default(), Timestamp::default()).unwrap();
+    let batch = decoded(&body);
     let mut stream = to_ipc(&batch).to_vec();
     let claim = 96u64.to_le_bytes();
     let at = stream

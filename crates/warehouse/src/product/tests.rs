@@ -10,7 +10,7 @@ use arrow::record_batch::RecordBatch;
 use base::{Clock, Entropy, ErrorKind, ManualClock, ProductId, Role, Scope, SeededEntropy, Timestamp, WriterId};
 use bytes::Bytes;
 use edge::CurrentSigner;
-use events::{Limits, decode_msgpack, to_ipc};
+use events::{Limits, Syntax, Told, decode, to_ipc};
 use query::{Engine, Lease};
 use seal::{DataKey, InstallationSigner, PrivateKey, Signer};
 use tokio_util::sync::CancellationToken;
@@ -116,6 +116,16 @@ fn texts(batches: &[RecordBatch]) -> Vec<String> {
     all
 }
 
+/// A batch as the gateway sends it.
+fn sent(body: &[u8]) -> Bytes {
+    let told = Told {
+        limits: &Limits::default(),
+        received_at: Timestamp::from_secs(0),
+        identities: &[],
+    };
+    to_ipc(&decode(Syntax::Msgpack, body, &told).unwrap().batch)
+}
+
 /// Rows as the gateway sends them, from msgpack written by hand: maps of `time` and `tag`.
 fn batch(tags: &[&str]) -> Bytes {
     let mut body = Vec::new();
@@ -127,7 +137,7 @@ fn batch(tags: &[&str]) -> Bytes {
         text(&mut body, "tag");
         text(&mut body, tag);
     }
-    to_ipc(&decode_msgpack(&body, &Limits::default(), Timestamp::from_secs(0)).unwrap())
+    sent(&body)
 }
 
 /// One row whose column `value` holds `msgpack` as it stands.
@@ -137,7 +147,7 @@ fn value(msgpack: &[u8]) -> Bytes {
     body.push(1);
     text(&mut body, "value");
     body.extend(msgpack);
-    to_ipc(&decode_msgpack(&body, &Limits::default(), Timestamp::from_secs(0)).unwrap())
+    sent(&body)
 }
 
 fn text(body: &mut Vec<u8>, text: &str) {
