@@ -16,8 +16,8 @@ use std::ops::Range;
 use arrow::record_batch::RecordBatch;
 use base::Timestamp;
 
-use self::rows::Rows;
 pub use self::error::{DecodeError, RowFault};
+use self::rows::Rows;
 use crate::{Limits, identities};
 
 /// How rows are written.
@@ -28,8 +28,6 @@ pub enum Syntax {
     /// An array of objects, or objects one after the other, with line feeds or any white space between them (RFC 8259, and what is
     /// known as JSON lines).
     Json,
-    /// One object that holds such an array under `events` or `records`: what is sent to the records API.
-    JsonRecords,
 }
 
 impl Syntax {
@@ -37,7 +35,7 @@ impl Syntax {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Msgpack => "msgpack",
-            Self::Json | Self::JsonRecords => "JSON",
+            Self::Json => "JSON",
         }
     }
 }
@@ -93,7 +91,6 @@ pub fn decode(syntax: Syntax, body: &[u8], told: &Told<'_>) -> Result<Decoded, D
     match syntax {
         Syntax::Msgpack => msgpack::read(body, &mut rows)?,
         Syntax::Json => json::read(body, &mut rows)?,
-        Syntax::JsonRecords => json::read_records(body, &mut rows)?,
     }
     Ok(rows.finish())
 }

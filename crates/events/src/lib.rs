@@ -23,7 +23,7 @@ mod widen;
 
 pub use decode::{DecodeError, Decoded, Rejected, RowFault, Syntax, Told, decode};
 pub use encode::{EncodeError, MsgpackRows, encode_arrays, encode_maps};
-pub use inflate::{InflateError, inflate_gzip};
+pub use inflate::{Encoding, InflateError, claimed_size, inflate};
 pub use ipc::{IpcError, from_ipc, to_ipc};
 pub use json::{JsonError, arrays_to_json_lines};
 pub use limits::Limits;

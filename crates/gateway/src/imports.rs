@@ -13,15 +13,16 @@ use axum::response::Response;
 use base::{DatabaseName, ErrorKind, Secret, TableName, Timestamp};
 use bytes::Bytes;
 use events::identities::{self, Distinct};
-use events::{InflateError, Limits};
-use http::{HeaderMap, StatusCode, header};
+use events::{DecodeError, InflateError, Limits, Rejected, Told};
 use md5::{Digest, Md5};
 use serde_json::{Value, json};
 use wire::v1::{AppendRequest, TranslateRequest};
 
-use crate::bodies::{self, Bounds, Share};
+use crate::bodies::{self, Bounds, Budget, Share};
 use crate::calls::{App, Call};
 use crate::errors::{ApiError, ok};
+use crate::forms::Form;
+use crate::settings::GatewaySettings;
 
 /// How many identities one call translates.
 const MAX_IDENTITIES: usize = 100_000;
@@ -30,22 +31,10 @@ const TURN: Duration = Duration::from_secs(10);
 /// What an append message holds besides the batch.
 const ENVELOPE: usize = 64 << 10;
 const MAX_ID: usize = 1_024;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Msgpack,
-    MsgpackGz,
-}
-
-impl Format {
-    fn of(text: &str) -> Result<Self, ApiError> {
-        match text {
-            "msgpack" => Ok(Self::Msgpack),
-            "msgpack.gz" => Ok(Self::MsgpackGz),
-            _ => Err(unsupported("imports are sent as msgpack.gz or msgpack")),
-        }
-    }
-}
+/// What a cell takes in memory, empty or not. Texts are in the inflated body already.
+const CELL: usize = 8;
+/// What even the smallest import is given.
+const SMALL: usize = 64 << 10;
 
 /// `PUT /v3/table/import/{database}/{table}/{format}` and `PUT /v3/table/import_with_id/{database}/{table}/{unique_id}/{format}`
 pub(crate) async fn import(mut call: Call) -> Result<Response, ApiError> {
@@ -55,8 +44,7 @@ pub(crate) async fn import(mut call: Call) -> Result<Response, ApiError> {
     if unique_id.len() > MAX_ID {
         return Err(ApiError::invalid(format!("an import id has at most {MAX_ID} bytes")));
     }
-    let format = Format::of(call.segment("format"))?;
-    check_content(call.headers())?;
+    let form = Form::of_import(call.segment("format"), call.headers())?;
     let settings = call.settings();
     let bounds = Bounds {
         max: settings.limits.max_body,
@@ -66,7 +54,7 @@ pub(crate) async fn import(mut call: Call) -> Result<Response, ApiError> {
     };
     let body = call.take_body();
     let (body, memory) = bodies::read(call.headers(), body, &bounds, Some(&call.app().bodies)).await?;
-    let decoded = decode(call.app(), body, format, call.caller.settings.identity_columns.clone(), call.now()).await?;
+    let decoded = decode(call.app(), body, form, call.caller.settings.identity_columns.clone(), call.now()).await?;
     drop(memory);
     let md5_hex = decoded.md5_hex.clone();
     let rows = append(&call, &database, &table, &unique_id, decoded).await?;
@@ -91,13 +79,14 @@ struct Decoded {
     memory: Share,
 }
 
-async fn decode(app: &Arc<App>, body: Bytes, format: Format, columns: Vec<String>, now: Timestamp) -> Result<Decoded, ApiError> {
+async fn decode(app: &Arc<App>, body: Bytes, form: Form, columns: Vec<String>, now: Timestamp) -> Result<Decoded, ApiError> {
     let limits = app.settings.limits.clone();
-    let mut memory = app.inflated.wait(expected(&body, format, &limits), TURN).await?;
+    let most = most(&limits);
+    let mut memory = app.inflated.wait(expected(&body, form).min(most), TURN).await?;
     let mut room = memory.bytes();
     loop {
         let (body, limits, columns) = (body.clone(), limits.clone(), columns.clone());
-        let outcome = with_a_core(app, move || decode_within(&body, format, &columns, &limits, room, now)).await?;
+        let outcome = with_a_core(app, move || decode_within(&body, form, &columns, &limits, room, now)).await?;
         match outcome {
             Ok((md5_hex, batch, identities)) => {
                 return Ok(Decoded {
@@ -108,30 +97,29 @@ async fn decode(app: &Arc<App>, body: Bytes, format: Format, columns: Vec<String
                 });
             }
             Err(Undecoded::MoreRoom) => {
-                // The body said less than it holds (several members in a row do). Now it gets all that is allowed.
+                // The body said less than it holds, or leaves many cells empty. Now it gets all that is allowed.
                 drop(memory);
-                memory = app.inflated.wait(limits_max(app), TURN).await?;
-                room = limits_max(app);
+                memory = app.inflated.wait(most, TURN).await?;
+                room = most;
             }
             Err(Undecoded::Refused(error)) => return Err(error),
         }
     }
 }
 
-fn limits_max(app: &App) -> usize {
-    app.settings.limits.max_inflated
+/// The most that one import takes in memory: its body inflated, and its cells, those that sparse rows leave empty included.
+fn most(limits: &Limits) -> usize {
+    limits.max_inflated.saturating_add(limits.max_cells.saturating_mul(CELL))
 }
 
-/// What a body will probably take once inflated.
-fn expected(body: &[u8], format: Format, limits: &Limits) -> usize {
-    let claimed = match format {
-        Format::Msgpack => body.len(),
-        Format::MsgpackGz => body
-            .last_chunk::<4>()
-            .map_or(0, |size| u32::from_le_bytes(*size) as usize)
-            .max(body.len()),
-    };
-    claimed.min(limits.max_inflated)
+/// The memory that all imports share: never less than one of them may take.
+pub(crate) fn budget(settings: &GatewaySettings) -> Budget {
+    Budget::of(settings.max_inflated_bytes.max(most(&settings.limits)).saturating_add(1 << 20))
+}
+
+/// What a body will probably take: once inflated, and once more as columns.
+fn expected(body: &[u8], form: Form) -> usize {
+    events::claimed_size(form.encoding, body).saturating_mul(2).saturating_add(SMALL)
 }
 
 enum Undecoded {
@@ -147,38 +135,50 @@ impl From<ApiError> for Undecoded {
 
 fn decode_within(
     body: &Bytes,
-    format: Format,
+    form: Form,
     columns: &[String],
     limits: &Limits,
     room: usize,
     now: Timestamp,
 ) -> Result<(String, RecordBatch, Distinct), Undecoded> {
+    let all = room >= most(limits);
     let md5_hex = hex::encode(Md5::digest(body));
-    let inflated;
-    let events = match format {
-        Format::Msgpack if body.len() > limits.max_inflated => {
-            let max = limits.max_inflated;
-            return Err(ApiError::new(ErrorKind::TooLarge, InflateError::TooLarge { max }.to_string()).into());
-        }
-        Format::Msgpack => &body[..],
-        Format::MsgpackGz => {
-            inflated = match events::inflate_gzip(body, room.min(limits.max_inflated)) {
-                Err(InflateError::TooLarge { .. }) if room < limits.max_inflated => return Err(Undecoded::MoreRoom),
-                other => other.map_err(|error| ApiError::new(error.kind(), error.to_string()))?,
-            };
-            &inflated[..]
-        }
+    let inflated = match events::inflate(form.encoding, body, room.min(limits.max_inflated)) {
+        Err(InflateError::TooLarge { .. }) if !all => return Err(Undecoded::MoreRoom),
+        other => other.map_err(|error| ApiError::new(error.kind(), error.to_string()))?,
     };
-    let told = events::Told {
-        limits,
+    let within = Limits {
+        max_cells: limits.max_cells.min(room.saturating_sub(inflated.len()) / CELL),
+        ..limits.clone()
+    };
+    let told = Told {
+        limits: &within,
         received_at: now,
         identities: columns,
     };
-    let batch = events::decode(events::Syntax::Msgpack, events, &told)
-        .map_err(|error| ApiError::new(error.kind(), error.to_string()))?
-        .batch;
-    let identities = identities::distinct(&batch, columns).map_err(|_| ApiError::of(ErrorKind::Internal))?;
-    Ok((md5_hex, batch, identities))
+    let decoded = match events::decode(form.syntax, &inflated, &told) {
+        Err(DecodeError::TooManyCells { .. }) if !all => return Err(Undecoded::MoreRoom),
+        other => other.map_err(|error| ApiError::new(error.kind(), error.to_string()))?,
+    };
+    if let Some(first) = decoded.rejected.first() {
+        return Err(refusal(first, decoded.rejected.len()).into());
+    }
+    let identities = identities::distinct(&decoded.batch, columns).map_err(|_| ApiError::of(ErrorKind::Internal))?;
+    Ok((md5_hex, decoded.batch, identities))
+}
+
+/// Nothing of a body is taken while one of its rows cannot be.
+fn refusal(first: &Rejected, count: usize) -> ApiError {
+    let others = match count {
+        1 => String::new(),
+        2 => ", and another row cannot be taken either".to_owned(),
+        more => format!(", and {} other rows cannot be taken either", more - 1),
+    };
+    let said = format!(
+        "row {} cannot be taken: {}{others}; nothing of the body was stored",
+        first.row, first.fault
+    );
+    ApiError::new(first.fault.kind(), said)
 }
 
 /// Translates, replaces, appends.
@@ -241,45 +241,11 @@ async fn with_a_core<R: Send + 'static>(app: &Arc<App>, work: impl FnOnce() -> R
     .map_err(|_| ApiError::of(ErrorKind::Internal))
 }
 
-/// The format stands in the path; a content type that contradicts it is refused, and so is an encoding on top of it.
-fn check_content(headers: &HeaderMap) -> Result<(), ApiError> {
-    let text = |name| headers.get(name).map_or(Ok(""), |value: &header::HeaderValue| value.to_str());
-    let content_type = text(header::CONTENT_TYPE).map_err(|_| unsupported("the content type cannot be read"))?;
-    match content_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase()
-        .as_str()
-    {
-        // The last one is what curl says of whatever it sends.
-        ""
-        | "application/octet-stream"
-        | "application/gzip"
-        | "application/x-gzip"
-        | "application/msgpack"
-        | "application/x-msgpack"
-        | "application/vnd.msgpack"
-        | "application/x-www-form-urlencoded" => {}
-        _ => return Err(unsupported("send the import as application/octet-stream")),
-    }
-    match text(header::CONTENT_ENCODING).map(|encoding| encoding.trim().to_ascii_lowercase()) {
-        Ok(encoding) if encoding.is_empty() || encoding == "identity" => Ok(()),
-        _ => Err(unsupported(
-            "leave the content encoding out; msgpack.gz in the path says that the body is gzip",
-        )),
-    }
-}
-
-fn unsupported(message: &str) -> ApiError {
-    ApiError::with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
 
+    use events::{Encoding, Syntax};
     use flate2::{Compression, write::GzEncoder};
 
     use super::*;
@@ -294,63 +260,99 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    fn decoded(body: Vec<u8>, format: Format, room: usize) -> Result<(String, RecordBatch, Distinct), Option<u16>> {
+    const GZIP: Form = Form {
+        syntax: Syntax::Msgpack,
+        encoding: Encoding::Gzip,
+    };
+    const PLAIN: Form = Form {
+        syntax: Syntax::Msgpack,
+        encoding: Encoding::Identity,
+    };
+    const JSON: Form = Form {
+        syntax: Syntax::Json,
+        encoding: Encoding::Identity,
+    };
+
+    fn decoded_within(
+        limits: &Limits,
+        body: Vec<u8>,
+        form: Form,
+        room: usize,
+    ) -> Result<(String, RecordBatch, Distinct), Option<ApiError>> {
         let columns = ["user_id".to_owned()];
-        decode_within(&body.into(), format, &columns, &Limits::default(), room, Timestamp::from_secs(1)).map_err(|refused| match refused {
+        decode_within(&body.into(), form, &columns, limits, room, Timestamp::from_secs(1)).map_err(|refused| match refused {
             Undecoded::MoreRoom => None,
-            Undecoded::Refused(error) => Some(error.status().as_u16()),
+            Undecoded::Refused(error) => Some(error),
         })
     }
 
+    fn decoded(body: Vec<u8>, form: Form, room: usize) -> Result<(String, RecordBatch, Distinct), Option<u16>> {
+        decoded_within(&Limits::default(), body, form, room).map_err(|refused| refused.map(|error| error.status().as_u16()))
+    }
+
     #[test]
-    fn both_formats_become_the_same_rows() {
-        let plain = decoded(ROW.to_vec(), Format::Msgpack, 1000).unwrap();
-        let gz = decoded(gzip(ROW), Format::MsgpackGz, 1000).unwrap();
+    fn all_forms_become_the_same_rows() {
+        let plain = decoded(ROW.to_vec(), PLAIN, 1000).unwrap();
+        let gz = decoded(gzip(ROW), GZIP, 1000).unwrap();
+        let json = decoded(b"{\"time\":5,\"user_id\":\"ada\"}".to_vec(), JSON, 1000).unwrap();
         assert_eq!(plain.1, gz.1);
+        assert_eq!(plain.1, json.1);
         assert_eq!(gz.2.values(), [Secret::new("ada".into())]);
         assert_eq!(gz.0, hex::encode(Md5::digest(gzip(ROW))), "of the body as it was sent");
     }
 
     #[test]
     fn an_empty_import_is_an_import() {
-        let (_, batch, identities) = decoded(gzip(b""), Format::MsgpackGz, 0).unwrap();
+        let (_, batch, identities) = decoded(gzip(b""), GZIP, 0).unwrap();
         assert_eq!((batch.num_rows(), identities.is_empty()), (0, true));
     }
 
     #[test]
     fn a_body_that_holds_more_than_it_says_asks_for_room_once() {
         let twice = [gzip(ROW), gzip(ROW)].concat();
-        let limits = Limits::default();
-        let said = expected(&twice, Format::MsgpackGz, &limits);
-        assert!(said >= ROW.len());
-        assert_eq!(decoded(twice.clone(), Format::MsgpackGz, ROW.len()).err(), Some(None));
-        assert_eq!(decoded(twice, Format::MsgpackGz, limits.max_inflated).unwrap().1.num_rows(), 2);
+        assert_eq!(decoded(twice.clone(), GZIP, ROW.len()).err(), Some(None));
+        assert_eq!(decoded(twice, GZIP, most(&Limits::default())).unwrap().1.num_rows(), 2);
+    }
+
+    #[test]
+    fn cells_that_sparse_rows_leave_empty_take_room_as_well() {
+        let limits = Limits {
+            max_inflated: 100_000,
+            max_cells: 50_000,
+            ..Limits::default()
+        };
+        // 200 rows with a key of their own each: a few kilobytes, 40,000 cells.
+        let sparse: String = (0..200).map(|row| format!("{{\"k{row}\":1}}\n")).collect();
+        let outcome =
+            |limits: &Limits, room| decoded_within(limits, sparse.clone().into_bytes(), JSON, room).map(|(_, batch, _)| batch.num_rows());
+        assert!(matches!(outcome(&limits, expected(sparse.as_bytes(), JSON)), Err(None)));
+        assert_eq!(outcome(&limits, most(&limits)).ok(), Some(200));
+        let fewer = Limits {
+            max_cells: 30_000,
+            ..limits
+        };
+        let refused = outcome(&fewer, most(&fewer)).unwrap_err().expect("no room helps");
+        assert_eq!(refused.status().as_u16(), 413);
     }
 
     #[test]
     fn what_is_not_events_is_refused() {
-        assert_eq!(decoded(b"plain".to_vec(), Format::MsgpackGz, 1000).err(), Some(Some(400)));
-        assert_eq!(decoded(gzip(&[0x93, 1, 2, 3]), Format::MsgpackGz, 1000).err(), Some(Some(400)));
-        assert_eq!(Format::of("csv.gz").map_err(|error| error.status().as_u16()), Err(415));
-    }
-
-    #[test]
-    fn content_types_that_contradict_the_path_are_refused() {
-        let check = |name: http::HeaderName, value: &str| {
-            check_content(&HeaderMap::from_iter([(name, value.parse().unwrap())])).map_err(|error| error.status().as_u16())
-        };
-        assert!(check_content(&HeaderMap::new()).is_ok());
-        for good in [
-            "application/octet-stream",
-            "Application/X-Msgpack; a=b",
-            "application/x-www-form-urlencoded",
-        ] {
-            assert_eq!(check(header::CONTENT_TYPE, good), Ok(()), "{good}");
-        }
-        for bad in ["application/json", "multipart/form-data; boundary=b", "text/html"] {
-            assert_eq!(check(header::CONTENT_TYPE, bad), Err(415), "{bad}");
-        }
-        assert_eq!(check(header::CONTENT_ENCODING, "gzip"), Err(415));
-        assert_eq!(check(header::CONTENT_ENCODING, "identity"), Ok(()));
+        assert_eq!(decoded(b"plain".to_vec(), GZIP, 1000).err(), Some(Some(400)));
+        assert_eq!(decoded(b"plain".to_vec(), JSON, 1000).err(), Some(Some(400)));
+        assert_eq!(decoded(gzip(&[0x93, 1, 2, 3]), GZIP, 1000).err(), Some(Some(400)));
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(40), "]".repeat(40));
+        assert_eq!(decoded(deep.into_bytes(), JSON, 10_000).err(), Some(Some(413)));
+        let said = refusal(
+            &Rejected {
+                row: 7,
+                fault: events::RowFault::NotAMap,
+                sent: 0..1,
+            },
+            3,
+        );
+        assert!(
+            format!("{said:?}")
+                .contains("row 7 cannot be taken: it is not a map of keys and values, and 2 other rows cannot be taken either; nothing")
+        );
     }
 }

@@ -14,6 +14,7 @@ mod databases;
 mod dates;
 mod errors;
 mod failures;
+mod forms;
 mod imports;
 mod jobs;
 mod params;
@@ -157,12 +158,7 @@ fn app(settings: GatewaySettings, ctx: &RoleContext, revocations: Arc<Watch>) ->
         callers,
         upstream,
         bodies: Budget::of(settings.max_import_bytes.max(settings.limits.max_body)),
-        inflated: Budget::of(
-            settings
-                .max_inflated_bytes
-                .max(settings.limits.max_inflated)
-                .saturating_add(1 << 20),
-        ),
+        inflated: imports::budget(&settings),
         decoding: Arc::new(Semaphore::new(settings.max_decoding.max(1))),
         answers: ctx.metrics.histograms("http_seconds", "how long answers to the world took"),
         rows: ctx.metrics.counter("imported_rows", "rows that were taken and are durable"),

@@ -12,7 +12,8 @@ pub struct GatewaySettings {
     pub limits: events::Limits,
     /// Bytes of import bodies, as sent, that may be in the gateway's memory at once. More are told to try again.
     pub max_import_bytes: usize,
-    /// Bytes of imports, inflated, that may be in memory at once. Others wait their turn. Never less than one import may be.
+    /// Bytes of imports, inflated and as columns, that may be in memory at once. Others wait their turn. Never less than one import
+    /// may take.
     pub max_inflated_bytes: usize,
     /// Imports that are inflated and decoded at the same moment.
     pub max_decoding: usize,

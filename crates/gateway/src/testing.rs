@@ -106,7 +106,7 @@ impl World {
             callers,
             upstream,
             bodies: Budget::of(settings.max_import_bytes),
-            inflated: Budget::of(settings.max_inflated_bytes),
+            inflated: crate::imports::budget(&settings),
             decoding: Arc::new(Semaphore::new(1)),
             answers: metrics.histograms("http_seconds", ""),
             rows: metrics.counter("imported_rows", ""),

@@ -88,6 +88,18 @@ impl Client {
 
     /// Sends one request; any answer is fine, even a refusal.
     pub async fn send(&self, method: Method, path: &str, content_type: Option<&str>, body: Vec<u8>) -> anyhow::Result<Answer> {
+        self.send_encoded(method, path, content_type, None, body).await
+    }
+
+    /// The same with a content encoding, which the body has already.
+    pub async fn send_encoded(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: Option<&str>,
+        encoding: Option<&str>,
+        body: Vec<u8>,
+    ) -> anyhow::Result<Answer> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -95,8 +107,10 @@ impl Client {
         if let Some(key) = &self.key {
             request = request.header(header::AUTHORIZATION, format!("TD1 {key}"));
         }
-        if let Some(content_type) = content_type {
-            request = request.header(header::CONTENT_TYPE, content_type);
+        for (name, value) in [(header::CONTENT_TYPE, content_type), (header::CONTENT_ENCODING, encoding)] {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                request = request.header(name, value);
+            }
         }
         tokio::time::timeout(REQUEST, self.exchange(request.body(Full::new(Bytes::from(body)))?))
             .await

@@ -26,12 +26,16 @@ fn pack(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Null => out.push(0xc0),
         Value::Bool(no_or_yes) => out.push(0xc2 + u8::from(*no_or_yes)),
-        Value::Number(number) => match number.as_i64() {
-            Some(long) => {
+        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(long), _) => {
                 out.push(0xd3);
                 out.extend(long.to_be_bytes());
             }
-            None => {
+            (None, Some(long)) => {
+                out.push(0xcf);
+                out.extend(long.to_be_bytes());
+            }
+            (None, None) => {
                 out.push(0xcb);
                 out.extend(number.as_f64().unwrap_or(f64::NAN).to_be_bytes());
             }

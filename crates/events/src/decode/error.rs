@@ -26,7 +26,9 @@ impl DecodeError {
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::BodyTooLarge { .. } | Self::TooManyRows { .. } | Self::TooManyCells { .. } | Self::TooMuchText { .. } => ErrorKind::TooLarge,
+            Self::BodyTooLarge { .. } | Self::TooManyRows { .. } | Self::TooManyCells { .. } | Self::TooMuchText { .. } => {
+                ErrorKind::TooLarge
+            }
             Self::Truncated { .. } | Self::Damaged { .. } | Self::NothingReadable { .. } => ErrorKind::Invalid,
         }
     }
@@ -54,4 +56,14 @@ pub enum RowFault {
     NotUtf8,
     #[error("it is not valid JSON")]
     NotJson,
+}
+
+impl RowFault {
+    /// What the sender can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::TooLarge { .. } | Self::TooDeep { .. } | Self::TooManyKeys { .. } => ErrorKind::TooLarge,
+            Self::NotAMap | Self::KeyNotText | Self::Name { .. } | Self::Time | Self::NotUtf8 | Self::NotJson => ErrorKind::Invalid,
+        }
+    }
 }

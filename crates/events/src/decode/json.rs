@@ -24,38 +24,6 @@ pub(super) fn read(body: &[u8], rows: &mut Rows<'_>) -> Result<(), DecodeError> 
     sequence(&mut scanner, rows)
 }
 
-/// Reads the array that is the value of `events` or `records`, whichever comes first, in one object.
-pub(super) fn read_records(body: &[u8], rows: &mut Rows<'_>) -> Result<(), DecodeError> {
-    let refused = |stop: Stop, rows: &Rows<'_>| stop.refusal(rows.number(), FORM, rows.told.limits);
-    let scanner = &mut Scanner::new(body, 0);
-    scanner.space();
-    scanner.expect(b'{').map_err(|stop| refused(stop, rows))?;
-    let mut found = false;
-    loop {
-        scanner.space();
-        let name = match scanner.string().map_err(|stop| refused(stop, rows))? {
-            Text::Plain(name) => name.to_vec(),
-            Text::Unescaped => scanner.unescaped().to_vec(),
-        };
-        scanner.space();
-        scanner.expect(b':').map_err(|stop| refused(stop, rows))?;
-        scanner.space();
-        if !found && matches!(name.as_slice(), b"events" | b"records") && scanner.peek() == Some(b'[') {
-            found = true;
-            array(scanner, rows)?;
-        } else {
-            scanner.skip().map_err(|stop| refused(stop, rows))?;
-        }
-        scanner.space();
-        match scanner.next() {
-            Some(b',') => {}
-            Some(b'}') if found => return end(scanner, rows),
-            Some(_) => return Err(DecodeError::NothingReadable { form: "{\"events\": [...]}" }),
-            None => return Err(refused(Stop::Truncated, rows)),
-        }
-    }
-}
-
 /// Nothing may follow.
 fn end(scanner: &mut Scanner<'_>, rows: &Rows<'_>) -> Result<(), DecodeError> {
     scanner.space();

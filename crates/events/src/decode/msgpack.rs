@@ -22,7 +22,9 @@ pub(super) fn read(body: &[u8], rows: &mut Rows<'_>) -> Result<(), DecodeError> 
         };
         reader.rewind(from);
         let limits = rows.told.limits;
-        reader.skip().map_err(|fault| Stop::of_msgpack(fault, limits).refusal(number, FORM, limits))?;
+        reader
+            .skip()
+            .map_err(|fault| Stop::of_msgpack(fault, limits).refusal(number, FORM, limits))?;
         rows.set_aside(fault, from..reader.at());
     }
     Ok(())

@@ -169,6 +169,9 @@ mod tests {
         for (kind, length) in [(-1, 0), (-1, 11), (0, 4), (3, 8)] {
             assert_eq!(of_ext(kind, &vec![1; length]), Err(RowFault::Time), "{kind} {length}");
         }
-        assert_eq!(of_ext(-1, &[[0; 4].as_slice(), &i64::MAX.to_be_bytes()].concat()), Err(RowFault::Time));
+        assert_eq!(
+            of_ext(-1, &[[0; 4].as_slice(), &i64::MAX.to_be_bytes()].concat()),
+            Err(RowFault::Time)
+        );
     }
 }

@@ -14,7 +14,7 @@ use super::state::{MemoryPart, time_range};
 use super::{Product, ProductError};
 use crate::entries::{Header, RowsHeader};
 
-/// How many columns a table may have, `time` not counted.
+/// How many columns a table may have, `time` and the overflow column not counted.
 const MAX_COLUMNS: usize = 10_000;
 
 /// What became of a batch.
@@ -94,7 +94,11 @@ impl Product {
 
     fn fits(&self, table: TableId, rows: &RecordBatch) -> Result<(), ProductError> {
         let state = self.read();
-        let columns = state.tables.get(&table).map_or(0, |table| table.schema.len_with(rows));
+        let counted = |schema: &events::TableSchema| {
+            let overflow = schema.get(events::OVERFLOW).is_some() || rows.schema().column_with_name(events::OVERFLOW).is_some();
+            schema.len_with(rows) - usize::from(overflow)
+        };
+        let columns = state.tables.get(&table).map_or(0, |table| counted(&table.schema));
         if columns > MAX_COLUMNS {
             Err(ProductError::TooManyColumns {
                 columns,
