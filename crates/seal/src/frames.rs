@@ -25,14 +25,66 @@ pub fn seal_frames(key: &DataKey, context: &[u8], plain: &[u8]) -> Vec<u8> {
     for number in 0..frames {
         let from = (number * FRAME_LEN) as usize;
         let frame = &plain[from..plain.len().min(from + FRAME_LEN as usize)];
-        let start = out.len();
-        out.extend_from_slice(frame);
-        let tag = cipher
-            .seal_in_place_separate_tag(nonce(number, number + 1 == frames), Aad::from(context), &mut out[start..])
-            .expect("a frame is far below what AES-GCM can seal");
-        out.extend_from_slice(tag.as_ref());
+        seal_frame(&cipher, nonce(number, number + 1 == frames), context, frame, &mut out);
     }
     out
+}
+
+/// Seals one content that comes piece by piece. What comes out is what [`seal_frames`] makes of the whole.
+///
+/// Holds at most one frame: a full one is sealed when more follows, because the last one says that it is the last.
+pub struct FrameSealer {
+    cipher: LessSafeKey,
+    context: Vec<u8>,
+    number: u64,
+    waiting: Vec<u8>,
+}
+
+impl FrameSealer {
+    /// Under a key that seals nothing else.
+    pub fn new(key: &DataKey, context: &[u8]) -> Self {
+        debug_assert!(!context.is_empty(), "sealed content is bound to what it is");
+        Self {
+            cipher: cipher(key),
+            context: context.to_vec(),
+            number: 0,
+            waiting: Vec::with_capacity(FRAME_LEN as usize),
+        }
+    }
+
+    /// Takes the next bytes of the content, and appends the frames to `out` that are complete with them.
+    pub fn push(&mut self, mut plain: &[u8], out: &mut Vec<u8>) {
+        while !plain.is_empty() {
+            let room = FRAME_LEN as usize - self.waiting.len();
+            if room == 0 {
+                self.seal(false, out);
+                continue;
+            }
+            let (taken, rest) = plain.split_at(plain.len().min(room));
+            self.waiting.extend_from_slice(taken);
+            plain = rest;
+        }
+    }
+
+    /// The content is complete: appends the last frame.
+    pub fn finish(mut self, out: &mut Vec<u8>) {
+        self.seal(true, out);
+    }
+
+    fn seal(&mut self, last: bool, out: &mut Vec<u8>) {
+        seal_frame(&self.cipher, nonce(self.number, last), &self.context, &self.waiting, out);
+        self.number += 1;
+        self.waiting.clear();
+    }
+}
+
+fn seal_frame(cipher: &LessSafeKey, nonce: Nonce, context: &[u8], frame: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(frame);
+    let tag = cipher
+        .seal_in_place_separate_tag(nonce, Aad::from(context), &mut out[start..])
+        .expect("a frame is far below what AES-GCM can seal");
+    out.extend_from_slice(tag.as_ref());
 }
 
 /// Opens a whole content.

@@ -16,7 +16,7 @@ mod wrap;
 
 pub use envelope::{SEALED_KEY_LEN, open_key, open_with, seal_key, seal_to};
 pub use error::{PassError, SealError};
-pub use frames::{FRAME_LEN, frame_span, open_frames, open_span, seal_frames, sealed_len};
+pub use frames::{FRAME_LEN, FrameSealer, frame_span, open_frames, open_span, seal_frames, sealed_len};
 pub use keys::{DataKey, PrivateKey, PublicKey, Purpose, derive, keyed_hash};
 pub use passes::{Assertion, Grant, HolderId, MAX_PASS_LIFETIME, Pass, START_LEEWAY, VerifiedPass, verify_pass, verify_pass_sent_on};
 pub use signing::{Domain, InstallationKey, InstallationSigner, Signer, SigningCertificate, UncertifiedSigner, Verified, sign, verify};

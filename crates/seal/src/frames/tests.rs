@@ -83,6 +83,23 @@ fn an_empty_content_is_bound_like_any_other() {
     assert!(open_frames(&key(2), b"c", &sealed).is_err());
 }
 
+#[test]
+fn a_content_that_comes_in_pieces_is_sealed_as_the_whole_is() {
+    for length in [0, 1, F - 1, F, F + 1, 2 * F, 3 * F + 17] {
+        let (plain, key) = (content(length), key(1));
+        for piece in [1000, F - 1, F, F + 1, 4 * F] {
+            let (mut sealer, mut sealed) = (FrameSealer::new(&key, b"c"), Vec::new());
+            for piece in plain.chunks(piece) {
+                sealer.push(piece, &mut sealed);
+                assert!(sealer.waiting.len() <= F);
+                assert_eq!(sealed.len() % S, 0, "only whole frames, and none of them the last");
+            }
+            sealer.finish(&mut sealed);
+            assert!(sealed == seal_frames(&key, b"c", &plain), "{length} in pieces of {piece}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
