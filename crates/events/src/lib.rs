@@ -11,8 +11,8 @@ mod encode;
 pub mod identities;
 mod inflate;
 mod ipc;
-mod json;
 mod limits;
+mod lines;
 #[cfg(test)]
 mod model;
 mod msgpack;
@@ -25,8 +25,8 @@ pub use decode::{DecodeError, Decoded, Rejected, RowFault, Syntax, Told, decode}
 pub use encode::{EncodeError, MsgpackRows, encode_arrays, encode_maps};
 pub use inflate::{Encoding, InflateError, claimed_size, inflate};
 pub use ipc::{IpcError, from_ipc, to_ipc};
-pub use json::{JsonError, arrays_to_json_lines};
 pub use limits::Limits;
+pub use lines::{LineFormat, Lines, LinesError};
 pub use schema::TableSchema;
 pub use text::{bool_text, double_text};
 pub use types::{ColumnType, OVERFLOW, Seen, TIME, field, seen_of, time_field};

@@ -205,7 +205,8 @@ fn any_scalar() -> impl Strategy<Value = Value> {
     ]
 }
 
-fn any_value() -> impl Strategy<Value = Value> {
+/// Any value, nested ones among them.
+pub(crate) fn any_value() -> impl Strategy<Value = Value> {
     any_scalar().prop_recursive(3, 12, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),

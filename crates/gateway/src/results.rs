@@ -1,16 +1,17 @@
-//! Results: the stored msgpack.gz of a job as it is, in parts, inflated, or as lines of JSON; never all of it in memory.
+//! Results: the stored msgpack.gz of a job as it is, in parts, inflated, or as lines of JSON, csv or tsv; never all of it in memory.
 //!
 //! Promise: what is sent is what was stored, or the connection breaks; a revoked key's download ends with its next piece.
+//! What has parts is msgpack.gz alone: a `Range` of anything else is answered with the whole, as HTTP allows.
 //!
-//! Start at [`result`]. Does not know how results are stored or sealed.
+//! Start at [`result`]. How a row becomes a line is in [`events::Lines`]. Does not know how results are stored or sealed.
 
 mod stream;
 
 use axum::body::Body;
 use axum::response::Response;
 use base::{ErrorKind, JobId};
+use events::{LineFormat, Lines};
 use http::{HeaderValue, StatusCode, header};
-use serde_json::json;
 use wire::v1::{Job, JobResultRequest};
 
 use crate::calls::Call;
@@ -23,37 +24,65 @@ use stream::Stored;
 enum Format {
     Msgpack,
     MsgpackGz,
-    Json,
+    Lines { format: LineFormat, gzip: bool },
 }
+
+impl Format {
+    /// What a client asks for by name; without one, what clients know that name none.
+    fn of(name: Option<&str>) -> Option<Self> {
+        let name = name.unwrap_or("msgpack");
+        let (plain, gzip) = name.strip_suffix(".gz").map_or((name, false), |plain| (plain, true));
+        let format = match plain {
+            "msgpack" if gzip => return Some(Self::MsgpackGz),
+            "msgpack" => return Some(Self::Msgpack),
+            "json" => LineFormat::Arrays,
+            "jsonl" => LineFormat::Objects,
+            "csv" => LineFormat::Csv,
+            "tsv" => LineFormat::Tsv,
+            _ => return None,
+        };
+        Some(Self::Lines { format, gzip })
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Msgpack => "application/msgpack",
+            Self::MsgpackGz | Self::Lines { gzip: true, .. } => GZIP,
+            Self::Lines { format, gzip: false } => match format {
+                LineFormat::Arrays => "application/json; charset=utf-8",
+                LineFormat::Objects => "application/x-ndjson; charset=utf-8",
+                LineFormat::Csv => "text/csv; charset=utf-8",
+                LineFormat::Tsv => "text/tab-separated-values; charset=utf-8",
+            },
+        }
+    }
+}
+
+/// What is compressed is the content itself, as a file would be: there is no `Content-Encoding` that a client would undo.
+const GZIP: &str = "application/gzip";
 
 /// `GET /v3/job/result/{job}`
 pub(crate) async fn result(call: Call) -> Result<Response, ApiError> {
     let params = call.query_params()?;
-    let format = match params.get("format") {
-        None | Some("msgpack") => Format::Msgpack,
-        Some("msgpack.gz") => Format::MsgpackGz,
-        Some("json") => Format::Json,
-        Some(_) => return Err(ApiError::invalid("results are sent as format=msgpack, msgpack.gz or json")),
-    };
+    let format = Format::of(params.get("format")).ok_or_else(|| {
+        ApiError::invalid(
+            "results are sent as format=msgpack, json, jsonl, csv or tsv, each of them also compressed: msgpack.gz, csv.gz and so on",
+        )
+    })?;
     let header = params.flag("header")?;
     let job = jobs::find(&call).await?;
     jobs::finished(&job, call.request())?;
-    match format {
-        Format::MsgpackGz => stored(&call, &job).await,
-        Format::Msgpack => {
-            let body = open(&call, &job, 0, 0).await?.inflated();
-            Ok(answer(StatusCode::OK, "application/msgpack", body))
+    let body = match format {
+        Format::MsgpackGz => return stored(&call, &job).await,
+        Format::Msgpack => open(&call, &job, 0, 0).await?.inflated(),
+        Format::Lines { format, gzip } => {
+            let lines = Lines::new(format, &jobs::column_names(&job));
+            let stored = open(&call, &job, 0, 0).await?;
+            let text = stored.lines(lines, header, call.settings().max_result_row);
+            if gzip { text.gzipped() } else { text }
         }
-        Format::Json => {
-            let mut first = Vec::new();
-            if header {
-                first = json!(jobs::column_names(&job)).to_string().into_bytes();
-                first.push(b'\n');
-            }
-            let body = open(&call, &job, 0, 0).await?.json_lines(first, call.settings().max_result_row);
-            Ok(answer(StatusCode::OK, "application/json; charset=utf-8", body))
-        }
-    }
+    };
+    Ok(answer(StatusCode::OK, format.content_type(), body.into()))
 }
 
 /// The bytes as they are stored, or a part of them.
@@ -68,7 +97,7 @@ async fn stored(call: &Call, job: &Job) -> Result<Response, ApiError> {
         }
     };
     let body = open(call, job, offset, length).await?.exactly(length);
-    let mut response = answer(status, "application/gzip", body);
+    let mut response = answer(status, GZIP, body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, length.into());
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -116,4 +145,31 @@ fn answer(status: StatusCode, content_type: &'static str, body: Body) -> Respons
 fn text(value: String) -> HeaderValue {
     // Digits, letters, quotes and slashes only.
     HeaderValue::try_from(value).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_format_has_a_name_and_a_type_of_its_own() {
+        for (name, expected) in [
+            (None, "application/msgpack"),
+            (Some("msgpack"), "application/msgpack"),
+            (Some("msgpack.gz"), "application/gzip"),
+            (Some("json"), "application/json; charset=utf-8"),
+            (Some("jsonl"), "application/x-ndjson; charset=utf-8"),
+            (Some("csv"), "text/csv; charset=utf-8"),
+            (Some("tsv"), "text/tab-separated-values; charset=utf-8"),
+            (Some("json.gz"), "application/gzip"),
+            (Some("jsonl.gz"), "application/gzip"),
+            (Some("csv.gz"), "application/gzip"),
+            (Some("tsv.gz"), "application/gzip"),
+        ] {
+            assert_eq!(Format::of(name).map(Format::content_type), Some(expected), "{name:?}");
+        }
+        for wrong in ["xml", "CSV", "csv.gz.gz", ".gz", "gz", "msgpack.zst"] {
+            assert_eq!(Format::of(Some(wrong)), None, "{wrong}");
+        }
+    }
 }

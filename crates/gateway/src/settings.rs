@@ -36,7 +36,7 @@ pub struct GatewaySettings {
     pub max_tail: u32,
     /// Jobs on one page of a list.
     pub max_job_page: u64,
-    /// Bytes of one row of a result when it is turned into JSON.
+    /// Bytes of one stored row of a result that is turned into text: JSON, csv or tsv.
     pub max_result_row: usize,
     /// Keys that did not work, per address and minute, before it has to wait.
     pub failed_keys_per_minute: u32,

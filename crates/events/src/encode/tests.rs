@@ -10,7 +10,7 @@ use arrow::{
 };
 
 use super::*;
-use crate::{json::arrays_to_json_lines, model::Value};
+use crate::{LineFormat, Lines, model::Value};
 
 fn batch(columns: Vec<ArrayRef>) -> RecordBatch {
     let fields = columns
@@ -172,6 +172,8 @@ fn arrays_become_lines_of_json() {
     ]);
     let (mut rows, mut lines) = (Vec::new(), Vec::new());
     encode_arrays(&batch, &mut rows).unwrap();
-    arrays_to_json_lines(&rows, &mut lines).unwrap();
+    Lines::new(LineFormat::Arrays, &["n", "text"])
+        .write(&rows, usize::MAX, &mut lines)
+        .unwrap();
     assert_eq!(String::from_utf8(lines).unwrap(), "[1,\"ü\"]\n[null,\"\\\"\"]\n");
 }

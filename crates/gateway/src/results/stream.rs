@@ -1,18 +1,20 @@
 //! Stored bytes on their way out, a piece at a time.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, ErrorKind, Read};
+use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::pin::Pin;
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Buf, Bytes};
+use events::Lines;
 use flate2::bufread::MultiGzDecoder;
+use flate2::{Compression, write::GzEncoder};
 use futures::{Stream, StreamExt, stream};
 use tonic::Status;
 use wire::v1::Chunk;
 
-/// How much is inflated at a time.
+/// How much is inflated at a time, and about how much is sent at a time.
 const PIECE: usize = 64 << 10;
 
 type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
@@ -70,24 +72,62 @@ impl Stored {
     }
 
     /// Inflated.
-    pub(super) fn inflated(self) -> Body {
-        Body::from_stream(stream::try_unfold(Inflating::of(self.pieces), |mut inflating| async move {
-            Ok::<_, io::Error>(inflating.next().await?.map(|piece| (piece, inflating)))
+    pub(super) fn inflated(self) -> Content {
+        let inflating = Inflating::of(self.pieces);
+        Content::of(stream::try_unfold(inflating, |mut inflating| async move {
+            Ok(inflating.next().await?.map(|piece| (piece, inflating)))
         }))
     }
 
-    /// Inflated, and each row turned into a line of JSON, after the line in `first`.
-    pub(super) fn json_lines(self, first: Vec<u8>, max_row: usize) -> Body {
-        let rows = Lines {
+    /// Inflated, and each row turned into a line; before them the line of column names, if it is wanted. A row that is longer than `max_row`
+    /// breaks the connection.
+    pub(super) fn lines(self, lines: Lines, header: bool, max_row: usize) -> Content {
+        let mut first = Vec::new();
+        if header {
+            lines.header(&mut first);
+        }
+        let rows = Rows {
             inflating: Inflating::of(self.pieces),
+            lines,
             kept: Vec::new(),
             try_at: 0,
             max_row,
             ended: false,
         };
-        let first = stream::iter((!first.is_empty()).then(|| Ok::<_, io::Error>(Bytes::from(first))));
-        let lines = stream::try_unfold(rows, |mut rows| async move { Ok(rows.next().await?.map(|piece| (piece, rows))) });
-        Body::from_stream(first.chain(lines))
+        let first = stream::iter((!first.is_empty()).then(|| Ok(Bytes::from(first))));
+        let rest = stream::try_unfold(rows, |mut rows| async move { Ok(rows.next().await?.map(|piece| (piece, rows))) });
+        Content::of(first.chain(rest))
+    }
+}
+
+/// What was made of a stored result, a piece at a time.
+pub(super) struct Content(Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>);
+
+impl Content {
+    fn of(pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
+        Self(Box::pin(pieces))
+    }
+
+    /// The same, compressed.
+    pub(super) fn gzipped(self) -> Self {
+        let gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        Self::of(stream::try_unfold(Some((self, gzip)), |state| async move {
+            let Some((mut content, mut gzip)) = state else { return Ok(None) };
+            while gzip.get_ref().len() < PIECE {
+                match content.0.next().await {
+                    Some(piece) => gzip.write_all(&piece?)?,
+                    None => return Ok(Some((Bytes::from(gzip.finish()?), None))),
+                }
+            }
+            let piece = std::mem::take(gzip.get_mut());
+            Ok(Some((Bytes::from(piece), Some((content, gzip)))))
+        }))
+    }
+}
+
+impl From<Content> for Body {
+    fn from(content: Content) -> Self {
+        Self::from_stream(content.0)
     }
 }
 
@@ -162,9 +202,10 @@ impl Inflating {
     }
 }
 
-struct Lines {
+struct Rows {
     inflating: Inflating,
-    /// Rows that are not complete yet.
+    lines: Lines,
+    /// Rows that are not written yet.
     kept: Vec<u8>,
     /// When so much is there, it is worth looking for a complete row again.
     try_at: usize,
@@ -172,144 +213,35 @@ struct Lines {
     ended: bool,
 }
 
-impl Lines {
+impl Rows {
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         let mut lines = Vec::new();
-        while lines.is_empty() {
-            if self.ended {
-                return if self.kept.is_empty() {
-                    Ok(None)
-                } else {
-                    Err(ErrorKind::UnexpectedEof.into())
-                };
+        loop {
+            if self.kept.len() >= self.try_at || self.ended {
+                // Few bytes can become long lines: the rest of what is kept has its turn with the next piece.
+                let taken = self.lines.write(&self.kept, PIECE, &mut lines).map_err(io::Error::other)?;
+                self.kept.drain(..taken);
+                if !lines.is_empty() {
+                    self.try_at = 0;
+                    return Ok(Some(lines.into()));
+                }
+                if self.kept.len() > self.max_row {
+                    return Err(io::Error::other("a row of the result is too long for text; ask for msgpack"));
+                }
+                // A long row is looked at again only when it has doubled, so that the work stays in proportion.
+                self.try_at = self.kept.len() * 2;
             }
-            match self.inflating.next().await? {
-                Some(piece) => self.kept.extend_from_slice(&piece),
-                None => self.ended = true,
+            match self.ended {
+                true if self.kept.is_empty() => return Ok(None),
+                true => return Err(ErrorKind::UnexpectedEof.into()),
+                false => match self.inflating.next().await? {
+                    Some(piece) => self.kept.extend_from_slice(&piece),
+                    None => self.ended = true,
+                },
             }
-            if self.kept.len() < self.try_at && !self.ended {
-                continue;
-            }
-            let taken = events::arrays_to_json_lines(&self.kept, &mut lines).map_err(io::Error::other)?;
-            self.kept.drain(..taken);
-            if self.kept.len() > self.max_row {
-                return Err(io::Error::other("a row of the result is too long for JSON; ask for msgpack"));
-            }
-            // A long row is looked at again only when it has doubled, so that the work stays in proportion.
-            self.try_at = self.kept.len() * 2;
         }
-        Ok(Some(lines.into()))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use flate2::{Compression, write::GzEncoder};
-    use http_body_util::BodyExt;
-
-    use super::*;
-
-    fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(bytes).unwrap();
-        encoder.finish().unwrap()
-    }
-
-    async fn opened(stored: &[u8], size: usize) -> Stored {
-        let pieces: Vec<_> = stored
-            .chunks(size)
-            .map(|piece| {
-                Ok(Chunk {
-                    bytes: Bytes::copy_from_slice(piece),
-                })
-            })
-            .collect();
-        Stored::open(stream::iter(pieces), || true, Duration::from_secs(1)).await.unwrap()
-    }
-
-    async fn all(body: Body) -> Result<Vec<u8>, axum::Error> {
-        body.collect().await.map(|collected| collected.to_bytes().to_vec())
-    }
-
-    // [n, "row n"] for each n, as msgpack.
-    fn rows(count: u8) -> Vec<u8> {
-        (0..count)
-            .flat_map(|n| [&[0x92, n % 100, 0xa4][..], b"row ".as_slice()].concat())
-            .collect()
-    }
-
-    #[tokio::test]
-    async fn every_form_says_the_same_however_it_is_cut() {
-        let plain = rows(200);
-        let stored = [gzip(&plain[..700]), gzip(&plain[700..])].concat();
-        let lines: String = (0..200).map(|n| format!("[{},\"row \"]\n", n % 100)).collect();
-        for size in [1, 7, 100, 10_000] {
-            assert_eq!(all(opened(&stored, size).await.exactly(stored.len() as u64)).await.unwrap(), stored);
-            assert_eq!(
-                all(opened(&stored, size).await.inflated()).await.unwrap(),
-                plain,
-                "pieces of {size}"
-            );
-            let json = all(opened(&stored, size).await.json_lines(b"[\"n\"]\n".to_vec(), 1000))
-                .await
-                .unwrap();
-            assert_eq!(String::from_utf8(json).unwrap(), format!("[\"n\"]\n{lines}"), "pieces of {size}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_large_result_is_inflated_in_small_pieces() {
-        let stored = gzip(&vec![0; 8 << 20]);
-        let mut inflating = Inflating::of(opened(&stored, 1000).await.pieces);
-        let (mut total, mut largest) = (0, 0);
-        while let Some(piece) = inflating.next().await.unwrap() {
-            total += piece.len();
-            largest = largest.max(piece.len());
-        }
-        assert_eq!((total, largest), (8 << 20, PIECE));
-    }
-
-    #[tokio::test]
-    async fn what_is_cut_short_or_too_long_breaks_off() {
-        let stored = gzip(&rows(100));
-        let cut = &stored[..stored.len() - 9];
-        assert!(all(opened(cut, 50).await.inflated()).await.is_err());
-        assert!(all(opened(cut, 50).await.json_lines(Vec::new(), 1000)).await.is_err());
-        assert!(all(opened(cut, 50).await.exactly(stored.len() as u64)).await.is_err());
-        assert!(all(opened(&stored, 50).await.exactly(10)).await.is_err());
-        let half_a_row = gzip(&[0x92, 1]);
-        assert!(all(opened(&half_a_row, 50).await.json_lines(Vec::new(), 1000)).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn an_empty_result_is_empty() {
-        let stored = gzip(b"");
-        assert_eq!(all(opened(&stored, 3).await.inflated()).await.unwrap(), b"");
-        assert_eq!(all(opened(&stored, 3).await.json_lines(Vec::new(), 10)).await.unwrap(), b"");
-        assert_eq!(all(opened(b"", 3).await.exactly(0)).await.unwrap(), b"");
-    }
-
-    #[tokio::test]
-    async fn a_refusal_comes_before_the_first_piece_and_a_revocation_between_pieces() {
-        let gone = stream::iter([Err::<Chunk, _>(Status::not_found("gone"))]);
-        assert!(Stored::open(gone, || true, Duration::from_secs(1)).await.is_err());
-
-        let mut asked = 0;
-        let asked = move || {
-            asked += 1;
-            asked < 3
-        };
-        let asked = std::sync::Mutex::new(asked);
-        let pieces = stream::iter((0..5).map(|_| {
-            Ok(Chunk {
-                bytes: Bytes::from_static(b"x"),
-            })
-        }));
-        let stored = Stored::open(pieces, move || (asked.lock().unwrap())(), Duration::from_secs(1))
-            .await
-            .unwrap();
-        assert!(all(stored.exactly(5)).await.is_err());
-    }
-}
+mod tests;
