@@ -60,8 +60,10 @@ pub struct JobSettings {
     pub running_per_product: usize,
     /// Jobs of one product that wait; more are refused with "slow down".
     pub queued_per_product: usize,
-    /// The largest result kept, in bytes after compression.
-    pub result_bytes: usize,
+    /// The largest result kept, in bytes after compression. Results are written as they come and take disk, not memory; what one
+    /// takes is some 10 to 100 bytes a row. By default as much as one machine writes within the time that a query has
+    /// (`query.timeout`): hundreds of millions of rows. Lower it where the disk is small.
+    pub result_bytes: u64,
     /// How long a result is kept.
     #[serde(with = "humantime_serde")]
     pub keep_results: Duration,
@@ -72,7 +74,7 @@ impl Default for JobSettings {
         Self {
             running_per_product: 4,
             queued_per_product: 100,
-            result_bytes: 256 << 20,
+            result_bytes: 16 << 30,
             keep_results: Duration::from_secs(7 * 24 * 3600),
         }
     }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use wire::v1::Column;
 
 pub(crate) use result::PART;
-use result::{ResultError, ResultFiles, ResultWriter};
+use result::{ResultError, ResultFiles};
 use store::{Ending, JobStore};
 pub(crate) use store::{Status, StoredJob};
 
@@ -115,7 +115,7 @@ impl Jobs {
     pub(crate) async fn open(product: Arc<Product>, shared: Arc<Shared>, engine: Engine, queries: Handle) -> Result<Arc<Self>, JobError> {
         let store = JobStore::open(product.catalog().pool().clone()).await?;
         let directory = shared.directory.join("products").join(product.id.to_string()).join("results");
-        let files = ResultFiles::open(directory, product.id).await.map_err(ResultError::from)?;
+        let files = ResultFiles::open(directory, product.id, store.with_results().await?).await?;
         let last = AtomicU64::new(store.last_id().await?);
         let slots = Semaphore::new(shared.settings.jobs.running_per_product.max(1));
         let jobs = Arc::new(Self {
@@ -257,7 +257,9 @@ impl Jobs {
             .iter()
             .map(|field| (field.name().clone(), query::engine_type(field.data_type())))
             .collect();
-        let mut writer = ResultWriter::new(self.shared.settings.jobs.result_bytes);
+        let key = DataKey::generate(&*self.shared.entropy);
+        let sealed_key = seal_key(&self.product.public_key, &key, &self.files.context(id));
+        let mut writer = self.files.begin(id, key, self.shared.settings.jobs.result_bytes).await?;
         while let Some(batch) = stream.next().await {
             let batch = batch?;
             // Compressing takes longer than a task may keep its thread.
@@ -265,12 +267,11 @@ impl Jobs {
                 .await
                 .map_err(|_| Failed::inside())??;
         }
-        let (plain, rows) = writer.finish()?;
-        let key = DataKey::generate(&*self.shared.entropy);
-        let sealed_key = seal_key(&self.product.public_key, &key, &self.files.context(id));
-        let result_bytes = plain.len() as u64;
-        self.files.keep(id, key, plain).await?;
         let columns = serde_json::to_vec(&columns).map_err(|_| Failed::inside())?;
+        let finished = tokio::task::spawn_blocking(move || writer.finish())
+            .await
+            .map_err(|_| Failed::inside())??;
+        let (rows, result_bytes) = finished.keep()?;
         Ok(Ending {
             rows,
             result_bytes,
@@ -289,6 +290,10 @@ impl Jobs {
     }
 
     async fn end(&self, id: JobId, status: Status, ending: &Ending) {
+        // A job may be stopped at the moment when its result is in its place.
+        if status != Status::Success {
+            self.files.remove(id).await;
+        }
         if let Err(error) = self.store.end(id, status, self.shared.clock.now(), ending).await {
             tracing::error!(product.id = %self.product.id, job.id = %id, error = %error, "could not note how a job ended");
         }
@@ -447,7 +452,10 @@ impl From<QueryError> for Failed {
 impl From<ResultError> for Failed {
     fn from(error: ResultError) -> Self {
         let kind = error.kind();
-        let message = if kind == ErrorKind::TooLarge {
+        if kind != ErrorKind::TooLarge {
+            tracing::warn!(error = %chain(&error), "a result was not kept");
+        }
+        let message = if error.is_advice() {
             error.to_string()
         } else {
             kind.words().to_owned()

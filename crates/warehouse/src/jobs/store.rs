@@ -1,5 +1,6 @@
 //! Jobs as they are kept: their texts, schemas and messages sealed to the product.
 
+use std::collections::HashSet;
 use std::str::FromStr;
 
 use base::{CredentialId, JobId, Timestamp};
@@ -204,6 +205,14 @@ impl JobStore {
     pub(crate) async fn count(&self) -> Result<u64, sqlx::Error> {
         let count: i64 = sqlx::query_scalar("SELECT count(*) FROM jobs").fetch_one(&self.pool).await?;
         Ok(count.unsigned_abs())
+    }
+
+    /// The jobs that have a result.
+    pub(crate) async fn with_results(&self) -> Result<HashSet<JobId>, sqlx::Error> {
+        let rows = sqlx::query("SELECT id FROM jobs WHERE sealed_key IS NOT NULL")
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(|row| Ok(JobId(unsigned(row, "id")?))).collect()
     }
 
     /// Takes the results of jobs away that ended before `before`, and says which.
