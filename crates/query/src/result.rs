@@ -21,6 +21,7 @@ use crate::stop::Stop;
 /// A running query. To drop it is to stop it.
 pub struct QueryStream {
     schema: SchemaRef,
+    most_held: u64,
     batches: BoxStream<'static, Result<RecordBatch, QueryError>>,
 }
 
@@ -30,17 +31,23 @@ impl QueryStream {
         &self.schema
     }
 
-    /// The whole result. For tests and answers that are known to be small.
+    /// The whole result, within the limit for what is held in memory whole. For tests and answers that are known to be small; who streams
+    /// needs no limit here and has one of their own.
     pub async fn collect(mut self) -> Result<Vec<RecordBatch>, QueryError> {
-        let mut all = Vec::new();
+        let limit = self.most_held;
+        let (mut all, mut left) = (Vec::new(), limit);
         while let Some(batch) = self.next().await {
-            all.push(batch?);
+            let batch = batch?;
+            left = left
+                .checked_sub(batch.get_array_memory_size() as u64)
+                .ok_or(QueryError::ResultTooLarge { limit })?;
+            all.push(batch);
         }
         Ok(all)
     }
 
     pub(crate) fn new(schema: SchemaRef, first: Option<RecordBatch>, rest: Running) -> Self {
-        let mut left = rest.settings.max_result_bytes;
+        let most_held = rest.settings.max_result_bytes;
         let given = futures::stream::iter(first.map(Ok));
         let following = futures::stream::unfold(Some(rest), |running| async move {
             let mut running = running?;
@@ -50,12 +57,9 @@ impl QueryStream {
                 Err(failure) => Some((Err(running.settle(failure).await), None)),
             }
         });
-        let (names, limit) = (Arc::clone(&schema), left);
+        let names = Arc::clone(&schema);
         let batches = given.chain(following).map(move |batch| {
             let batch = batch?;
-            left = left
-                .checked_sub(batch.get_array_memory_size() as u64)
-                .ok_or(QueryError::ResultTooLarge { limit })?;
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
             RecordBatch::try_new_with_options(Arc::clone(&names), batch.columns().to_vec(), &options)
                 .map_err(|error| QueryError::from_engine(&error.into(), 0))
@@ -68,6 +72,7 @@ impl QueryStream {
         });
         Self {
             schema,
+            most_held,
             batches: batches.boxed(),
         }
     }

@@ -18,7 +18,8 @@ pub struct QuerySettings {
     pub target_partitions: NonZeroUsize,
     /// How many rows are worked on at a time.
     pub batch_size: NonZeroUsize,
-    /// How large a result may become.
+    /// How much memory a result may take where it is held whole: the end of a table, files to be merged. A job's result is
+    /// streamed to disk, and has its limit in `jobs.result_bytes`.
     pub max_result_bytes: u64,
     /// How long the text of a statement may be.
     pub max_statement_bytes: usize,

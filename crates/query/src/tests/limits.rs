@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
 use base::ErrorKind;
+use futures::StreamExt;
 
 use super::*;
 
@@ -103,7 +104,7 @@ async fn a_query_keeps_to_its_memory() {
 }
 
 #[tokio::test]
-async fn a_result_keeps_to_its_size() {
+async fn a_result_that_is_held_whole_keeps_to_its_size_and_one_that_streams_needs_not() {
     let settings = QuerySettings {
         max_result_bytes: 100_000,
         ..QuerySettings::default()
@@ -114,6 +115,15 @@ async fn a_result_keeps_to_its_size() {
     let refused = world.ask(&view, "SELECT time + 1 FROM events").await.unwrap_err();
 
     assert!(matches!(refused, QueryError::ResultTooLarge { limit: 100_000 }), "{refused:?}");
+    let running = world
+        .engine
+        .run(&view, world.lease(), "web", "SELECT time + 1 FROM events", CancellationToken::new());
+    let mut stream = running.await.unwrap();
+    let mut rows = 0;
+    while let Some(batch) = stream.next().await {
+        rows += batch.unwrap().num_rows();
+    }
+    assert_eq!(rows, 50_000);
 }
 
 #[tokio::test]
