@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, header};
+use http::response::Parts;
+use http::{HeaderMap, Method, Request, header, request};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use crate::msgpack::packed_rows;
@@ -100,13 +103,7 @@ impl Client {
         encoding: Option<&str>,
         body: Vec<u8>,
     ) -> anyhow::Result<Answer> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, format!("localhost:{}", self.port));
-        if let Some(key) = &self.key {
-            request = request.header(header::AUTHORIZATION, format!("TD1 {key}"));
-        }
+        let mut request = self.request(method, path);
         for (name, value) in [(header::CONTENT_TYPE, content_type), (header::CONTENT_ENCODING, encoding)] {
             if let Some(value) = value.filter(|value| !value.is_empty()) {
                 request = request.header(name, value);
@@ -117,12 +114,28 @@ impl Client {
             .context("no answer in time")?
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+    fn request(&self, method: Method, path: &str) -> request::Builder {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, format!("localhost:{}", self.port));
+        match &self.key {
+            Some(key) => request.header(header::AUTHORIZATION, format!("TD1 {key}")),
+            None => request,
+        }
+    }
+
+    async fn open(&self, request: Request<Full<Bytes>>) -> anyhow::Result<(Parts, Incoming, JoinHandle<()>)> {
         let socket = TcpStream::connect(("127.0.0.1", self.port)).await?;
         let stream = self.tls.connect(ServerName::try_from("localhost")?, socket).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let driver = tokio::spawn(connection);
+        let driver = tokio::spawn(async { drop(connection.await) });
         let (head, body) = sender.send_request(request).await?.into_parts();
+        Ok((head, body, driver))
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+        let (head, body, driver) = self.open(request).await?;
         let body = body.collect().await?.to_bytes();
         driver.abort();
         Ok(Answer {
@@ -135,6 +148,33 @@ impl Client {
     /// A GET.
     pub async fn get(&self, path: &str) -> anyhow::Result<Answer> {
         self.send(Method::GET, path, None, Vec::new()).await
+    }
+
+    /// A GET of some bytes, both ends included.
+    pub async fn get_range(&self, path: &str, first: u64, last: u64) -> anyhow::Result<Answer> {
+        let request = self
+            .request(Method::GET, path)
+            .header(header::RANGE, format!("bytes={first}-{last}"));
+        tokio::time::timeout(REQUEST, self.exchange(request.body(Full::default())?))
+            .await
+            .context("no answer in time")?
+    }
+
+    /// A GET whose body is looked at piece by piece and never held. A body that ends early is an error.
+    pub async fn get_in_pieces(&self, path: &str, mut look: impl FnMut(&[u8])) -> anyhow::Result<()> {
+        let request = self.request(Method::GET, path).body(Full::default())?;
+        let (head, mut body, driver) = self.open(request).await?;
+        ensure!(head.status == 200, "status {}", head.status);
+        loop {
+            let Some(frame) = tokio::time::timeout(REQUEST, body.frame()).await.context("no piece in time")? else {
+                break;
+            };
+            if let Some(piece) = frame?.data_ref() {
+                look(piece);
+            }
+        }
+        driver.abort();
+        Ok(())
     }
 
     /// A POST of form fields.
@@ -197,15 +237,20 @@ impl Client {
             .to_owned())
     }
 
-    /// Asks a question and waits for the rows.
-    pub async fn query(&self, database: &str, sql: &str) -> anyhow::Result<Vec<Vec<Value>>> {
-        let job = self.issue(database, sql).await?;
-        let status = until(&format!("job {job} ends"), REQUEST, || async {
-            let status = self.job_status(&job).await?;
+    /// Waits until a job is over; how it ended.
+    pub async fn ended(&self, job: &str, within: Duration) -> anyhow::Result<String> {
+        until(&format!("job {job} ends"), within, || async {
+            let status = self.job_status(job).await?;
             ensure!(["success", "error", "killed"].contains(&status.as_str()), "it is {status}");
             Ok(status)
         })
-        .await?;
+        .await
+    }
+
+    /// Asks a question and waits for the rows.
+    pub async fn query(&self, database: &str, sql: &str) -> anyhow::Result<Vec<Vec<Value>>> {
+        let job = self.issue(database, sql).await?;
+        let status = self.ended(&job, REQUEST).await?;
         if status != "success" {
             let shown = self.get(&format!("/v3/job/show/{job}")).await?.ok()?.text();
             bail!("job {job} ended with {status}: {shown}");

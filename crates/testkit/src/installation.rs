@@ -18,7 +18,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::client::Client;
-use crate::processes::{Process, roles_under};
+use crate::processes::{Process, peak_memory, roles_under};
 use crate::wait::until;
 
 /// How long an installation may take to be ready; generous, because a machine may be busy with other tests.
@@ -240,6 +240,12 @@ impl Installation {
     /// The process numbers of the roles that run.
     pub fn pids(&self) -> BTreeMap<Role, i32> {
         self.roles().into_iter().map(|(role, process)| (role, process.pid)).collect()
+    }
+
+    /// The most memory that a role's process ever had at once, in bytes.
+    pub fn peak_memory(&self, role: Role) -> anyhow::Result<u64> {
+        let process = *self.roles().get(&role).with_context(|| format!("{role} does not run"))?;
+        peak_memory(process.pid).with_context(|| format!("the memory of {role} cannot be read"))
     }
 
     /// The process number of the supervisor.

@@ -42,6 +42,14 @@ pub(crate) fn roles_under(supervisor: i32) -> BTreeMap<Role, Process> {
         .collect()
 }
 
+/// The most memory that a process ever had at once, in bytes.
+pub(crate) fn peak_memory(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes << 10)
+}
+
 fn children(parent: i32) -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries
@@ -95,6 +103,12 @@ mod tests {
             }
             .runs()
         );
+    }
+
+    #[test]
+    fn memory_is_read_in_bytes() {
+        let peak = peak_memory(std::process::id() as i32).unwrap();
+        assert!((1 << 20..1 << 40).contains(&peak), "{peak}");
     }
 
     #[test]
