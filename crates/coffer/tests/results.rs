@@ -249,3 +249,34 @@ fn results(installation: &Installation, product: &Product) -> anyhow::Result<Vec
     names.sort();
     Ok(names)
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_streams_rows_and_shows_the_first_in_a_table() -> anyhow::Result<()> {
+    let installation = Installation::start(env!("CARGO_BIN_EXE_coffer")).await?;
+    let product = installation.product("results").await?;
+    let admin = installation.client(&product.admin_key)?;
+    admin.create_table(DATABASE, "events").await?;
+    let key = [("COFFER_READ_KEY", product.read_key.as_str())];
+    let sql = "SELECT value, CASE WHEN value > 1 THEN 'a,b' ELSE '' END AS text, NULL AS nothing FROM generate_series(1, 10001)";
+    let asked = async |form| installation.user(&["sql", "-d", DATABASE, "-o", form, sql], &key).await;
+
+    let csv = asked("csv").await?.ok()?;
+    let job = finished(&admin, sql).await?;
+    ensure!(
+        csv == body(&admin, &job, "csv&header=true").await?.1,
+        "the csv of the API is another"
+    );
+    let jsonl = asked("jsonl").await?.ok()?;
+    ensure!(jsonl == body(&admin, &job, "jsonl").await?.1, "the jsonl of the API is another");
+    let table = asked("table").await?;
+    ensure!(
+        table.stderr.contains("the first 10000 of 10001 rows") && table.stderr.contains("-o csv"),
+        "{}",
+        table.stderr
+    );
+    ensure!(
+        table.ok()?.lines().filter(|line| line.contains("NULL")).count() == 10_000,
+        "other rows are shown"
+    );
+    installation.finish().await
+}

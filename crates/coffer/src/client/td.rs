@@ -1,5 +1,6 @@
 //! The calls of the td API, version 3, that the commands need.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use base::{DatabaseName, TableName};
@@ -14,6 +15,8 @@ use crate::failure::{During, Exit, Failure, Outcome};
 
 /// No answer about jobs, databases or tables is larger.
 const MOST: usize = 64 << 20;
+/// No row of a result is longer, as JSON: the server breaks off before.
+const MOST_ROW: usize = 256 << 20;
 
 /// A database.
 #[derive(Debug, Deserialize)]
@@ -182,15 +185,15 @@ impl Client {
             .map(drop)
     }
 
-    /// A finished job's rows, handed on one by one as they arrive.
-    pub(crate) async fn result(&mut self, job: &str, mut row: impl FnMut(Vec<Value>) -> Outcome) -> Outcome {
+    /// A finished job's rows, handed on one by one as they arrive, until `row` has seen enough.
+    pub(crate) async fn result(&mut self, job: &str, mut row: impl FnMut(Vec<Value>) -> Outcome<ControlFlow<()>>) -> Outcome {
         let what = "could not get the result";
         let path = format!("/v3/job/result/{}?format=json", escaped(job));
         let mut body = self.call(what, Method::GET, &path, Content::Nothing).await?.into_body();
         let mut line: Vec<u8> = Vec::new();
-        let mut whole = |line: &[u8]| -> Outcome {
+        let mut whole = |line: &[u8]| -> Outcome<ControlFlow<()>> {
             if line.is_empty() {
-                Ok(())
+                Ok(ControlFlow::Continue(()))
             } else {
                 row(serde_json::from_slice(line).during("a row of the result cannot be read")?)
             }
@@ -204,14 +207,21 @@ impl Client {
             let Some(data) = frame.data_ref() else { continue };
             let mut parts = data.split(|byte| *byte == b'\n').peekable();
             while let Some(part) = parts.next() {
+                if line.len() + part.len() > MOST_ROW {
+                    return Err(Failure::new(Exit::Refused, what)
+                        .why(format!("one row is longer than {} MiB", MOST_ROW >> 20))
+                        .next("ask for fewer columns"));
+                }
                 line.extend_from_slice(part);
                 if parts.peek().is_some() {
-                    whole(&line)?;
+                    if whole(&line)?.is_break() {
+                        return Ok(());
+                    }
                     line.clear();
                 }
             }
         }
-        whole(&line)
+        whole(&line).map(drop)
     }
 
     async fn json<T: serde::de::DeserializeOwned>(&mut self, what: &str, method: Method, path: &str, content: Content) -> Outcome<T> {

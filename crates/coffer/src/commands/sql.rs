@@ -1,6 +1,7 @@
 //! `coffer sql`: a question through the public API.
 
 use std::io::{IsTerminal, Read};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
@@ -61,12 +62,25 @@ pub(crate) async fn run(args: Sql) -> Outcome {
             if format != Format::Table && count == 1 {
                 progress.finish_and_clear();
             }
-            rows.row(row)
+            rows.row(row)?;
+            Ok(if rows.is_full() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            })
         })
         .await?;
     progress.finish_and_clear();
+    let all = finished.num_records;
+    if let (true, Some(all)) = (rows.is_full(), all.filter(|all| *all > count)) {
+        rows.finish()?;
+        terminal::say(format_args!(
+            "the first {count} of {all} rows: a table is held in memory until it is drawn; all rows come with -o csv, tsv or jsonl, fewer with LIMIT"
+        ));
+        return Ok(());
+    }
     rows.finish()?;
-    if finished.num_records.is_some_and(|expected| expected != count) {
+    if all.is_some_and(|expected| expected != count) {
         return Err(Failure::new(Exit::Unverified, "the result is not whole")
             .why(format!("{count} rows came"))
             .next("ask again"));

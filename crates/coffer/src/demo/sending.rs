@@ -1,6 +1,7 @@
 //! Sending the sample events through the public API, and asking them back.
 
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -147,7 +148,7 @@ async fn rows(reader: &mut Client, database: &DatabaseName, query: &str) -> Outc
     reader
         .result(&job, |row| {
             rows.push(row);
-            Ok(())
+            Ok(ControlFlow::Continue(()))
         })
         .await?;
     Ok(rows)

@@ -27,7 +27,7 @@ pub(super) fn text(value: &Value) -> Option<Cow<'_, str>> {
 }
 
 fn line<'a>(out: &mut impl Write, format: Format, cells: impl Iterator<Item = Option<Cow<'a, str>>>) -> io::Result<()> {
-    let (between, end): (&[u8], &[u8]) = if format == Format::Csv { (b",", b"\r\n") } else { (b"\t", b"\n") };
+    let between: &[u8] = if format == Format::Csv { b"," } else { b"\t" };
     for (at, cell) in cells.enumerate() {
         if at > 0 {
             out.write_all(between)?;
@@ -35,7 +35,7 @@ fn line<'a>(out: &mut impl Write, format: Format, cells: impl Iterator<Item = Op
         let written = if format == Format::Csv { csv(cell) } else { tsv(cell) };
         out.write_all(written.as_bytes())?;
     }
-    out.write_all(end)
+    out.write_all(b"\n")
 }
 
 fn csv(cell: Option<Cow<'_, str>>) -> Cow<'_, str> {

@@ -1,7 +1,11 @@
 //! Answers as a table for people, or as json, jsonl, csv or tsv for programs.
 //!
 //! Without a choice: a table on a terminal, tsv elsewhere. In tsv a missing value is `\N` and tab, line feed, carriage return and backslash
-//! are escaped with a backslash; in csv a missing value is empty and an empty text is `""`.
+//! are escaped with a backslash; in csv a missing value is empty and an empty text is `""`, and lines end with a line feed, as in the csv of
+//! the public API.
+//!
+//! Promise: rows are written as they come and not held, except for a table, whose widths are known at its end. Who has rows without end asks
+//! [`Rows::is_full`] and stops there.
 
 mod delimited;
 mod table;
@@ -38,12 +42,17 @@ impl Format {
     }
 }
 
+/// What a table shows of an answer at most: rows, and about how many bytes of them.
+const TABLE_ROWS: usize = 10_000;
+const TABLE_BYTES: usize = 64 << 20;
+
 /// Rows on their way to a writer.
 pub(crate) struct Rows<W: Write> {
     format: Format,
     header: bool,
     columns: Vec<String>,
     waiting: Vec<Vec<Value>>, // table only: widths are known at the end
+    waiting_bytes: usize,
     written: u64,
     out: W,
 }
@@ -61,6 +70,7 @@ impl<W: Write> Rows<W> {
             header,
             columns: distinct(columns),
             waiting: Vec::new(),
+            waiting_bytes: 0,
             written: 0,
             out,
         }
@@ -73,12 +83,18 @@ impl<W: Write> Rows<W> {
             return Err(Failure::new(Exit::Unverified, "the answer is not a table").why(why));
         }
         if self.format == Format::Table {
+            self.waiting_bytes += values.iter().map(weight).sum::<usize>();
             self.waiting.push(values);
             return Ok(());
         }
         let first = self.written == 0;
         self.written += 1;
         self.write(first, &values).map_err(broken)
+    }
+
+    /// Whether more rows would take more memory than an answer may. Never so in a form that does not hold them.
+    pub(crate) fn is_full(&self) -> bool {
+        self.waiting.len() >= TABLE_ROWS || self.waiting_bytes >= TABLE_BYTES
     }
 
     /// Writes what is left; the number of rows.
@@ -123,6 +139,17 @@ impl<W: Write> Rows<W> {
         }
         self.out.flush()
     }
+}
+
+/// About how much memory a value takes.
+fn weight(value: &Value) -> usize {
+    let content = match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(weight).sum(),
+        Value::Object(entries) => entries.iter().map(|(key, value)| key.len() + weight(value)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    };
+    size_of::<Value>() + content
 }
 
 // `SELECT a, a` gives two columns of one name; in an object one of them would be lost.

@@ -19,7 +19,7 @@ fn csv_quotes_what_needs_it_and_tells_empty_from_missing() {
     let rows = [json!(["a,b", "say \"hi\"", null]), json!(["", "line\nbreak", {"k": [1, "x"]}])];
     assert_eq!(
         rendered(Format::Csv, true, &["one", "two,three", "json"], &rows),
-        "one,\"two,three\",json\r\n\"a,b\",\"say \"\"hi\"\"\",\r\n\"\",\"line\nbreak\",\"{\"\"k\"\":[1,\"\"x\"\"]}\"\r\n"
+        "one,\"two,three\",json\n\"a,b\",\"say \"\"hi\"\"\",\n\"\",\"line\nbreak\",\"{\"\"k\"\":[1,\"\"x\"\"]}\"\n"
     );
 }
 
@@ -66,4 +66,21 @@ fn a_table_shows_nothing_a_terminal_would_obey() {
 fn a_row_of_another_width_is_refused() {
     let mut to = Rows::new(Vec::new(), Format::Csv, true, &["x"]);
     assert_eq!(to.row(vec![json!(1), json!(2)]).unwrap_err().exit, Exit::Unverified);
+}
+
+#[test]
+fn a_table_is_full_at_some_point_and_what_streams_never_is() {
+    let full_after = |format, row: &Value| {
+        let mut to = Rows::new(io::sink(), format, true, &["x"]);
+        (1..=20_000).find(|_| {
+            to.row(row.as_array().unwrap().clone()).unwrap();
+            to.is_full()
+        })
+    };
+    assert_eq!(full_after(Format::Table, &json!([1])), Some(10_000));
+    let long = json!([["y".repeat(100_000)]]);
+    assert!(full_after(Format::Table, &long).is_some_and(|rows| (600..=672).contains(&rows)));
+    for format in [Format::Json, Format::Jsonl, Format::Csv, Format::Tsv] {
+        assert_eq!(full_after(format, &json!([1])), None, "{format:?}");
+    }
 }
