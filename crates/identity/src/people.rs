@@ -56,9 +56,6 @@ pub enum StartError {
     /// The directory.
     #[error("the role's directory cannot be used")]
     Directory(#[from] std::io::Error),
-    /// Something that is no product's stands among the journals.
-    #[error("{0} stands among the journals and belongs to no product")]
-    Stranger(String),
     /// A product's people.
     #[error(transparent)]
     Ledger(#[from] LedgerOpenError),
@@ -71,7 +68,6 @@ impl StartError {
             Self::Vault { source, .. } => edge::kind_of(source),
             Self::VaultForm(_) | Self::Directory(_) => ErrorKind::Internal,
             Self::Zones(error) => error.kind(),
-            Self::Stranger(_) => ErrorKind::Corrupt,
             Self::Ledger(error) => error.kind(),
         }
     }
@@ -164,9 +160,15 @@ impl People {
         };
         let mut products: BTreeSet<ProductId> = remembered.keys().copied().chain(kept).collect();
         let settled = parts.journal.zones.settle(JOURNALS).await?;
-        for name in settled.objects.iter().chain(&settled.unreadable) {
-            let number = name.as_str().split('/').nth(1).and_then(|number| number.parse().ok());
-            products.insert(number.ok_or_else(|| StartError::Stranger(name.to_string()))?);
+        // Not those that were never accepted; what a silent zone may hold more of is a product's until its journal says otherwise.
+        for name in settled.objects.iter().chain(&settled.doubtful) {
+            match name.as_str().split('/').nth(1).and_then(|number| number.parse().ok()) {
+                Some(product) => {
+                    products.insert(product);
+                }
+                // Journals have products' numbers in their names: this is none, and whoever owns one zone can put it there.
+                None => tracing::error!(object.name = %name, "{name} stands among the journals and belongs to no product, it is ignored"),
+            }
         }
         let mut ledgers = HashMap::new();
         for product in products {

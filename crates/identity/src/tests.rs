@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use base::{Clock, CredentialId, ProductId, Verb};
-use zones::ZonesSettings;
+use zones::{ObjectName, ZonesSettings};
 
 use super::*;
 use world::{LEASE, World, lookup_key, secrets};
@@ -114,6 +114,23 @@ async fn a_restart_and_a_view_made_anew_give_the_same_ids() {
 }
 
 #[tokio::test]
+async fn what_the_owner_of_one_zone_puts_among_the_journals_keeps_nobody_from_starting() {
+    let world = World::new();
+    let people = world.start().await;
+    let ids = world.translate(&people, 1, &["ada"]).await;
+    people.close().await;
+    let segment = world.zones[0].objects()[0].clone();
+    for (prefix, bytes) in [("people/x", "as named"), ("people/9/1", "another"), (segment.prefix(), "another")] {
+        let name = ObjectName::new(prefix, segment.id(), b"as named").unwrap();
+        world.zones[2].plant(&name, bytes::Bytes::from(bytes));
+    }
+
+    let people = world.start().await;
+
+    assert_eq!(world.translate(&people, 1, &["ada"]).await, ids);
+}
+
+#[tokio::test]
 async fn with_too_few_zones_nobody_gets_an_id_and_known_people_keep_theirs() {
     let world = World::new();
     let people = world.start().await;
@@ -179,7 +196,7 @@ async fn a_journal_shorter_than_remembered_refuses_to_start() {
     assert_eq!(refused.kind(), ErrorKind::Corrupt);
     assert_eq!(
         refused.to_string(),
-        "the journal of product 1's people is not the one that the vault remembers: the journal has 1 segments, 2 are remembered"
+        "the journal of product 1's people is not the one that the vault remembers: the journal has 1 segments, 2 are remembered: bring back the zones that hold the rest"
     );
 }
 

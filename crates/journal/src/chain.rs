@@ -2,6 +2,9 @@
 //!
 //! One chain runs through the whole journal, from writer to writer. A refused attempt, or a last segment that a dead writer
 //! left in a zone that was away, is passed over by its successor: it stands beside the chain, is an orphan, and stays one.
+//!
+//! An object of which no copy can be read says nothing but its name, which anybody may write who owns a zone. What it is follows
+//! from its place and from who lists it: see [`Standing`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -78,17 +81,42 @@ impl fmt::Display for Damage {
     }
 }
 
+/// How many zones list an object, and so whether it can have been accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// A majority: it may have been.
+    Majority,
+    /// Fewer than a majority, but with those that are silent it could be one: nobody can say.
+    Doubtful,
+    /// Fewer than a majority, whatever the silent ones hold: it was not.
+    Minority,
+}
+
+/// An object of which no copy can be read. Its number is what its name says.
+#[derive(Debug)]
+pub(crate) struct Unreadable {
+    pub(crate) sequence: u64,
+    pub(crate) name: ObjectName,
+    pub(crate) standing: Standing,
+}
+
 /// Segments in their order, and what is beside it.
 #[derive(Debug, Default)]
 pub(crate) struct Chain {
     pub(crate) segments: Vec<Segment>,
     pub(crate) orphans: Vec<ObjectName>,
     pub(crate) damage: Vec<Damage>,
+    /// Unreadable objects that may or may not be what is missing.
+    pub(crate) doubts: Vec<ObjectName>,
+    /// Unreadable objects after the end that never counted.
+    pub(crate) strays: Vec<(u64, ObjectName)>,
     pub(crate) tail: Tail,
 }
 
 /// Puts believed segments into their order, from `after` on. Where the chain is damaged it goes on with what is there.
-pub(crate) fn link(after: Head, believed: Vec<Segment>, unreadable: Vec<(u64, ObjectName)>) -> Chain {
+///
+/// `known` says whether the last segment before that was found again.
+pub(crate) fn link(after: Head, known: bool, believed: Vec<Segment>, unreadable: Vec<Unreadable>) -> Chain {
     let mut chain = Chain {
         tail: Tail { head: after, epoch: 0 },
         ..Chain::default()
@@ -134,13 +162,49 @@ pub(crate) fn link(after: Head, believed: Vec<Segment>, unreadable: Vec<(u64, Ob
             chain.segments.push(segment);
         }
     }
-    for (sequence, name) in unreadable {
-        if filled.contains(&sequence) {
-            chain.orphans.push(name);
-        } else {
-            chain.damage.retain(|damage| *damage != Damage::Missing { sequence });
-            chain.damage.push(Damage::Unreadable { name });
-        }
+    for object in unreadable {
+        let follows = |sequence: u64| sequence.checked_add(1).is_some_and(|next| filled.contains(&next));
+        let spot = match object.sequence {
+            sequence if sequence < after.length && known => Spot::Settled,
+            sequence if filled.contains(&sequence) && follows(sequence) => Spot::Settled,
+            sequence if filled.contains(&sequence) => Spot::Last,
+            sequence if sequence < chain.tail.head.length => Spot::Hole,
+            _ => Spot::Beyond,
+        };
+        chain.set_aside(object, spot);
     }
     chain
+}
+
+/// What stands where an unreadable object says that it belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spot {
+    /// A segment with a successor. Only what was accepted, or taken for accepted at a start, ever gets one.
+    Settled,
+    /// The last segment.
+    Last,
+    /// Nothing, and there are later segments.
+    Hole,
+    /// Nothing: the journal ends before.
+    Beyond,
+}
+
+impl Chain {
+    /// Decides what an unreadable object is. Fails closed: what may have been accepted is not passed over.
+    fn set_aside(&mut self, object: Unreadable, spot: Spot) {
+        let Unreadable { sequence, name, standing } = object;
+        match (spot, standing) {
+            (Spot::Settled, _) | (Spot::Last, Standing::Minority) => self.orphans.push(name),
+            (Spot::Beyond, Standing::Minority) => self.strays.push((sequence, name)),
+            (_, Standing::Doubtful) => {
+                self.damage.retain(|damage| *damage != Damage::Missing { sequence });
+                self.doubts.push(name);
+            }
+            // Something was accepted there, or a majority holds this: nobody can say that it was not this.
+            (Spot::Hole, Standing::Minority) | (_, Standing::Majority) => {
+                self.damage.retain(|damage| *damage != Damage::Missing { sequence });
+                self.damage.push(Damage::Unreadable { name });
+            }
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! What can go wrong with a journal, one enum per operation.
 
+use std::fmt;
+
 use base::ErrorKind;
 use seal::SealError;
 use zones::{GetError, ObjectName, SettleError};
@@ -90,8 +92,23 @@ pub enum RecoverError {
         /// Why.
         source: GetError,
     },
+    /// Whether segments are missing cannot be told while zones are away.
+    #[error(
+        "journal {journal} cannot be recovered yet: no zone that answers has a good copy of {}, and one that does not may have: \
+         bring that zone back, or, if it is lost for good, put an empty one in its place",
+        list(objects)
+    )]
+    InDoubt {
+        /// The journal.
+        journal: String,
+        /// What cannot be read now.
+        objects: Vec<ObjectName>,
+    },
     /// Something is missing or wrong. `survey` shows what is left.
-    #[error("journal {journal} is damaged: {}", list(damage))]
+    #[error(
+        "journal {journal} is damaged: {}: put a good copy back into any of its zones, and start again",
+        list(damage)
+    )]
     Damaged {
         /// The journal.
         journal: String,
@@ -100,10 +117,10 @@ pub enum RecoverError {
     },
 }
 
-fn list(damage: &[Damage]) -> String {
-    let mut text: Vec<String> = damage.iter().take(5).map(ToString::to_string).collect();
-    if damage.len() > 5 {
-        text.push(format!("and {} more", damage.len() - 5));
+fn list<T: fmt::Display>(all: &[T]) -> String {
+    let mut text: Vec<String> = all.iter().take(5).map(ToString::to_string).collect();
+    if all.len() > 5 {
+        text.push(format!("and {} more", all.len() - 5));
     }
     text.join("; ")
 }
@@ -114,6 +131,7 @@ impl RecoverError {
         match self {
             Self::Settle { source, .. } => source.kind(),
             Self::Read { source, .. } => source.kind(),
+            Self::InDoubt { .. } => ErrorKind::Unavailable,
             Self::Damaged { .. } => ErrorKind::Corrupt,
         }
     }
@@ -123,12 +141,14 @@ impl RecoverError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
     /// Its end is missing: an older state.
-    #[error("the journal has {found} segments, {remembered} are remembered")]
+    #[error("the journal has {found} segments, {remembered} are remembered{}", missed(unreadable))]
     Shorter {
         /// How long it is.
         found: u64,
         /// How long it was.
         remembered: u64,
+        /// Objects that cannot be read and say that they belong where something is missed.
+        unreadable: Vec<ObjectName>,
     },
     /// It has another history.
     #[error("segment {sequence} of the journal is another one than is remembered")]
@@ -136,6 +156,16 @@ pub enum HeadError {
         /// The segment that differs.
         sequence: u64,
     },
+}
+
+fn missed(unreadable: &[ObjectName]) -> String {
+    if unreadable.is_empty() {
+        return ": bring back the zones that hold the rest".into();
+    }
+    format!(
+        ": what is left of the rest may be {}: put a good copy back into any of its zones, and start again",
+        list(unreadable)
+    )
 }
 
 impl HeadError {

@@ -9,7 +9,7 @@ use prost::Message;
 use seal::{Domain, InstallationKey, SealError};
 use zones::{GetError, ObjectName, Zones};
 
-use crate::chain::{self, Damage, Head, Tail};
+use crate::chain::{self, Damage, Head, Standing, Tail, Unreadable};
 use crate::record::{self, HeadRecord, PREAMBLE};
 use crate::{HeadError, RecoverError, Segment};
 
@@ -27,8 +27,13 @@ pub struct Recovered {
     pub refused: Vec<Refused>,
     /// What is missing or wrong; empty unless [`survey`] was asked.
     pub damage: Vec<Damage>,
+    /// Objects of which no zone that answers has a good copy and that one which does not may have; empty unless [`survey`]
+    /// was asked.
+    pub doubts: Vec<ObjectName>,
     after: Head,
     tail: Tail,
+    /// Unreadable objects after the end, which count as never accepted: where the end is missed, they may be what is left of it.
+    strays: Vec<(u64, ObjectName)>,
 }
 
 /// An object that is not believed.
@@ -55,9 +60,11 @@ impl Recovered {
     pub fn check_head(&self, remembered: &Head) -> Result<(), HeadError> {
         let Head { length, hash } = *remembered;
         if length > self.head().length {
+            let missed = |(sequence, _): &&(u64, ObjectName)| *sequence < length;
             return Err(HeadError::Shorter {
                 found: self.head().length,
                 remembered: length,
+                unreadable: self.strays.iter().filter(missed).map(|(_, name)| name.clone()).collect(),
             });
         }
         let Some(sequence) = length.checked_sub(1) else { return Ok(()) };
@@ -105,13 +112,16 @@ pub async fn recover_after(
     }
     .read(*after)
     .await?;
-    if recovered.damage.is_empty() {
-        return Ok(recovered);
+    let journal = name.to_owned();
+    if !recovered.damage.is_empty() {
+        let damage = recovered.damage;
+        Err(RecoverError::Damaged { journal, damage })
+    } else if !recovered.doubts.is_empty() {
+        let objects = recovered.doubts;
+        Err(RecoverError::InDoubt { journal, objects })
+    } else {
+        Ok(recovered)
     }
-    Err(RecoverError::Damaged {
-        journal: name.to_owned(),
-        damage: recovered.damage,
-    })
 }
 
 /// Reads whatever is left of a journal, and says what is wrong with it.
@@ -143,7 +153,7 @@ struct Reader<'a> {
 
 enum Found {
     Believed(Box<Segment>),
-    Unreadable(u64, ObjectName),
+    Unreadable(Unreadable),
     Refused(Refused),
     Older,
 }
@@ -157,10 +167,16 @@ impl Reader<'_> {
         })?;
         // The last segment before is read along: it shows that the journal still is the one that was recovered.
         let from = after.length.saturating_sub(1);
-        let objects = settled.objects.into_iter().map(|name| (name, true));
-        let objects = objects.chain(settled.unreadable.into_iter().map(|name| (name, false)));
-        let mut found = stream::iter(objects)
-            .map(|(name, readable)| self.look_at(name, readable, from))
+        let mut listed = Vec::new();
+        for (names, standing) in [
+            (settled.objects, Standing::Majority),
+            (settled.doubtful, Standing::Doubtful),
+            (settled.unreadable, Standing::Minority),
+        ] {
+            listed.extend(names.into_iter().map(|name| (name, standing)));
+        }
+        let mut found = stream::iter(listed)
+            .map(|(name, standing)| self.look_at(name, standing, from))
             .buffer_unordered(AT_ONCE);
 
         let (mut believed, mut unreadable, mut refused) = (Vec::new(), Vec::new(), Vec::new());
@@ -170,34 +186,43 @@ impl Reader<'_> {
                 source,
             })? {
                 Found::Believed(segment) => believed.push(*segment),
-                Found::Unreadable(sequence, name) => unreadable.push((sequence, name)),
+                Found::Unreadable(object) => unreadable.push(object),
                 Found::Refused(object) => refused.push(object),
                 Found::Older => {}
             }
         }
+        let (last, believed): (Vec<_>, Vec<_>) = believed.into_iter().partition(|s| s.id.sequence < after.length);
+        let last = last.into_iter().find(|segment| segment.hash == after.hash);
+        let known = after.length == 0 || last.is_some();
+        let mut chain = chain::link(after, known, believed, unreadable);
+        if let Some(segment) = last {
+            chain.tail.epoch = chain.tail.epoch.max(segment.epoch);
+        }
+        // In doubt it may yet turn up.
+        if !known && chain.doubts.is_empty() {
+            chain.damage.insert(0, Damage::Rewritten { length: after.length });
+        }
+        refused.extend(chain.strays.iter().map(|(_, name)| Refused {
+            name: name.clone(),
+            why: "no copy of it can be read, and too few zones hold it for it to have been accepted: take it out of them".into(),
+        }));
         refused.sort_by(|a, b| a.name.cmp(&b.name));
         for Refused { name, why } in &refused {
             tracing::error!(journal = self.journal, object.name = %name, "refused {name} in journal {}: {why}", self.journal);
-        }
-        let (last, believed): (Vec<_>, Vec<_>) = believed.into_iter().partition(|s| s.id.sequence < after.length);
-        let mut chain = chain::link(after, believed, unreadable);
-        if after.length > 0 {
-            match last.iter().find(|segment| segment.hash == after.hash) {
-                Some(segment) => chain.tail.epoch = chain.tail.epoch.max(segment.epoch),
-                None => chain.damage.insert(0, Damage::Rewritten { length: after.length }),
-            }
         }
         Ok(Recovered {
             segments: chain.segments,
             orphans: chain.orphans,
             refused,
             damage: chain.damage,
+            doubts: chain.doubts,
             after,
             tail: chain.tail,
+            strays: chain.strays,
         })
     }
 
-    async fn look_at(&self, name: ObjectName, readable: bool, from: u64) -> Result<Found, GetError> {
+    async fn look_at(&self, name: ObjectName, standing: Standing, from: u64) -> Result<Found, GetError> {
         let day_prefix = name.prefix().strip_prefix(self.journal).and_then(|rest| rest.strip_prefix('/'));
         let said = record::parse_object_id(name.id()).filter(|_| day_prefix.is_some_and(|day| !day.contains('/')));
         let Some((id, attempt)) = said else {
@@ -209,8 +234,12 @@ impl Reader<'_> {
         if id.sequence < from {
             return Ok(Found::Older);
         }
-        if !readable {
-            return Ok(Found::Unreadable(id.sequence, name));
+        let unreadable = |name| {
+            let sequence = id.sequence;
+            Ok(Found::Unreadable(Unreadable { sequence, name, standing }))
+        };
+        if standing != Standing::Majority {
+            return unreadable(name);
         }
         let mut verdict = match self.read_head(&name).await {
             Ok(head) => self.believe(&name, &head),
@@ -223,7 +252,8 @@ impl Reader<'_> {
                     Some((head, _)) => self.believe(&name, &head),
                     None => Err("it is not in the form of a segment".into()),
                 },
-                Err(GetError::Corrupt { .. }) => return Ok(Found::Unreadable(id.sequence, name)),
+                // Zones that list it and then say that they have none are no better than zones whose copies are wrong.
+                Err(GetError::Corrupt { .. } | GetError::NotFound { .. }) => return unreadable(name),
                 Err(error) => return Err(error),
             };
         }

@@ -187,7 +187,14 @@ async fn the_end_of_a_journal_is_missed_by_whoever_remembers_its_head() {
     remove(&world, &in_order(&world)[2]);
 
     let shorter = world.house.recover(&world.restarted()).await.unwrap();
-    assert_eq!(shorter.check_head(&remembered), Err(HeadError::Shorter { found: 2, remembered: 3 }));
+    assert_eq!(
+        shorter.check_head(&remembered),
+        Err(HeadError::Shorter {
+            found: 2,
+            remembered: 3,
+            unreadable: Vec::new()
+        })
+    );
 }
 
 #[tokio::test]
@@ -205,4 +212,127 @@ async fn payloads_open_with_the_products_key_only() {
     let clear = bytes.windows(11).filter(|window| *window == b"secret text").count();
     assert_eq!(clear, 1);
     assert_eq!(found.segments[0].headers, ["about secret text"]);
+}
+
+/// Puts rubbish into one zone under the name of a segment of this number, as whoever owns that zone can.
+fn rubbish(world: &World, zone: usize, sequence: u64) -> ObjectName {
+    let written = in_order(world)[0].clone();
+    let (writer, _) = written.id().split_once('-').unwrap();
+    let name = ObjectName::new(written.prefix(), &format!("{writer}-{sequence:016x}-7"), b"what it should be").unwrap();
+    world.each[zone].plant(&name, Bytes::from_static(b"what it is"));
+    name
+}
+
+#[tokio::test]
+async fn the_owner_of_one_zone_keeps_no_journal_from_opening() {
+    for sequence in [0, 1, 2, 3, 1000, u64::MAX] {
+        let world = World::with(&["one", "two"]).await;
+        let planted = rubbish(&world, 2, sequence);
+
+        let zones = world.restarted();
+        let found = world.house.recover(&zones).await.unwrap();
+
+        assert_eq!(world.house.texts(&zones, &found).await, ["one", "two"], "number {sequence}");
+        let aside: Vec<_> = found.orphans.iter().chain(found.refused.iter().map(|r| &r.name)).collect();
+        assert_eq!(aside, [&planted]);
+        let journal = world.house.start(&zones, quick(), found.tail());
+        journal.append(entry("three")).await.unwrap();
+        journal.close().await;
+        assert_eq!(world.read().await, ["one", "two", "three"], "number {sequence}");
+    }
+}
+
+#[tokio::test]
+async fn rubbish_before_a_known_head_keeps_nothing_from_opening() {
+    let world = World::with(&["one", "two"]).await;
+    let known = world.house.recover(&world.restarted()).await.unwrap().head();
+    rubbish(&world, 2, 1);
+    world.down(&[0]);
+
+    let key = world.house.installation.key();
+    let rest = recover_after(&world.restarted(), &key, Role::Warehouse, JOURNAL, product(), &known).await;
+
+    assert_eq!(rest.unwrap().head(), known);
+}
+
+#[tokio::test]
+async fn rubbish_where_the_chain_has_gone_on_needs_no_zone_that_is_away() {
+    let world = World::with(&["one", "two"]).await;
+    rubbish(&world, 2, 0);
+    world.down(&[0]);
+
+    assert_eq!(world.read().await, ["one", "two"]);
+}
+
+#[tokio::test]
+async fn what_a_zone_that_is_away_may_hold_is_waited_for_and_not_overlooked() {
+    for sequence in [1, 2] {
+        let world = World::with(&["one", "two"]).await;
+        let planted = rubbish(&world, 2, sequence);
+        world.down(&[0]);
+
+        let error = world.house.recover(&world.restarted()).await.unwrap_err();
+
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        let text = error.to_string();
+        assert!(text.contains(planted.as_str()) && text.contains("bring that zone back"), "{text}");
+        world.all_back();
+        assert_eq!(world.read().await, ["one", "two"]);
+    }
+}
+
+#[tokio::test]
+async fn an_accepted_segment_is_not_overlooked_while_its_one_good_copy_is_away() {
+    let world = World::with(&["one", "two"]).await;
+    let last = in_order(&world)[1].clone();
+    // It was accepted while the first zone was away.
+    world.each[0].lose(&last);
+    world.each[1].corrupt(&last);
+    world.down(&[2]);
+
+    let error = world.house.recover(&world.restarted()).await.unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    world.all_back();
+    assert_eq!(world.read().await, ["one", "two"]);
+}
+
+#[tokio::test]
+async fn a_hole_is_damage_however_few_zones_hold_what_is_left() {
+    let world = World::with(&["one", "two", "three"]).await;
+    let middle = in_order(&world)[1].clone();
+    world.each[0].lose(&middle);
+    world.each[1].lose(&middle);
+    world.each[2].truncate(&middle);
+
+    assert_eq!(damage(&world).await, [Damage::Unreadable { name: middle }]);
+}
+
+#[tokio::test]
+async fn an_unreadable_end_that_a_majority_holds_is_damage() {
+    let world = World::with(&["one", "two"]).await;
+    let last = in_order(&world)[1].clone();
+    world.each[0].lose(&last);
+    for zone in &world.each[1..] {
+        zone.plant(&last, Bytes::from_static(b"rubbish"));
+    }
+
+    assert_eq!(damage(&world).await, [Damage::Unreadable { name: last }]);
+}
+
+#[tokio::test]
+async fn an_end_of_which_one_bad_copy_is_left_is_missed_by_whoever_remembers_it() {
+    let world = World::with(&["one", "two"]).await;
+    let remembered = world.house.recover(&world.restarted()).await.unwrap().head();
+    let last = in_order(&world)[1].clone();
+    world.each[0].lose(&last);
+    world.each[1].lose(&last);
+    world.each[2].truncate(&last);
+
+    let found = world.house.recover(&world.restarted()).await.unwrap();
+
+    let missed = found.check_head(&remembered).unwrap_err();
+    assert_eq!(missed.kind(), ErrorKind::Corrupt);
+    let text = missed.to_string();
+    assert!(text.contains(last.as_str()) && text.contains("put a good copy back"), "{text}");
 }

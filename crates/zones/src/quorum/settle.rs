@@ -3,6 +3,9 @@
 //! A writer that died may have left an object in fewer zones than a majority. Nobody was told that it was accepted, and
 //! nobody that it was refused. Before anything is built on it, it is copied to a majority, so that it cannot come and go with
 //! a zone.
+//!
+//! What cannot be read cannot be copied. Whether it matters is told by who lists it: what was accepted is in a majority, so an
+//! object that even with all silent zones is in fewer was never accepted, whatever its one holder did to it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,8 +21,11 @@ pub struct Settled {
     pub objects: Vec<ObjectName>,
     /// How many had to be copied to a majority first.
     pub copied: usize,
-    /// Objects in fewer zones than a majority of which no copy verifies.
+    /// Objects of which no copy can be read, in so few zones that none of them was ever accepted.
     pub unreadable: Vec<ObjectName>,
+    /// Objects of which no copy can be read now, in fewer zones than a majority, that may have been accepted all the same: the
+    /// zones that do not answer may hold them.
+    pub doubtful: Vec<ObjectName>,
 }
 
 impl Zones {
@@ -69,7 +75,14 @@ impl Zones {
                     settled.copied += 1;
                     settled.objects.push(name.clone());
                 }
-                Err(Spread::Unreadable) => settled.unreadable.push(name.clone()),
+                Err(Spread::Unreadable(error)) => {
+                    tracing::warn!(object.name = %name, "an object in fewer zones than a majority cannot be read: {error}");
+                    if holders.len() + silent.len() < needed {
+                        settled.unreadable.push(name.clone());
+                    } else {
+                        settled.doubtful.push(name.clone());
+                    }
+                }
                 Err(Spread::Failed(held, detail)) => {
                     return Err(SettleError::NotCopied {
                         name: name.clone(),
@@ -84,11 +97,7 @@ impl Zones {
     }
 
     async fn spread(self: &Arc<Self>, name: &ObjectName, held: usize, lacking: Vec<&Arc<Member>>) -> Result<(), Spread> {
-        let bytes = match self.fetch(name).await {
-            Ok(bytes) => bytes,
-            Err(GetError::Corrupt { .. } | GetError::NotFound { .. }) => return Err(Spread::Unreadable),
-            Err(error @ GetError::Unavailable { .. }) => return Err(Spread::Failed(held, error.to_string())),
-        };
+        let bytes = self.fetch(name).await.map_err(Spread::Unreadable)?;
         let (mut held, mut details) = (held, Vec::new());
         for member in lacking {
             match self.put_one(member, name, bytes.clone()).await {
@@ -108,6 +117,6 @@ impl Zones {
 }
 
 enum Spread {
-    Unreadable,
+    Unreadable(GetError),
     Failed(usize, String),
 }

@@ -7,6 +7,8 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{ForgetfulZone, GraveKey, MemoryZone, Negligence, Power};
 
+mod settling;
+
 struct World {
     zones: Arc<Zones>,
     each: Vec<Arc<MemoryZone>>,

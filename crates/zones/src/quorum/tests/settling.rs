@@ -1,0 +1,85 @@
+//! What a start makes of objects that cannot be read.
+
+use super::*;
+use crate::ZoneError;
+
+/// A zone whose copy of an object cannot be read: a bad sector, or a file that its owner took the permissions from.
+#[derive(Debug)]
+struct Locked(MemoryZone);
+
+#[async_trait::async_trait]
+impl Zone for Locked {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+    async fn put(&self, name: &ObjectName, bytes: Bytes) -> Result<(), ZoneError> {
+        self.0.put(name, bytes).await
+    }
+    async fn get(&self, _: &ObjectName) -> Result<Bytes, ZoneError> {
+        Err(ZoneError::Down {
+            zone: self.name().to_owned(),
+            detail: "permission is denied".into(),
+        })
+    }
+    async fn get_range(&self, name: &ObjectName, _: std::ops::Range<u64>) -> Result<Bytes, ZoneError> {
+        self.get(name).await
+    }
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectName>, ZoneError> {
+        self.0.list(prefix).await
+    }
+    async fn delete(&self, name: &ObjectName) -> Result<(), ZoneError> {
+        self.0.delete(name).await
+    }
+    async fn probe(&self) -> Result<(), ZoneError> {
+        self.0.probe().await
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_was_accepted_only_if_a_majority_can_hold_it() {
+    // How many zones there are, hold it, and are away; and whether it may have been accepted.
+    for (count, holding, away, perhaps) in [
+        (3, 1, 0, false),
+        (3, 1, 1, true),
+        (5, 1, 0, false),
+        (5, 2, 0, false),
+        (5, 1, 1, false),
+        (5, 2, 1, true),
+        (5, 1, 2, true),
+    ] {
+        let world = World::new(count);
+        let (name, _) = object("planted");
+        let (good, bytes) = object("good");
+        world.zones.put(&good, bytes).await.unwrap();
+        world.eventually_in(&good, &"abcde"[..count]).await;
+        for zone in &world.each[..holding] {
+            zone.plant(&name, Bytes::from_static(b"rubbish"));
+        }
+        for zone in &world.each[count - away..] {
+            zone.go_down();
+        }
+
+        let settled = world.restarted().settle("raw").await.unwrap();
+
+        let case = format!("{holding} of {count} hold it, {away} are away");
+        assert_eq!(settled.objects, [good], "{case}");
+        let (unreadable, doubtful) = if perhaps { (vec![], vec![name]) } else { (vec![name], vec![]) };
+        assert_eq!((settled.unreadable, settled.doubtful), (unreadable, doubtful), "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_its_zone_does_not_give_out_holds_up_nothing() {
+    let (name, bytes) = object("locked away");
+    let locked = MemoryZone::new("a");
+    locked.plant(&name, bytes);
+    let zones = over(vec![
+        Arc::new(Locked(locked)),
+        Arc::new(MemoryZone::new("b")),
+        Arc::new(MemoryZone::new("c")),
+    ]);
+
+    let settled = zones.settle("raw").await.unwrap();
+
+    assert_eq!((settled.objects, settled.unreadable), (vec![], vec![name]));
+}
