@@ -16,6 +16,7 @@ pub struct MemoryZone {
     name: String,
     state: Mutex<State>,
     hanging: watch::Sender<bool>,
+    holding_puts: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +34,7 @@ impl MemoryZone {
             name: name.to_owned(),
             state: Mutex::default(),
             hanging: watch::Sender::new(false),
+            holding_puts: watch::Sender::new(false),
         }
     }
 
@@ -50,6 +52,16 @@ impl MemoryZone {
     pub fn come_back(&self) {
         self.state().down = None;
         self.hanging.send_replace(false);
+    }
+
+    /// From now on writes stay on their way; everything else is answered.
+    pub fn hold_puts(&self) {
+        self.holding_puts.send_replace(true);
+    }
+
+    /// The writes that were on their way arrive.
+    pub fn let_puts_arrive(&self) {
+        self.holding_puts.send_replace(false);
     }
 
     /// The next `count` writes fail and change nothing.
@@ -139,6 +151,8 @@ impl Zone for MemoryZone {
     }
 
     async fn put(&self, name: &ObjectName, bytes: Bytes) -> Result<(), ZoneError> {
+        // The sender lives as long as `self`, so waiting ends only with the holding.
+        let _ = self.holding_puts.subscribe().wait_for(|holding| !holding).await;
         let mut state = self.enter().await?;
         if state.failing_puts > 0 {
             state.failing_puts -= 1;

@@ -3,7 +3,7 @@
 //! Promise: a zone that hangs costs its own few permits and nothing else. A request to it is given up after its time; the
 //! permit stays taken until the zone lets go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub(super) struct Member {
     probes: Arc<Semaphore>,
     pub(super) visit: tokio::sync::Mutex<()>,
     health: Mutex<Health>,
+    /// How many writes of each object the zone is not done with. No more of them than there are permits for writes.
+    on_their_way: Mutex<BTreeMap<ObjectName, usize>>,
 }
 
 #[derive(Debug)]
@@ -66,6 +68,7 @@ impl Member {
             probes: permits(1),
             visit: tokio::sync::Mutex::new(()),
             health: Mutex::new(health),
+            on_their_way: Mutex::default(),
         })
     }
 
@@ -174,6 +177,21 @@ impl Member {
         self.health().hanging
     }
 
+    /// Counts a write of `name` as on its way, for as long as what is returned lives: until the zone is done with it, however
+    /// long ago its caller gave up. (That the zone has answered something else says nothing about it.)
+    pub(super) fn set_out(self: &Arc<Self>, name: &ObjectName) -> OnItsWay {
+        *self.on_their_way().entry(name.clone()).or_default() += 1;
+        OnItsWay {
+            member: Arc::clone(self),
+            name: name.clone(),
+        }
+    }
+
+    /// Whether a write of `name` may yet arrive.
+    pub(super) fn is_on_its_way(&self, name: &ObjectName) -> bool {
+        self.on_their_way().contains_key(name)
+    }
+
     /// Takes note that the listing has to be compared; `take_compare` begins that.
     pub(super) fn request_compare(&self) {
         self.health().compare = true;
@@ -225,5 +243,28 @@ impl Member {
 
     fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn on_their_way(&self) -> MutexGuard<'_, BTreeMap<ObjectName, usize>> {
+        self.on_their_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A write that its zone is not done with.
+#[derive(Debug)]
+pub(super) struct OnItsWay {
+    member: Arc<Member>,
+    name: ObjectName,
+}
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        let mut all = self.member.on_their_way();
+        if let Some(count) = all.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.name);
+            }
+        }
     }
 }

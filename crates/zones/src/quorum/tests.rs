@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{ForgetfulZone, GraveKey, MemoryZone, Negligence, Power};
 
+mod late;
 mod settling;
 
 struct World {

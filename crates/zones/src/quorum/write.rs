@@ -127,16 +127,17 @@ impl Zones {
     }
 
     /// Takes back what was placed. True when it is certain that nothing will appear.
-    async fn withdraw(self: &Arc<Self>, name: &ObjectName, outcomes: &[(Arc<Member>, Result<(), ZoneError>)]) -> bool {
-        // First of all, so that a write that is still on its way undoes itself when it arrives.
+    pub(super) async fn withdraw(self: &Arc<Self>, name: &ObjectName, outcomes: &[(Arc<Member>, Result<(), ZoneError>)]) -> bool {
+        // Invariant: this comes first. A write that is on its way when it is looked for below undoes itself when it arrives; one
+        // that is not has arrived before, and is undone below.
         self.dead().insert(name.clone());
         let clear = join_all(outcomes.iter().map(|(member, outcome)| async move {
             match outcome {
-                Err(ZoneError::Down { .. }) => true,
-                _ if member.is_hanging() => {
+                _ if member.is_on_its_way(name) => {
                     member.request_compare();
                     false
                 }
+                Err(ZoneError::Down { .. }) => true,
                 _ => self.drop_copy(member, name).await,
             }
         }))
@@ -152,7 +153,7 @@ impl Zones {
         let graves = join_all(outcomes.iter().map(|(member, _)| {
             let (grave, epitaph) = (grave.clone(), epitaph.clone());
             async move {
-                let dug = !member.is_hanging() && self.put_one(member, &grave, epitaph).await.is_ok();
+                let dug = self.put_one(member, &grave, epitaph).await.is_ok();
                 if !dug {
                     member.queue([grave]);
                 }
@@ -174,11 +175,22 @@ impl Zones {
         let (zones, member, name) = (Arc::clone(self), Arc::clone(member), name.clone());
         async move {
             let keeper = Arc::clone(&member);
+            let on_its_way = member.set_out(&name);
             member
                 .call(Use::Write, zones.settings.put_timeout, move |zone| async move {
+                    // To the very end: an arrival counts as over only once it has been undone where that is needed.
+                    let _on_its_way = on_its_way;
                     zone.put(&name, bytes).await?;
                     keeper.unqueue(&name);
-                    if zones.is_dead(&name) { zone.delete(&name).await } else { Ok(()) }
+                    if !zones.is_dead(&name) {
+                        return Ok(());
+                    }
+                    let undone = zone.delete(&name).await;
+                    if undone.is_err() {
+                        // Nobody may be waiting to hear of it: the next comparison takes it away.
+                        keeper.request_compare();
+                    }
+                    undone
                 })
                 .await
         }
