@@ -13,8 +13,9 @@ use super::state::MemoryPart;
 use super::{Product, ProductError};
 
 impl Product {
-    /// Writes the tables to files whose rows have waited long enough or take too much memory.
+    /// Writes the tables to files whose rows have waited long enough or take too much memory, and makes changes that wait.
     pub(crate) async fn flush_due(&self) {
+        self.make_waiting_or_log().await;
         let settings = &self.shared.settings.flush;
         let pressed = self.shared.memory.used() > settings.memory_limit / 2;
         let now = self.shared.clock.now();

@@ -4,6 +4,7 @@
 //! [`Product::view`] shows it. Rows leave the state's memory only in the same step in which a file with them enters it.
 
 mod append;
+mod changes;
 mod flush;
 mod merge;
 mod recover;
@@ -45,6 +46,8 @@ pub(crate) enum ProductError {
     Vault(#[source] Box<tonic::Status>),
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    #[error("the change is in the journal and not made yet: it will be once the catalog can be written, try again")]
+    Postponed(#[source] CatalogError),
     #[error(transparent)]
     Journal(#[from] AppendError),
     #[error(transparent)]
@@ -75,7 +78,7 @@ impl ProductError {
             Self::TooManyColumns { .. } => ErrorKind::TooLarge,
             Self::MemoryFull => ErrorKind::TooMuch,
             Self::Vault(status) => kind_of(status),
-            Self::Catalog(source) => source.kind(),
+            Self::Catalog(source) | Self::Postponed(source) => source.kind(),
             Self::Journal(source) => source.kind(),
             Self::Recover(source) => source.kind(),
             Self::Open(source) => source.kind(),
@@ -97,7 +100,7 @@ pub(crate) struct Product {
     catalog: Catalog,
     state: RwLock<State>,
     /// Held while databases and tables are made and deleted, and while files are swapped in: they must not cross.
-    control: tokio::sync::Mutex<()>,
+    control: tokio::sync::Mutex<changes::Changes>,
     /// Held while a table's rows are written to a file, or files are merged.
     writing: tokio::sync::Mutex<()>,
     /// Held while rows from before a restart are read back.
@@ -115,7 +118,7 @@ impl Product {
         let directory = shared.directory.join("products").join(id.to_string());
         tokio::fs::create_dir_all(&directory).await.map_err(ProductError::Directory)?;
         let catalog = Catalog::open(&directory.join("catalog.db")).await?;
-        let (state, tail) = recover::recover(id, &shared, &catalog, remembered).await?;
+        let recover::Found { state, tail, gone } = recover::recover(id, &shared, &catalog, remembered).await?;
         let signer = shared.signer.clone();
         let journal = Journal::start(
             journal::JournalParts {
@@ -131,7 +134,7 @@ impl Product {
             shared.writer,
             tail,
         );
-        Ok(Arc::new(Self {
+        let product = Arc::new(Self {
             id,
             public_key,
             shared,
@@ -141,7 +144,9 @@ impl Product {
             control: tokio::sync::Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             unsealing: tokio::sync::Mutex::default(),
-        }))
+        });
+        product.remove_objects(gone);
+        Ok(product)
     }
 
     /// The catalog, for what the role keeps beside it.

@@ -4,25 +4,30 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use base::{ProductId, Role, TableId};
-use columns::catalog::{BatchHash, Catalog, DatabaseRecord, TableRecord};
+use columns::catalog::{BatchHash, Catalog};
 use events::Seen;
 use journal::{Segment, Tail};
 use seal::PrivateKey;
 use wire::v1::Head;
 use zones::ObjectName;
 
+use super::changes::commit;
 use super::state::{MemoryPart, SealedBatch, State, Table};
 use super::{Product, ProductError, journal_name};
 use crate::entries::{Header, RowsHeader};
 use crate::shared::Shared;
 
+/// What there is after a start.
+pub(super) struct Found {
+    pub(super) state: State,
+    /// Where the journal goes on.
+    pub(super) tail: Tail,
+    /// Objects that nothing needs any more, because the journal says that their tables were deleted.
+    pub(super) gone: Vec<ObjectName>,
+}
+
 /// Reads the catalog, replays the clear headers of the journal over it, and notes which batches are still sealed.
-pub(super) async fn recover(
-    id: ProductId,
-    shared: &Shared,
-    catalog: &Catalog,
-    remembered: Option<&Head>,
-) -> Result<(State, Tail), ProductError> {
+pub(super) async fn recover(id: ProductId, shared: &Shared, catalog: &Catalog, remembered: Option<&Head>) -> Result<Found, ProductError> {
     let name = journal_name(id);
     let recovered = journal::recover(&shared.zones, &shared.installation, Role::Warehouse, &name, Some(id)).await?;
     let tail = recovered.tail();
@@ -46,7 +51,10 @@ pub(super) async fn recover(
                 Header::Rows(header) => note_rows(&mut state, catalog, &segment, entry, header).await?,
                 // Made, and perhaps undone by a later change, which the catalog has seen as well.
                 _ if segment.id.sequence < changed_upto => {}
-                change => gone.extend(apply(&mut state, catalog, change, segment.id.sequence).await?),
+                change => {
+                    gone.extend(commit(catalog, &change, segment.id.sequence).await?);
+                    state.show(change);
+                }
             }
         }
     }
@@ -54,7 +62,7 @@ pub(super) async fn recover(
         tracing::info!(product.id = %id, objects = gone.len(), "the journal says that these files' tables were deleted");
     }
     tracing::info!(product.id = %id, tables = state.tables.len(), sealed_batches = state.sealed.len(), "opened product {id}");
-    Ok((state, tail))
+    Ok(Found { state, tail, gone })
 }
 
 async fn loaded(catalog: &Catalog) -> Result<(State, u64), ProductError> {
@@ -72,53 +80,6 @@ async fn loaded(catalog: &Catalog) -> Result<(State, u64), ProductError> {
         }
     }
     Ok((state, contents.changed_upto))
-}
-
-/// Makes a change that the journal has and the catalog has not. Returns the objects that nothing needs any more.
-async fn apply(state: &mut State, catalog: &Catalog, change: Header, sequence: u64) -> Result<Vec<ObjectName>, ProductError> {
-    let mut gone = Vec::new();
-    match change {
-        Header::Rows(_) => {}
-        Header::CreateDatabase { name, at } => {
-            catalog
-                .create_database(
-                    &DatabaseRecord {
-                        name: name.clone(),
-                        created_at: at,
-                    },
-                    sequence,
-                )
-                .await?;
-            state.databases.entry(name).or_insert(at);
-        }
-        Header::DeleteDatabase { name } => {
-            gone = catalog.delete_database(&name, sequence).await?;
-            state.remove_database(&name);
-        }
-        Header::CreateTable {
-            id,
-            number,
-            database,
-            name,
-            at,
-        } => {
-            let record = TableRecord {
-                id,
-                number,
-                database,
-                name,
-                created_at: at,
-                columns: Vec::new(),
-            };
-            catalog.create_table(&record, sequence).await?;
-            state.insert_table(Table::new(record));
-        }
-        Header::DeleteTable { id } => {
-            gone = catalog.delete_table(id, sequence).await?;
-            state.remove_table(id);
-        }
-    }
-    Ok(gone)
 }
 
 async fn note_rows(

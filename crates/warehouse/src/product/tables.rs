@@ -1,11 +1,9 @@
 //! Databases and tables: made, deleted, listed.
 
 use base::{DatabaseName, TableId, TableName};
-use columns::catalog::{DatabaseRecord, TableRecord};
-use journal::Entry;
 use zones::ObjectName;
 
-use super::state::{Table, TableSummary};
+use super::state::TableSummary;
 use super::{Product, ProductError};
 use crate::entries::Header;
 
@@ -17,7 +15,8 @@ const MAX_DATABASES: usize = 1_000;
 impl Product {
     /// Makes a database.
     pub(crate) async fn create_database(&self, name: DatabaseName) -> Result<(), ProductError> {
-        let _control = self.control.lock().await;
+        let mut waiting = self.control.lock().await;
+        self.make_waiting(&mut waiting).await?;
         let count = {
             let state = self.read();
             if state.databases.contains_key(&name) {
@@ -34,35 +33,21 @@ impl Product {
             )));
         }
         let at = self.shared.clock.now();
-        let sequence = self.record(&Header::CreateDatabase { name: name.clone(), at }).await?;
-        self.catalog
-            .create_database(
-                &DatabaseRecord {
-                    name: name.clone(),
-                    created_at: at,
-                },
-                sequence,
-            )
-            .await?;
-        self.write().databases.insert(name, at);
-        Ok(())
+        self.change(&mut waiting, Header::CreateDatabase { name, at }).await
     }
 
     /// Deletes a database with its tables.
     pub(crate) async fn delete_database(&self, name: &DatabaseName) -> Result<(), ProductError> {
-        let _control = self.control.lock().await;
+        let mut waiting = self.control.lock().await;
+        self.make_waiting(&mut waiting).await?;
         self.database_exists(name)?;
-        let sequence = self.record(&Header::DeleteDatabase { name: name.clone() }).await?;
-        let objects = self.catalog.delete_database(name, sequence).await?;
-        let freed = self.write().remove_database(name);
-        self.shared.memory.remove(freed);
-        self.remove_objects(objects);
-        Ok(())
+        self.change(&mut waiting, Header::DeleteDatabase { name: name.clone() }).await
     }
 
     /// Makes a table. It takes rows from the moment this returns.
     pub(crate) async fn create_table(&self, database: DatabaseName, name: TableName) -> Result<(), ProductError> {
-        let _control = self.control.lock().await;
+        let mut waiting = self.control.lock().await;
+        self.make_waiting(&mut waiting).await?;
         self.database_exists(&database)?;
         let number = {
             let state = self.read();
@@ -81,38 +66,22 @@ impl Product {
         };
         let at = self.shared.clock.now();
         let id = TableId::generate(at, &*self.shared.entropy);
-        let sequence = self
-            .record(&Header::CreateTable {
-                id,
-                number,
-                database: database.clone(),
-                name: name.clone(),
-                at,
-            })
-            .await?;
-        let record = TableRecord {
+        let table = Header::CreateTable {
             id,
             number,
             database,
             name,
-            created_at: at,
-            columns: Vec::new(),
+            at,
         };
-        self.catalog.create_table(&record, sequence).await?;
-        self.write().insert_table(Table::new(record));
-        Ok(())
+        self.change(&mut waiting, table).await
     }
 
     /// Deletes a table.
     pub(crate) async fn delete_table(&self, database: &DatabaseName, name: &TableName) -> Result<(), ProductError> {
-        let _control = self.control.lock().await;
+        let mut waiting = self.control.lock().await;
+        self.make_waiting(&mut waiting).await?;
         let id = self.table_id(database, name)?;
-        let sequence = self.record(&Header::DeleteTable { id }).await?;
-        let objects = self.catalog.delete_table(id, sequence).await?;
-        let freed = self.write().remove_table(id);
-        self.shared.memory.remove(freed);
-        self.remove_objects(objects);
-        Ok(())
+        self.change(&mut waiting, Header::DeleteTable { id }).await
     }
 
     /// The tables of a database, by name.
@@ -143,19 +112,6 @@ impl Product {
                 name: name.to_string(),
             })
         }
-    }
-
-    /// Writes a change into the journal. Returns the number of its segment. To be called with `control` held, so that no segment
-    /// holds two changes of which only one is in the catalog.
-    async fn record(&self, header: &Header) -> Result<u64, ProductError> {
-        let segment = self
-            .journal
-            .append(Entry {
-                header: header.encode().into(),
-                payload: bytes::Bytes::new(),
-            })
-            .await?;
-        Ok(segment.sequence)
     }
 
     /// Takes objects out of the zones that nothing needs any more, in the background.

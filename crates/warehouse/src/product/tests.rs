@@ -1,5 +1,6 @@
 //! A product on simulated disks: what was acknowledged is there, once, whatever happens in between.
 
+mod control;
 mod crashes;
 
 use std::sync::Arc;
