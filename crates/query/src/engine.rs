@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use datafusion::common::Result;
+use datafusion::common::config::ConfigNonZeroUsize;
+use datafusion::execution::TaskContext;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::parser::Statement;
 use tokio_util::sync::CancellationToken;
 use zones::Zones;
@@ -20,7 +23,10 @@ use crate::result::{Failure, QueryStream, Running};
 use crate::settings::QuerySettings;
 use crate::stop::{Stop, watch};
 use crate::view::ProductView;
-use crate::{session, show};
+use crate::{constants, session, show};
+
+/// How many bytes the copies of all constants may have in one batch of rows.
+const MOST_CONSTANTS: usize = 64 << 20;
 
 /// Answers queries. Holds nothing of any product.
 #[derive(Debug, Clone)]
@@ -99,13 +105,13 @@ impl Engine {
             }
         };
 
-        let state = session::state(&self.settings, &catalog, database).map_err(engine)?;
+        let state = session::state(&self.settings, &catalog, database, 1).map_err(engine)?;
         let plan = self.plan(&state, &catalog, &statement, database).await.map_err(other)?;
         let (stop, guard) = Stop::new(cancel, self.settings.timeout);
-        let physical = state.create_physical_plan(&plan).await.map_err(engine)?;
+        let (physical, context) = physical(state, &plan).await.map_err(engine)?;
         let physical = watch(physical, &stop).map_err(engine)?;
         let schema = named(&statement, &physical.schema());
-        let stream = execute_stream(physical, state.task_ctx()).map_err(engine)?;
+        let stream = execute_stream(physical, context).map_err(engine)?;
 
         let (zones, settings) = (Arc::clone(&self.zones), Arc::clone(&self.settings));
         let mut running = Running {
@@ -147,6 +153,16 @@ impl Engine {
     fn said(&self, error: &datafusion::common::DataFusionError) -> QueryError {
         QueryError::from_engine(error, self.settings.memory_limit_bytes)
     }
+}
+
+/// The plan as it runs. Where long constants stand in it, fewer rows are worked on at a time, as each row may get a copy.
+async fn physical(mut state: SessionState, plan: &LogicalPlan) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
+    let plan = state.optimize(plan)?;
+    let rows = MOST_CONSTANTS / constants::copied(&plan)?.max(1);
+    let execution = &mut state.config_mut().options_mut().execution;
+    execution.batch_size = execution.batch_size.min(ConfigNonZeroUsize::try_new(rows.max(1))?);
+    let physical = state.query_planner().create_physical_plan(&plan, &state).await?;
+    Ok((physical, state.task_ctx()))
 }
 
 fn error_of((failure, _): (Failure, Arc<Touched>)) -> QueryError {

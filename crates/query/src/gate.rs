@@ -8,11 +8,18 @@ use std::ops::ControlFlow;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::ast::{Expr, Function, ObjectName, Query, Select, Statement as Sql, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{
+    ArrayElemTypeDef, DataType, Expr, Function, ObjectName, Query, Select, Statement as Sql, TableFactor, Visit, Visitor,
+};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 
 use crate::error::QueryError;
 use crate::functions::IN_FROM;
+
+/// How many values an array type of a given size may have a place for.
+const MOST_PLACES: u64 = 1000;
+/// Aggregates that hold every value they have seen.
+const COLLECTING: [&str; 3] = ["array_agg", "string_agg", "listagg"];
 
 /// A statement that may run.
 #[derive(Debug)]
@@ -165,15 +172,37 @@ impl Visitor for Inspector {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<QueryError> {
-        let Expr::Function(function) = expr else {
-            return ControlFlow::Continue(());
+        let function = match expr {
+            Expr::Function(function) => function,
+            Expr::Cast { data_type, .. } if places(data_type) > MOST_PLACES => {
+                return ControlFlow::Break(QueryError::NotAQuery {
+                    what: "an array type of that size".to_owned(),
+                    advice: "leave the size out, as in BIGINT[]",
+                });
+            }
+            _ => return ControlFlow::Continue(()),
         };
         let name = function.name.to_string().to_ascii_lowercase();
         if name == "person_id" || name == "reveal" {
             let said = format!("{name} takes one text in quotes, and is known to queries that come through the gateway");
             return ControlFlow::Break(QueryError::Invalid(said));
         }
+        if function.over.is_some() && COLLECTING.contains(&name.as_str()) {
+            return ControlFlow::Break(QueryError::NotAQuery {
+                what: format!("{name}(...) OVER"),
+                advice: "each row would hold what all rows of its window have: use GROUP BY",
+            });
+        }
         ControlFlow::Continue(())
+    }
+}
+
+/// How many values a type has a place for, whether they are there or not.
+fn places(data_type: &DataType) -> u64 {
+    match data_type {
+        DataType::Array(ArrayElemTypeDef::SquareBracket(item, size)) => places(item).saturating_mul(size.unwrap_or(1)),
+        DataType::Array(ArrayElemTypeDef::AngleBracket(item) | ArrayElemTypeDef::Parenthesis(item)) => places(item),
+        _ => 1,
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod adapt;
 mod catalog;
+mod constants;
 mod engine;
 mod error;
 mod functions;

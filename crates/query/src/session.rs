@@ -12,7 +12,7 @@ use datafusion::prelude::SessionConfig;
 use object_store::memory::InMemory;
 
 use crate::catalog::SnapshotCatalog;
-use crate::functions;
+use crate::functions::{self, Allowance};
 use crate::settings::QuerySettings;
 
 /// The catalog's name.
@@ -23,7 +23,8 @@ pub(crate) fn store_url() -> ObjectStoreUrl {
     ObjectStoreUrl::parse("coffer://zones").expect("the address is well formed")
 }
 
-pub(crate) fn state(settings: &QuerySettings, catalog: &SnapshotCatalog, database: &str) -> Result<SessionState> {
+/// The engine for a statement that names something, a constant among them, so often at most.
+pub(crate) fn state(settings: &QuerySettings, catalog: &SnapshotCatalog, database: &str, names: usize) -> Result<SessionState> {
     let mut config = SessionConfig::new()
         .with_default_catalog_and_schema(CATALOG, database)
         .with_create_default_catalog_and_schema(false)
@@ -38,7 +39,8 @@ pub(crate) fn state(settings: &QuerySettings, catalog: &SnapshotCatalog, databas
         .with_config(config)
         .with_runtime_env(Arc::new(runtime(settings)?))
         .with_catalog_list(Arc::new(catalog.clone()));
-    Ok(functions::register(state).build())
+    let allowance = Allowance::new(settings.memory_limit_bytes, names);
+    Ok(functions::register(state, &allowance).build())
 }
 
 /// Memory up to the limit, no disk, no file system.

@@ -130,28 +130,184 @@ async fn a_result_that_is_held_whole_keeps_to_its_size_and_one_that_streams_need
 async fn functions_do_not_make_much_out_of_little() {
     let world = World::new();
     let view = product(sales(0..1).schema(), vec![sales(0..1000)], vec![]);
+    let many = |what: &str| vec![what; 200].join(", ");
     for bomb in [
-        "SELECT length(repeat('x', 1000000000))",
-        "SELECT max(length(repeat(event, time * 1000))) FROM events",
-        "SELECT length(lpad('x', 2000000000, 'y'))",
-        "SELECT length(rpad(event, 1000000000)) FROM events",
-        "SELECT array_length(array_repeat(1, 1000000000))",
-        "SELECT array_length(range(1000000000))",
-        "SELECT array_length(generate_series(1, 9223372036854775807))",
-        "SELECT array_length(generate_series(-9223372036854775807, 9223372036854775807, 1))",
-        "SELECT array_length(generate_series(timestamp '2000-01-01', timestamp '2020-01-01', interval '1' second))",
+        "length(repeat('x', 1000000000))",
+        "max(length(repeat(event, time * 1000)))",
+        "length(lpad('x', 2000000000, 'y'))",
+        "max(length(rpad(event, 1000000000)))",
+        "array_length(array_repeat(1, 1000000000))",
+        "array_length(array_repeat(repeat('x', 1000000), 1000))",
+        "array_length(array_resize([1], 1000000000, 0))",
+        "array_length(range(1000000000))",
+        "array_length(generate_series(1, 9223372036854775807))",
+        "array_length(generate_series(-9223372036854775807, 9223372036854775807, 1))",
+        "array_length(generate_series(timestamp '2000-01-01', timestamp '2020-01-01', interval '1' second))",
+        "length(replace(repeat('a', 1000000), 'a', repeat('b', 1000)))",
+        "max(length(replace(repeat(event, 10000), 'v', repeat('b', 1000))))",
+        "length(regexp_replace(repeat('a', 1000000), 'a', repeat('b', 1000), 'g'))",
+        "max(length(regexp_replace(repeat(event, 10000), '(.*)', '\\1\\1\\1\\1\\1\\1\\1')))",
+        "array_length(regexp_match(repeat('a', 10000000), '(((((((((a*)))))))))'))",
+        &format!("max(length(concat({})))", many("repeat(event, 1000)")),
+        &format!("max(length(concat_ws(',', {})))", many("repeat(event, 1000)")),
+        &format!("max(length(concat_ws(repeat(event, 1000), {})))", many("event")),
+        &format!("max(length({}))", vec!["repeat(event, 1000)"; 200].join(" || ")),
+        &format!("max(array_length([{}]))", many("repeat(event, 1000)")),
+        &format!("max(array_length(make_array({})))", many("repeat(event, 1000)")),
+        &format!("max(struct({}))", many("repeat(event, 1000)")),
+        "max(length(overlay(repeat(event, 12000) placing repeat(event, 12000) from 1 for 0)))",
+        "max(length(encode(encode(encode(arrow_cast(repeat(event, 5000), 'Binary'), 'hex'), 'hex'), 'hex')))",
+        "max(length(to_char(to_timestamp(time), repeat('%c', 100000))))",
+        "max(array_length(array_replace_all(range(1, 1000 + time), 1, 2) || array_repeat(time, 1000 * time)))",
+        "max(array_length(array_replace_all(array_repeat('a', 1000), 'a', repeat(event, 100))))",
+        "max(array_length(arrays_zip(range(1, 1000 + time), [1], [2], [3], [4], [5], [6], [7], [8], [9])))",
+        "max(length(array_to_string(range(1, 1000), repeat(event, 100))))",
+        "max(array_length(string_to_array(repeat(event, 100000), 'v')))",
+        "max(array_length(array_concat(range(1, time * 10), range(1, time * 10))))",
+        "max(array_length(array_append(range(1, time * 20), 1)))",
     ] {
-        let refused = world.ask(&view, bomb).await.unwrap_err();
+        let sql = format!("SELECT {bomb} FROM events");
+        let refused = match world.ask(&view, &sql).await {
+            Err(refused) => refused,
+            Ok(_) => panic!("{sql} was answered"),
+        };
         assert!(
             refused.to_string().contains("would make more than 64 MiB at once"),
             "{bomb}: {refused:?}"
         );
         assert_eq!(refused.kind(), ErrorKind::Invalid);
     }
+}
+
+#[tokio::test]
+async fn functions_that_stay_small_are_not_refused() {
+    let world = World::new();
+    let view = product(sales(0..1).schema(), vec![sales(0..8000)], vec![]);
+    for (asked, answer) in [
+        ("repeat('ab', 3), lpad('x', 3, 'y'), range(0, 6, 2)", "ababab\tyyx\t[0, 2, 4]"),
+        (
+            "array_length(generate_series(date '2020-01-01', date '2020-12-31', interval '1' day))",
+            "366",
+        ),
+        ("'a' || 1 || 'b', 'a' || NULL, [1] || 2, [1] || [2, 3]", "a1b\t\t[1, 2]\t[1, 2, 3]"),
+        ("concat('a', 1, NULL, 'b'), concat_ws('-', 'a', NULL, 'b')", "a1b\ta-b"),
+        ("replace('banana', 'an', 'AN'), replace('x', '', 'y')", "bANANa\tx"),
+        ("regexp_replace('banana', '(a)', '<\\1>', 'g')", "b<a>n<a>n<a>"),
+        (
+            "array_to_string([1, NULL, 3], ',', '-'), string_to_array('a,b', ',')",
+            "1,-,3\t[a, b]",
+        ),
+        ("overlay('Txxxxas' placing 'hom' from 2 for 4), encode('a', 'hex')", "Thomas\t61"),
+        (
+            "to_char(to_timestamp(0), '%Y-%m-%d'), arrays_zip([1, 2], [3])",
+            "1970-01-01\t[{1: 1, 2: 3}, {1: 2, 2: }]",
+        ),
+        ("{'a': 1, 'b': 'c'}, array_replace_all([1, 1], 1, 5)", "{a: 1, b: c}\t[5, 5]"),
+    ] {
+        assert_eq!(world.rows(&view, &format!("SELECT {asked}")).await, [answer], "{asked}");
+    }
+    // The most that these could make is far more than what they do make.
+    for (asked, answer) in [
+        ("sum(length(replace(repeat(event, 500), 'q', repeat('b', 100))))", "14000000"),
+        (
+            "sum(length(regexp_replace(repeat(event, 500), 'q', repeat('b', 100), 'g')))",
+            "14000000",
+        ),
+        ("sum(array_length(string_to_array(repeat(event, 500), 'q')))", "8000"),
+        ("sum(length(event || '-' || event))", "64000"),
+        ("max(event || price || event)", "view999.0view"),
+    ] {
+        let sql = format!("SELECT {asked} FROM events");
+        assert_eq!(world.rows(&view, &sql).await, [answer], "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn what_functions_make_together_keeps_to_the_memory_of_a_query() {
+    let settings = QuerySettings {
+        memory_limit_bytes: 32 << 20,
+        ..QuerySettings::default()
+    };
+    let world = World::with(settings);
+    let view = product(sales(0..1).schema(), vec![sales(0..40_000)], vec![]);
+    // One such column fits, again and again, as its batches are gone when the next one comes.
     assert_eq!(
-        world.rows(&view, "SELECT repeat('ab', 3), lpad('x', 3, 'y'), range(0, 6, 2)").await,
-        ["ababab\tyyx\t[0, 2, 4]"]
+        world.rows(&view, "SELECT sum(length(repeat(event, 100))) FROM events").await,
+        ["14000000"]
     );
-    let days = "SELECT array_length(generate_series(date '2020-01-01', date '2020-12-31', interval '1' day))";
-    assert_eq!(world.rows(&view, days).await, ["366"]);
+
+    let wide: Vec<_> = (0..100).map(|nth| format!("repeat(event, {}) AS c{nth}", 100 + nth)).collect();
+    let constants: Vec<_> = (0..100).map(|nth| format!("length(repeat('x', {}))", 500_000 + nth)).collect();
+    for greedy in [
+        format!("SELECT {} FROM events", wide.join(", ")),
+        format!("SELECT {}", constants.join(" + ")),
+    ] {
+        let refused = world.ask(&view, &greedy).await.unwrap_err();
+        assert!(matches!(refused, QueryError::TooLarge { .. }), "{greedy}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn types_do_not_reserve_places_without_end() {
+    let world = World::new();
+    let view = product(sales(0..1).schema(), vec![sales(0..10)], vec![]);
+    for wide in [
+        "CAST(NULL AS BIGINT[2000000000])",
+        "array_length(CAST(NULL AS BIGINT[1000][1000][1000]))",
+        "NULL::BIGINT[2000000000]",
+        "arrow_cast(NULL, 'FixedSizeBinary(2000000000)')",
+        "array_length(arrow_cast([1], 'FixedSizeList(2000000000, Int64)'))",
+    ] {
+        for sql in [format!("SELECT {wide}"), format!("SELECT {wide} FROM events")] {
+            let refused = world.ask(&view, &sql).await.unwrap_err();
+            assert!(
+                matches!(refused, QueryError::Invalid(_) | QueryError::NotAQuery { .. }),
+                "{sql}: {refused:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn long_constants_are_not_copied_into_every_row_of_a_large_batch() {
+    let world = World::new();
+    let view = product(sales(0..1).schema(), vec![sales(0..3000)], vec![]);
+    let long = "x".repeat(900_000);
+    let sum = (900_000 * 3000_u64).to_string();
+    let sql = format!("SELECT sum(length(a || event)) - sum(length(event)) FROM (SELECT '{long}' AS a, event FROM events)");
+    assert_eq!(world.rows(&view, &sql).await, [sum]);
+    let sql = "SELECT repeat('x', 1000000) FROM events";
+    let mut rows = world
+        .engine
+        .run(&view, world.lease(), "web", sql, CancellationToken::new())
+        .await
+        .unwrap();
+    let first = futures::StreamExt::next(&mut rows).await.unwrap().unwrap();
+    assert!(first.get_array_memory_size() < 256 << 20, "{}", first.get_array_memory_size());
+}
+
+#[tokio::test]
+async fn aggregates_that_collect_text_keep_to_their_memory() {
+    let settings = QuerySettings {
+        memory_limit_bytes: 16 << 20,
+        ..QuerySettings::default()
+    };
+    let world = World::with(settings);
+    let view = product(sales(0..1).schema(), vec![sales(0..200_000)], vec![]);
+    for greedy in [
+        "SELECT length(string_agg(repeat(event, 50), ',')) FROM events",
+        "SELECT event, length(string_agg(repeat(event, 50), ',')) FROM events GROUP BY event",
+        "SELECT length(string_agg(event, 'a separator of some length that is repeated for each of many rows, which makes a lot of it, in the end, all in all, more than there may be here')) FROM events",
+        "SELECT array_length(array_agg(repeat(event, 50))) FROM events",
+        "SELECT event, array_length(array_agg(repeat(event, 50) ORDER BY price)) FROM events GROUP BY event",
+        "SELECT array_length(array_agg(DISTINCT repeat(event, 20) || price)) FROM events",
+    ] {
+        let refused = world.ask(&view, greedy).await.unwrap_err();
+        assert!(matches!(refused, QueryError::TooLarge { .. }), "{greedy}: {refused:?}");
+    }
+    for each in ["array_agg(event)", "string_agg(event, ',')"] {
+        let sql = format!("SELECT {each} OVER (ORDER BY time) FROM events");
+        let refused = world.ask(&view, &sql).await.unwrap_err();
+        assert!(matches!(refused, QueryError::NotAQuery { .. }), "{sql}: {refused:?}");
+    }
 }
