@@ -101,7 +101,13 @@ fn check_schema(schema: &Schema) -> Result<(), IpcError> {
     }
 }
 
-fn check_stream(stream: &[u8]) -> Result<(), IpcError> {
+/// What the compressed buffers of a stream inflate to by their own account, which [`from_ipc`] holds them to. Inflates nothing.
+pub fn inflated_len(stream: &[u8]) -> Result<u64, IpcError> {
+    check_stream(stream)
+}
+
+/// Returns what the buffers claim to inflate to.
+fn check_stream(stream: &[u8]) -> Result<u64, IpcError> {
     const CUT: IpcError = IpcError::Malformed("it is cut short");
     let mut rest = stream;
     let mut inflated = 0;
@@ -115,7 +121,7 @@ fn check_stream(stream: &[u8]) -> Result<(), IpcError> {
         let len = u32::from_le_bytes(*len) as usize;
         if len == 0 {
             return if after.is_empty() && columns.is_some() {
-                Ok(())
+                Ok(inflated)
             } else {
                 Err(IpcError::Malformed("it ends too early"))
             };

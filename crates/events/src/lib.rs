@@ -24,7 +24,7 @@ mod widen;
 pub use decode::{DecodeError, Decoded, Rejected, RowFault, Syntax, Told, decode};
 pub use encode::{EncodeError, MsgpackRows, encode_arrays, encode_maps};
 pub use inflate::{Encoding, InflateError, claimed_size, inflate};
-pub use ipc::{IpcError, from_ipc, to_ipc};
+pub use ipc::{IpcError, from_ipc, inflated_len, to_ipc};
 pub use limits::Limits;
 pub use lines::{LineFormat, Lines, LinesError};
 pub use schema::TableSchema;

@@ -9,6 +9,7 @@
 mod entries;
 mod jobs;
 mod leases;
+mod memory;
 mod product;
 mod queries;
 mod service;
@@ -32,10 +33,11 @@ use zones::Zones;
 
 pub use settings::{FlushSettings, JobSettings, WarehouseSettings};
 
+use crate::memory::Memory;
 use crate::product::LOOK_EVERY;
 use crate::queries::Queries;
 use crate::service::Service;
-use crate::shared::{Memory, Shared};
+use crate::shared::Shared;
 use crate::warehouse::Warehouse;
 
 /// Why the warehouse could not run.
@@ -114,6 +116,7 @@ pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), Ru
     let writer = WriterId::generate(ctx.clock.now(), &*ctx.entropy);
     let queries = Queries::start(settings.query.target_partitions.get()).map_err(RunError::Threads)?;
     let engine = Engine::new(Arc::clone(&zones), settings.query.clone());
+    let memory = Memory::new(settings.flush.memory_limit);
     let shared = Arc::new(Shared {
         settings,
         directory: ctx.directory.clone(),
@@ -124,7 +127,7 @@ pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), Ru
         installation: ctx.installation,
         writer,
         batch_key,
-        memory: Memory::default(),
+        memory,
     });
     let warehouse = Arc::new(Warehouse::new(shared, Arc::clone(&ctx.peers), engine, queries, remembered));
     let keeping = tokio::spawn(keep(Arc::clone(&warehouse), heads, ctx.cancel.clone()));

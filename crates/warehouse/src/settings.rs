@@ -32,7 +32,8 @@ pub struct FlushSettings {
     /// ... or once the oldest of them is this old.
     #[serde(with = "humantime_serde")]
     pub after: Duration,
-    /// While the rows of all tables take more memory than this, in bytes, new ones are refused with "slow down".
+    /// Rows that are in no file yet take no more memory than this, in bytes, over all tables: what would pass it is refused with
+    /// "slow down", and a batch that alone would pass it as too large.
     pub memory_limit: usize,
     /// Once a table has this many small files, they are merged into one.
     pub merge_files: usize,

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base::{Clock, Entropy, WriterId};
 use edge::CurrentSigner;
 use seal::{DataKey, InstallationKey};
 use zones::Zones;
 
+use crate::memory::Memory;
 use crate::settings::WarehouseSettings;
 
 /// Parts handed to every product.
@@ -25,24 +25,5 @@ pub(crate) struct Shared {
     pub(crate) writer: WriterId,
     /// Under which senders' batch ids are hashed. Survives restarts, never leaves the warehouse.
     pub(crate) batch_key: DataKey,
-    pub(crate) memory: Memory,
-}
-
-/// How much memory the rows take that are in no file yet, over all products.
-#[derive(Debug, Default)]
-pub(crate) struct Memory(AtomicUsize);
-
-impl Memory {
-    pub(crate) fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    pub(crate) fn remove(&self, bytes: usize) {
-        // Invariant: what is removed was added before, so this cannot go below zero.
-        self.0.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    pub(crate) fn used(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
+    pub(crate) memory: Arc<Memory>,
 }

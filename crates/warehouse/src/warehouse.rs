@@ -129,6 +129,7 @@ impl Warehouse {
         for open in self.all() {
             open.product.flush_due().await;
         }
+        self.shared.memory.relieved();
     }
 
     /// Merges small files of products that somebody may read now, and tidies old results.

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::state::{MemoryPart, time_range};
 use super::{Product, ProductError};
 use crate::entries::{Header, RowsHeader};
+use crate::memory::{Charge, memory_of};
 
 /// How many columns a table may have, `time` and the overflow column not counted.
 const MAX_COLUMNS: usize = 10_000;
@@ -38,10 +39,13 @@ impl Product {
         ipc: Bytes,
     ) -> Result<Appended, ProductError> {
         let table = self.table_id(database, name)?;
-        if self.shared.memory.used() > self.shared.settings.flush.memory_limit {
-            return Err(ProductError::MemoryFull);
+        let wire = ipc.len();
+        let (memory, limit) = (&self.shared.memory, self.shared.memory.limit());
+        if wire > limit {
+            return Err(ProductError::BatchTooLarge { bytes: wire, limit });
         }
-        let (ipc, rows) = decode(ipc).await?;
+        let charge = memory.charge(wire).ok_or(ProductError::MemoryFull)?;
+        let (ipc, rows, mut charge) = decode(ipc, charge, limit).await?;
         let count = rows.num_rows() as u64;
         let Some((time_min, time_max)) = time_range(&rows) else {
             return Ok(Appended { rows: 0, duplicate: false });
@@ -85,7 +89,9 @@ impl Product {
                 payload: ipc,
             })
             .await?;
-        self.show(table, batch, rows)?;
+        // The stream has gone.
+        charge.resize(memory_of(&rows));
+        self.show(table, batch, rows, charge)?;
         Ok(Appended {
             rows: count,
             duplicate: false,
@@ -110,8 +116,7 @@ impl Product {
     }
 
     /// Puts the rows where queries see them.
-    fn show(&self, id: TableId, batch: BatchHash, rows: RecordBatch) -> Result<(), ProductError> {
-        let bytes = rows.get_array_memory_size();
+    fn show(&self, id: TableId, batch: BatchHash, rows: RecordBatch, charge: Charge) -> Result<(), ProductError> {
         let now = self.shared.clock.now();
         let mut state = self.write();
         // Deleted while the batch was on its way: the rows went with the table.
@@ -126,10 +131,9 @@ impl Product {
         table.memory.push(MemoryPart {
             batch,
             rows,
-            bytes,
+            charge: Arc::new(charge),
             since: now,
         });
-        self.shared.memory.add(bytes);
         Ok(())
     }
 
@@ -194,6 +198,10 @@ impl Drop for Claim<'_> {
     }
 }
 
+fn unusable(what: &str) -> ProductError {
+    ProductError::Invalid(format!("the batch cannot be used: {what}"))
+}
+
 fn hash(long: [u8; 32]) -> BatchHash {
     let mut short = BatchHash::default();
     short.copy_from_slice(&long[..16]);
@@ -201,10 +209,21 @@ fn hash(long: [u8; 32]) -> BatchHash {
 }
 
 /// Reads the batch that the gateway sent. It is checked like anything from outside: the gateway may have been taken over.
-async fn decode(ipc: Bytes) -> Result<(Bytes, RecordBatch), ProductError> {
+///
+/// `charge` grows by what the batch says that it inflates to before it is inflated, and stands for stream and rows afterwards.
+async fn decode(ipc: Bytes, mut charge: Charge, limit: usize) -> Result<(Bytes, RecordBatch, Charge), ProductError> {
     tokio::task::spawn_blocking(move || {
+        // Both at once, the stream and its rows, but never so much that one batch could not get in alone.
+        let mut grow = |bytes: usize| match charge.resize(bytes.saturating_add(ipc.len()).min(limit)) {
+            _ if bytes > limit => Err(ProductError::BatchTooLarge { bytes, limit }),
+            true => Ok(()),
+            false => Err(ProductError::MemoryFull),
+        };
+        let inflated = events::inflated_len(&ipc).map_err(|error| unusable(&error.to_string()))?;
+        grow(usize::try_from(inflated).unwrap_or(usize::MAX))?;
         let rows = read_one(&ipc)?;
-        Ok((ipc, rows))
+        grow(memory_of(&rows))?;
+        Ok((ipc, rows, charge))
     })
     .await
     .map_err(|_| ProductError::Internal("decoding a batch was interrupted"))?
@@ -212,11 +231,10 @@ async fn decode(ipc: Bytes) -> Result<(Bytes, RecordBatch), ProductError> {
 
 /// One batch from an Arrow IPC stream, `time` first and a long.
 pub(super) fn read_one(ipc: &[u8]) -> Result<RecordBatch, ProductError> {
-    let invalid = |what: String| ProductError::Invalid(format!("the batch cannot be used: {what}"));
-    let mut batches = events::from_ipc(ipc).map_err(|error| invalid(error.to_string()))?;
+    let mut batches = events::from_ipc(ipc).map_err(|error| unusable(&error.to_string()))?;
     let rows = match batches.len() {
         1 => batches.remove(0),
-        other => return Err(invalid(format!("it has {other} parts, one is expected"))),
+        other => return Err(unusable(&format!("it has {other} parts, one is expected"))),
     };
     let schema = rows.schema();
     let time_first = schema
@@ -224,13 +242,13 @@ pub(super) fn read_one(ipc: &[u8]) -> Result<RecordBatch, ProductError> {
         .first()
         .is_some_and(|f| f.name() == events::TIME && *f.data_type() == arrow::datatypes::DataType::Int64);
     if !time_first || rows.column(0).null_count() > 0 {
-        return Err(invalid("its first column is not \"time\", a long without nulls".into()));
+        return Err(unusable("its first column is not \"time\", a long without nulls"));
     }
     for field in schema.fields().iter().skip(1) {
         let seen = events::seen_of(field);
         let expected = seen.column_type().unwrap_or(events::ColumnType::String).data_type();
         if *field.data_type() != expected {
-            return Err(invalid("the type of a column is not what its values are said to be".into()));
+            return Err(unusable("the type of a column is not what its values are said to be"));
         }
     }
     Ok(rows)

@@ -23,8 +23,7 @@ impl Product {
         while let Some((sequence, change)) = waiting.0.front() {
             let objects = commit(&self.catalog, change, *sequence).await.map_err(ProductError::Postponed)?;
             if let Some((_, change)) = waiting.0.pop_front() {
-                let freed = self.write().show(change);
-                self.shared.memory.remove(freed);
+                self.write().show(change);
             }
             self.remove_objects(objects);
         }
@@ -86,14 +85,14 @@ pub(super) async fn commit(catalog: &Catalog, change: &Header, sequence: u64) ->
 }
 
 impl State {
-    /// Shows a change that is in the catalog. Returns how much memory the rows took that went with it.
-    pub(super) fn show(&mut self, change: Header) -> usize {
+    /// Shows a change that is in the catalog.
+    pub(super) fn show(&mut self, change: Header) {
         match change {
             Header::Rows(_) => {}
             Header::CreateDatabase { name, at } => {
                 self.databases.entry(name).or_insert(at);
             }
-            Header::DeleteDatabase { name } => return self.remove_database(&name),
+            Header::DeleteDatabase { name } => self.remove_database(&name),
             Header::CreateTable {
                 id,
                 number,
@@ -108,8 +107,7 @@ impl State {
                 created_at: at,
                 columns: Vec::new(),
             })),
-            Header::DeleteTable { id } => return self.remove_table(id),
+            Header::DeleteTable { id } => self.remove_table(id),
         }
-        0
     }
 }

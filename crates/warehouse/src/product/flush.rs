@@ -17,7 +17,7 @@ impl Product {
     pub(crate) async fn flush_due(&self) {
         self.make_waiting_or_log().await;
         let settings = &self.shared.settings.flush;
-        let pressed = self.shared.memory.used() > settings.memory_limit / 2;
+        let pressed = self.shared.memory.is_pressed();
         let now = self.shared.clock.now();
         let due: Vec<TableId> = {
             let state = self.read();
@@ -32,7 +32,11 @@ impl Product {
 
     /// Writes all tables to files.
     pub(super) async fn flush_all(&self) {
-        let all: Vec<TableId> = self.read().tables.keys().copied().collect();
+        let all: Vec<TableId> = {
+            let state = self.read();
+            let full = state.tables.values().filter(|table| !table.memory.is_empty());
+            full.map(|table| table.id).collect()
+        };
         self.flush(&all).await;
     }
 
@@ -90,7 +94,6 @@ impl Product {
             for part in &written {
                 table.known.remove(&part.batch);
             }
-            self.shared.memory.remove(written.iter().map(|part| part.bytes).sum());
         }
         tracing::info!(product.id = %self.id, table.id = %id, rows, bytes, "wrote {rows} rows to a file");
         Ok(())

@@ -42,6 +42,8 @@ pub(crate) enum ProductError {
     TooManyColumns { columns: usize, limit: usize },
     #[error("more rows are waiting to be written to files than memory allows, send this again in a few seconds")]
     MemoryFull,
+    #[error("the batch takes {bytes} bytes of memory, at most {limit} are possible: send it in smaller parts")]
+    BatchTooLarge { bytes: usize, limit: usize },
     #[error("the vault could not be asked for the product's key")]
     Vault(#[source] Box<tonic::Status>),
     #[error(transparent)]
@@ -75,7 +77,7 @@ impl ProductError {
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Exists { .. } => ErrorKind::Conflict,
             Self::Invalid(_) => ErrorKind::Invalid,
-            Self::TooManyColumns { .. } => ErrorKind::TooLarge,
+            Self::TooManyColumns { .. } | Self::BatchTooLarge { .. } => ErrorKind::TooLarge,
             Self::MemoryFull => ErrorKind::TooMuch,
             Self::Vault(status) => kind_of(status),
             Self::Catalog(source) | Self::Postponed(source) => source.kind(),
@@ -157,7 +159,7 @@ impl Product {
     /// What a query sees now: everything acknowledged so far, within `scope`.
     ///
     /// Reads back rows from before a restart first, which is why it needs the private key.
-    pub(crate) async fn view(&self, scope: &Scope, key: &PrivateKey) -> Result<ProductView, ProductError> {
+    pub(crate) async fn view(self: &Arc<Self>, scope: &Scope, key: &PrivateKey) -> Result<ProductView, ProductError> {
         self.unseal(key).await?;
         let state = self.read();
         let databases = state

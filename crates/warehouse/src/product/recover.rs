@@ -15,6 +15,7 @@ use super::changes::commit;
 use super::state::{MemoryPart, SealedBatch, State, Table};
 use super::{Product, ProductError, journal_name};
 use crate::entries::{Header, RowsHeader};
+use crate::memory::memory_of;
 use crate::shared::Shared;
 
 /// What there is after a start.
@@ -110,7 +111,9 @@ async fn note_rows(
 
 impl Product {
     /// Reads the rows back that were in memory when the last process ended.
-    pub(super) async fn unseal(&self, key: &PrivateKey) -> Result<(), ProductError> {
+    ///
+    /// However many they are: once they take much memory, those that were read back become files before the next are.
+    pub(super) async fn unseal(self: &Arc<Self>, key: &PrivateKey) -> Result<(), ProductError> {
         if self.read().sealed.is_empty() {
             return Ok(());
         }
@@ -120,6 +123,11 @@ impl Product {
             let Some(segment) = self.read().sealed.first().map(|batch| Arc::clone(&batch.segment)) else {
                 return Ok(());
             };
+            self.make_room().await?;
+            let _turn = self.shared.memory.turn().await;
+            if self.shared.memory.used() > self.shared.memory.limit() {
+                return Err(ProductError::MemoryFull);
+            }
             let entries = segment.open(&self.shared.zones, key).await?;
             let wanted: Vec<SealedBatch> = self.read().sealed.iter().filter(|b| b.segment.id == segment.id).cloned().collect();
             let parts = tokio::task::spawn_blocking(move || {
@@ -135,6 +143,19 @@ impl Product {
             .map_err(|_| ProductError::Internal("reading back was interrupted"))??;
             self.shown_again(&segment, parts);
         }
+    }
+
+    /// Writes rows to files when memory is short of room. Needs no private key.
+    async fn make_room(self: &Arc<Self>) -> Result<(), ProductError> {
+        if !self.shared.memory.is_pressed() {
+            return Ok(());
+        }
+        let product = Arc::clone(self);
+        // A task of its own: the query that needs this may be killed at any moment, and a flush that stops between the catalog
+        // and the state would leave its rows in both, a file and memory.
+        tokio::spawn(async move { product.flush_all().await })
+            .await
+            .map_err(|_| ProductError::Internal("writing rows to files was interrupted"))
     }
 
     /// Rows leave the sealed list and enter memory in one step, so that no query sees them twice or not at all.
@@ -153,9 +174,13 @@ impl Product {
             let Some(table) = state.tables.get_mut(&id).filter(|_| still.contains(&batch)) else {
                 continue;
             };
-            let bytes = rows.get_array_memory_size();
-            table.memory.push(MemoryPart { batch, rows, bytes, since });
-            self.shared.memory.add(bytes);
+            let charge = Arc::new(self.shared.memory.charge_anyway(memory_of(&rows)));
+            table.memory.push(MemoryPart {
+                batch,
+                rows,
+                charge,
+                since,
+            });
         }
     }
 }

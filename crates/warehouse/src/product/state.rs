@@ -11,6 +11,7 @@ use journal::Segment;
 use tokio::sync::Notify;
 
 use crate::entries::RowsHeader;
+use crate::memory::Charge;
 
 /// Databases, tables, and where their rows are.
 #[derive(Default)]
@@ -50,7 +51,8 @@ pub(super) struct Table {
 pub(super) struct MemoryPart {
     pub(super) batch: BatchHash,
     pub(super) rows: RecordBatch,
-    pub(super) bytes: usize,
+    /// For the memory of its rows.
+    pub(super) charge: Arc<Charge>,
     pub(super) since: Timestamp,
 }
 
@@ -113,7 +115,7 @@ impl Table {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.memory.iter().map(|part| part.bytes).sum()
+        self.memory.iter().map(|part| part.charge.bytes()).sum()
     }
 }
 
@@ -138,10 +140,10 @@ impl State {
         }
     }
 
-    /// Takes a table away. Returns how much memory its rows took.
-    pub(super) fn remove_table(&mut self, id: TableId) -> usize {
+    /// Takes a table away, and gives back the memory of its rows.
+    pub(super) fn remove_table(&mut self, id: TableId) {
         self.sealed.retain(|batch| batch.header.table != id);
-        let Some(table) = self.tables.remove(&id) else { return 0 };
+        let Some(table) = self.tables.remove(&id) else { return };
         // A table made again under the same name has another id: its name must stay.
         let key = (table.database.clone(), table.name.clone());
         if self.names.get(&key) == Some(&id) {
@@ -150,14 +152,13 @@ impl State {
         for waiting in table.under_way.values() {
             waiting.notify_waiters();
         }
-        table.memory_bytes()
     }
 
-    /// Takes a database and its tables away. Returns how much memory their rows took.
-    pub(super) fn remove_database(&mut self, name: &DatabaseName) -> usize {
+    /// Takes a database and its tables away.
+    pub(super) fn remove_database(&mut self, name: &DatabaseName) {
         self.databases.remove(name);
         let ids: Vec<TableId> = self.tables_of(name).map(|table| table.id).collect();
-        ids.into_iter().map(|id| self.remove_table(id)).sum()
+        ids.into_iter().for_each(|id| self.remove_table(id));
     }
 
     /// Of a database that exists.
