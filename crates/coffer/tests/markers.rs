@@ -1,13 +1,17 @@
-//! Proof 5: identities, event values, keys and SQL texts that were planted are found nowhere at rest: not in any byte under the data
-//! directory, not in what is compressed there, not in logs, command lines or environments.
+//! Proof 5: identities, event values, keys, passes and SQL texts that were planted are found nowhere at rest: not in any byte under the
+//! data directory, not in what is compressed there, not in logs, command lines or environments.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::ensure;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use base::{CredentialId, ProductId, Role, Scope, SeededEntropy, Timestamp, Verb, Verbs};
+use seal::{Assertion, Grant, HolderId, InstallationSigner, Signer};
 use serde_json::{Value, json};
 use testkit::markers::{Found, Markers};
-use testkit::{Client, Installation, gzip, until};
+use testkit::{Client, Installation, Product, gzip, until};
 
 const DATABASE: &str = "markers";
 const IDENTITY: &str = "planted-ada-7f3a91@example.com";
@@ -38,6 +42,8 @@ async fn planted(installation: &Installation) -> anyhow::Result<(Markers, Client
         markers.plant(name, key.split('/').nth(1).unwrap_or_default());
     }
 
+    passes(installation, &product, &mut markers).await?;
+
     client.create_table(DATABASE, "events").await?;
     let rows: Vec<Value> = (0..500)
         .map(|n| json!({"time": 1_700_000_000 + n, "email": IDENTITY, "what": EVENT, "more": {"deep": [NESTED, n]}}))
@@ -67,6 +73,51 @@ async fn planted(installation: &Installation) -> anyhow::Result<(Markers, Client
         .import(DATABASE, "events", Some(EVENT), &[json!({"time": "not a time", "email": IDENTITY})])
         .await?;
     Ok((markers, client))
+}
+
+/// What every pass of this product's keys holds, whoever it is for: the credential and what follows it up to the audience. Both halves
+/// of a twin made with a signer of our own show how that is written; nothing else writes it so.
+async fn passes(installation: &Installation, product: &Product, markers: &mut Markers) -> anyhow::Result<()> {
+    let listed = installation
+        .operator(&["keys", "list", "--product", &product.name, "-o", "jsonl"])
+        .await?
+        .ok()?;
+    let credentials: Vec<CredentialId> = listed
+        .lines()
+        .map(|line| Ok(serde_json::from_str::<Value>(line)?["id"].as_str().unwrap_or_default().parse()?))
+        .collect::<anyhow::Result<_>>()?;
+    ensure!(credentials.len() == 3, "{listed}");
+    let (now, entropy) = (Timestamp::from_secs(1_700_000_000), SeededEntropy::new(5));
+    let later = now.plus(Duration::from_secs(60));
+    let key = Signer::generate(&entropy);
+    let certificate = InstallationSigner::generate(&entropy).certify(Role::Vault, key.public_key(), now, later);
+    let signer = key.certified(certificate)?;
+    for credential in credentials {
+        for audience in [Role::Warehouse, Role::Identity] {
+            let assertion = Assertion {
+                credential,
+                product: ProductId::new(product.number)?,
+                audience,
+                holder: HolderId::from_bytes([0; 32]),
+                issued_at: now,
+                expires_at: later,
+                id: [0; 16],
+            };
+            let asserted = assertion.sign(&signer);
+            let granted = Grant::answering(&assertion, &asserted, Verbs::of(&[Verb::Query]), Scope::Product).sign(&signer);
+            for (half, signed) in [("an assertion", asserted), ("a grant", granted)] {
+                let (id, audience) = (credential.to_bytes(), audience.as_str().as_bytes());
+                let from = position(&signed, &id).context("a pass without its credential")?;
+                let end = position(&signed[from..], audience).context("a pass without its audience")? + audience.len();
+                markers.plant_bytes(&format!("{half} of a pass"), &signed[from..from + end]);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn position(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
 }
 
 /// Files, logs, and what the kernel shows of every process.
@@ -109,7 +160,7 @@ async fn what_was_planted_is_found_nowhere_at_rest() -> anyhow::Result<()> {
 
     // And it is really there, for who may read it.
     installation.up().await?;
-    let count = until("a query is answered", std::time::Duration::from_secs(60), || {
+    let count = until("a query is answered", Duration::from_secs(60), || {
         client.number(DATABASE, "SELECT count(*) FROM events WHERE email IS NULL OR what <> ''")
     });
     ensure!(count.await? == 1001, "the rows are gone");

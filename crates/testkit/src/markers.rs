@@ -46,8 +46,12 @@ impl fmt::Display for Found {
 impl Markers {
     /// Adds a value to look for. Values shorter than 8 bytes would be found by chance.
     pub fn plant(&mut self, name: &str, value: &str) {
-        assert!(value.len() >= 8, "the marker {name} is too short to mean anything when it is found");
-        let bytes = value.as_bytes();
+        self.plant_bytes(name, value.as_bytes());
+    }
+
+    /// The same for what is not text.
+    pub fn plant_bytes(&mut self, name: &str, bytes: &[u8]) {
+        assert!(bytes.len() >= 8, "the marker {name} is too short to mean anything when it is found");
         let mut forms = vec![
             ("as it is", bytes.to_vec()),
             ("in hex", hex::encode(bytes).into_bytes()),

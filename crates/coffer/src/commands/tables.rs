@@ -27,7 +27,7 @@ pub(crate) async fn run(args: Tables) -> Outcome {
                     json!(table.estimated_storage_size),
                 )
             } else if format == Format::Table {
-                (Value::from(listed(&columns)), Value::from(in_words(table.estimated_storage_size)))
+                (Value::from(some(&columns)), Value::from(in_words(table.estimated_storage_size)))
             } else {
                 (Value::from(listed(&columns)), json!(table.estimated_storage_size))
             };
@@ -67,6 +67,20 @@ fn listed(columns: &[(String, String)]) -> String {
         .join(", ")
 }
 
+/// The first names, as many as fit beside the rest on a terminal of 80 columns.
+fn some(columns: &[(String, String)]) -> String {
+    const WIDTH: usize = 24;
+    let mut text = String::new();
+    for (number, (name, _)) in columns.iter().enumerate() {
+        let more = if number == 0 { name.clone() } else { format!(", {name}") };
+        if text.chars().count() + more.chars().count() > WIDTH && number > 0 {
+            return format!("{text}, … ({} in all)", columns.len());
+        }
+        text.push_str(&more);
+    }
+    text
+}
+
 /// A size for people.
 pub(crate) fn in_words(bytes: u64) -> String {
     let mut size = bytes as f64;
@@ -86,6 +100,16 @@ pub(crate) fn in_words(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_many_columns_the_first_are_shown_and_how_many_there_are() {
+        let columns = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), "long".to_owned())).collect::<Vec<_>>();
+        assert_eq!(some(&columns(&["time", "event"])), "time, event");
+        assert_eq!(
+            some(&columns(&["time", "event", "email", "visitor", "url"])),
+            "time, event, email, … (5 in all)"
+        );
+    }
 
     #[test]
     fn sizes_read_well() {
