@@ -130,6 +130,9 @@ def results(td):
     assert job.result_schema == [["n", "bigint"], ["price", "double"], ["ok", "boolean"], ["name", "varchar"], ["tags", "varchar"]]
     assert list(job.result_format("json")) == expected
     assert next(td.api.job_result_format_each(job.id, "json", header=True)) == ["n", "price", "ok", "name", "tags"]
+    # This client asks for json when it is told csv, tsv or jsonl, and expects lines of arrays.
+    for name in ("csv", "tsv", "jsonl"):
+        assert list(td.job_result_format(job.id, name)) == expected, name
     # By ranges into a file: the client asks for exactly `result_size` bytes and wants 206.
     stored = td.api.job_result_format_each(job.id, "msgpack", store_tmpfile=True)
     assert list(stored) == expected
