@@ -33,6 +33,13 @@ pub enum QueryError {
         /// How long it may be.
         most: usize,
     },
+    /// Its tree would be too deep to be walked.
+    #[error(
+        "the statement is too deep: at most {} queries, and {} words and signs in one expression, are read; write IN (...) instead of a chain of OR, or ask in parts",
+        crate::steps::MOST_QUERIES,
+        crate::steps::MOST_STEPS
+    )]
+    TooDeep,
     /// Something else than a question.
     #[error("{what} is not possible here: {advice}")]
     NotAQuery {
@@ -109,7 +116,9 @@ impl QueryError {
         match self {
             Self::UnknownDatabase { .. } | Self::UnknownTable { .. } => ErrorKind::NotFound,
             Self::Empty | Self::Several { .. } | Self::NotAQuery { .. } | Self::Syntax(_) | Self::Invalid(_) => ErrorKind::Invalid,
-            Self::TooLong { .. } | Self::TooLarge { .. } | Self::ResultTooLarge { .. } | Self::TimedOut { .. } => ErrorKind::TooLarge,
+            Self::TooLong { .. } | Self::TooDeep | Self::TooLarge { .. } | Self::ResultTooLarge { .. } | Self::TimedOut { .. } => {
+                ErrorKind::TooLarge
+            }
             Self::Cancelled => ErrorKind::Conflict,
             Self::Unavailable | Self::Damaged => ErrorKind::Unavailable,
             Self::Corrupt => ErrorKind::Corrupt,

@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 
 use crate::error::QueryError;
 use crate::functions::IN_FROM;
+use crate::steps;
 
 /// How many values an array type of a given size may have a place for.
 const MOST_PLACES: u64 = 1000;
@@ -35,6 +36,7 @@ pub(crate) fn admit(text: &str, most: usize) -> Result<Question, QueryError> {
     if text.len() > most {
         return Err(QueryError::TooLong { bytes: text.len(), most });
     }
+    steps::check(text)?;
     let dialect = GenericDialect {};
     let mut statements = DFParserBuilder::new(text)
         .with_dialect(&dialect)

@@ -21,6 +21,7 @@ mod result;
 mod session;
 mod settings;
 mod show;
+mod steps;
 mod stop;
 mod table;
 #[cfg(test)]

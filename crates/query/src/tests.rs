@@ -1,6 +1,7 @@
 //! The engine as the warehouse uses it, over zones in memory.
 
 mod damage;
+mod depth;
 mod limits;
 mod refusals;
 mod results;

@@ -1,0 +1,84 @@
+//! Statements that are long in one direction. No one of them may end the process.
+
+use super::*;
+
+/// As the warehouse has it for the threads of its queries.
+const STACK: usize = 32 << 20;
+
+fn shapes(times: usize) -> Vec<String> {
+    let chain = |first: &str, link: &str| format!("{first}{}", link.repeat(times));
+    let bracketed = |open: &str, middle: &str, close: &str| format!("{}{middle}{}", open.repeat(times), close.repeat(times));
+    vec![
+        chain("SELECT 1", "+1"),
+        chain("SELECT time", "*time") + " FROM events",
+        chain("SELECT 'a'", "||'a'"),
+        chain("SELECT count(*) FROM events WHERE time=1", " OR time=1"),
+        chain("SELECT count(*) FROM events WHERE time>1", " AND price>1"),
+        chain("SELECT 1", "::int"),
+        chain("SELECT [1]", "[1]"),
+        chain("SELECT 1", " IS NULL"),
+        chain("SELECT 1", " UNION ALL SELECT 1"),
+        chain("SELECT count(*) FROM events", ", events"),
+        chain("SELECT 1 FROM events", " CROSS JOIN events"),
+        format!("SELECT {}true", "NOT ".repeat(times)),
+        format!("SELECT {}1", "- ".repeat(times)),
+        format!("SELECT {}1", "+ ".repeat(times)),
+        format!("SELECT {}1 FROM", "CASE WHEN true THEN ".repeat(times)),
+        format!("SELECT {}", bracketed("(", "1", ")")),
+        format!("SELECT {}", bracketed("[", "1", "]")),
+        format!("SELECT {}", bracketed("abs(", "1", ")")),
+        bracketed("SELECT * FROM (", "SELECT 1", ") t"),
+        format!("SELECT CAST(NULL AS {})", bracketed("ARRAY<", "INT", ">")),
+        format!("SELECT NULL::INT{}", "[]".repeat(times)),
+        format!("{}SELECT 1", "EXPLAIN ".repeat(times)),
+    ]
+}
+
+fn on_a_thread_of_its_own(sql: Vec<String>) -> Vec<Result<usize, QueryError>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_stack_size(STACK)
+        .enable_all()
+        .build()
+        .unwrap();
+    let asking = async move {
+        let world = World::new();
+        let view = product(sales(0..1).schema(), vec![sales(0..2)], vec![]);
+        let mut answers = Vec::new();
+        for sql in sql {
+            answers.push(world.ask(&view, &sql).await.map(|batches| batches.len()));
+        }
+        answers
+    };
+    runtime.block_on(runtime.spawn(asking)).unwrap()
+}
+
+#[test]
+fn no_long_statement_ends_the_process() {
+    let mut sql = shapes(40_000);
+    sql.iter_mut().for_each(|sql| {
+        while sql.len() > 1 << 20 {
+            sql.pop();
+        }
+    });
+    for (sql, answer) in sql.clone().iter().zip(on_a_thread_of_its_own(sql)) {
+        assert!(answer.is_err(), "{}: {answer:?}", &sql[..60]);
+    }
+}
+
+#[test]
+fn what_is_just_within_the_limit_is_answered() {
+    on_a_thread_of_its_own(vec![
+        format!("SELECT 1{}", "+1".repeat(1400)),
+        format!("SELECT count(*) FROM events WHERE time=1{}", " OR time=1".repeat(700)),
+    ])
+    .into_iter()
+    .for_each(|answer| assert_eq!(answer.unwrap(), 1));
+}
+
+#[test]
+fn long_lists_are_answered() {
+    let numbers: Vec<String> = (0..50_000).map(|number| number.to_string()).collect();
+    let sql = format!("SELECT count(*) FROM events WHERE time IN ({})", numbers.join(","));
+    assert_eq!(on_a_thread_of_its_own(vec![sql]).pop().unwrap().unwrap(), 1);
+}
