@@ -12,6 +12,9 @@ use crate::reader::ReadFailure;
 use crate::session::CATALOG;
 use crate::stop::StopReason;
 
+/// Said when a text was to be compared with a number and is none.
+const NOT_A_NUMBER: &str = "a text cannot be read as the type it is compared with or cast to; a column of identities holds numbers: compare it with person_id('…')";
+
 /// Why a query was refused or failed. The messages are for the caller: they name their own tables and columns, and
 /// nothing of the machine.
 #[derive(Debug, thiserror::Error)]
@@ -142,6 +145,13 @@ impl QueryError {
         if is_damage(root) {
             tracing::error!(error = %root, "stored data failed verification");
             return Self::Corrupt;
+        }
+        // The engine's words show the text, which may be an identity.
+        if let DataFusionError::ArrowError(said, _) = root
+            && let ArrowError::CastError(said) | ArrowError::ParseError(said) = said.as_ref()
+            && said.contains("string")
+        {
+            return Self::Invalid(NOT_A_NUMBER.to_owned());
         }
         match root {
             DataFusionError::ResourcesExhausted(_) => Self::TooLarge { limit: memory_limit },

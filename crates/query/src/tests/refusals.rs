@@ -187,3 +187,26 @@ async fn harmless_functions_in_from_are_answered() {
     assert_eq!(world.rows(&view, "SELECT * FROM unnest([1, 2])").await, ["1", "2"]);
     assert_eq!(world.rows(&view, "SELECT sum(n) FROM unnest([1, 2]) AS t(n)").await, ["3"]);
 }
+
+#[tokio::test]
+async fn a_text_that_is_compared_with_a_number_is_not_shown_and_person_id_is_named() {
+    let world = World::new();
+    let view = product(sales(0..1).schema(), vec![sales(0..4)], vec![]);
+    for condition in [
+        "time = 'ada@example.com'",
+        "time <> 'ada@example.com'",
+        "time IN ('ada@example.com', 'ada@example.com2')",
+        "CAST('ada@example.com' AS bigint) = time",
+        "price > 'ada@example.com'",
+        "CAST(event || 'ada@example.com' AS bigint) = time",
+    ] {
+        let refused = world
+            .ask(&view, &format!("SELECT * FROM events WHERE {condition}"))
+            .await
+            .unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid, "{condition}: {refused:?}");
+        let said = refused.to_string();
+        assert!(said.contains("person_id(") && !said.contains("ada@"), "{condition}: {said}");
+    }
+    assert_eq!(world.rows(&view, "SELECT count(*) FROM events WHERE time = '2'").await, ["1"]);
+}
