@@ -120,7 +120,7 @@ pub(crate) struct ClientArgs {
     /// File that holds the product key; otherwise COFFER_READ_KEY or COFFER_ADMIN_KEY
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
-    /// Take all of it from demo.env in this data directory
+    /// Take all of it from this data directory: demo.env, or with --key-file everything but the key
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
 }

@@ -86,6 +86,9 @@ impl Found {
         if let (None, Some(directory)) = (&args.key_file, &args.data) {
             return Self::in_directory(directory);
         }
+        if let (Some(key), Some(directory)) = (given_key.clone(), &args.data) {
+            return Self::beside(directory, args, key);
+        }
         if let Some(key) = given_key {
             let endpoint = args.endpoint.clone().unwrap_or_else(|| "https://localhost:8443".into());
             return Ok(Self {
@@ -109,6 +112,34 @@ impl Found {
                 names::ADMIN_KEY
             ))
             .next("`coffer keys create --product NAME --kind read` makes one; `coffer demo` writes its own to demo.env"))
+    }
+
+    /// A key of its own for the installation in a directory: what is not given as well is taken from there.
+    fn beside(directory: &Path, args: &ClientArgs, key: Secret) -> Outcome<Self> {
+        let layout = Layout::at(directory)?;
+        let serving: serde_json::Value = fs::read(layout.serving())
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default();
+        let endpoint = args.endpoint.clone().or_else(|| serving["endpoint"].as_str().map(str::to_owned));
+        let ca = args.ca.clone().or_else(|| Some(layout.ca()).filter(|ca| ca.is_file()));
+        match (endpoint, ca) {
+            (Some(endpoint), Some(ca)) => Ok(Self {
+                endpoint,
+                ca: Some(ca),
+                key,
+            }),
+            (endpoint, ca) => {
+                let missing = match (endpoint.is_none(), ca.is_none()) {
+                    (true, true) => "an endpoint and a CA certificate are missing",
+                    (true, false) => "an endpoint is missing",
+                    _ => "a CA certificate is missing",
+                };
+                Err(Failure::new(Exit::NotFound, format!("{missing} in {}", directory.display()))
+                    .why("no installation has been served from there")
+                    .next("start it with `coffer serve --data DIRECTORY`, or give --endpoint and --ca"))
+            }
+        }
     }
 
     /// The demo's keys, and the address where the installation listens now: it may have moved since they were written.
@@ -244,6 +275,34 @@ mod tests {
         let six = Endpoint::parse("https://[::1]:8443").unwrap();
         assert_eq!((six.host.as_str(), six.port), ("::1", 8443));
         assert_eq!(Endpoint::parse("https://coffer.example/").unwrap().port, 443);
+    }
+
+    #[test]
+    fn a_key_of_its_own_goes_with_what_the_data_directory_says() {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let home = tempfile::tempdir().unwrap();
+        let layout = Layout::at(home.path()).unwrap();
+        let key_file = home.path().join("key");
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&key_file).unwrap();
+        std::io::Write::write_all(&mut file, b"1/key\n").unwrap();
+        let args = |endpoint: Option<&str>| ClientArgs {
+            endpoint: endpoint.map(str::to_owned),
+            ca: None,
+            key_file: Some(key_file.clone()),
+            data: Some(home.path().to_owned()),
+        };
+        let refused = Found::look(&args(None)).err().unwrap();
+        assert_eq!(refused.exit, Exit::NotFound);
+
+        fs::write(layout.ca(), "").unwrap();
+        fs::create_dir_all(layout.serving().parent().unwrap()).unwrap();
+        fs::write(layout.serving(), r#"{"endpoint":"https://localhost:7"}"#).unwrap();
+        let found = Found::look(&args(None)).ok().unwrap();
+        assert_eq!((found.endpoint.as_str(), found.key.reveal()), ("https://localhost:7", "1/key"));
+        assert_eq!(found.ca, Some(layout.ca()));
+        let found = Found::look(&args(Some("https://other.example"))).ok().unwrap();
+        assert_eq!(found.endpoint, "https://other.example");
     }
 
     #[test]
