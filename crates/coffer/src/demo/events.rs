@@ -64,6 +64,9 @@ pub(crate) fn events<T>(seed: u64, end: Timestamp, form: impl Fn(&Fields) -> T) 
     all.into_iter().map(|(_, event)| event).collect()
 }
 
+/// One of them by name, a good customer: whoever reads about the demo can ask for her.
+const ADA: &str = "ada@example.com";
+
 fn person(number: usize, chance: &mut StdRng) -> Person {
     let first = one(FIRST_NAMES, chance);
     let last = one(LAST_NAMES, chance);
@@ -74,6 +77,8 @@ fn person(number: usize, chance: &mut StdRng) -> Person {
         "{first}.{last}{number}@{}",
         one(&["example.com", "example.org", "example.net"], chance)
     );
+    let of_words = number == 0;
+    let email = if of_words { ADA.to_owned() } else { email };
     Person {
         email,
         visitor: format!("{:016x}", chance.random::<u64>()),
@@ -81,8 +86,12 @@ fn person(number: usize, chance: &mut StdRng) -> Person {
         device,
         browser: one::<&str>(BROWSERS, chance),
         language: one::<&str>(country.languages, chance),
-        loyal: chance.random_bool(0.15),
-        weight: 1.0 / (1.0 + f64::from(chance.random_range(0..400_u32))).sqrt(),
+        loyal: chance.random_bool(0.15) || of_words,
+        weight: if of_words {
+            1.0
+        } else {
+            1.0 / (1.0 + f64::from(chance.random_range(0..400_u32))).sqrt()
+        },
     }
 }
 
@@ -331,6 +340,15 @@ mod tests {
         assert!(times.is_sorted());
         assert!(times[0] > END.as_secs() - DAYS * DAY && times[EVENTS - 1] <= END.as_secs());
         assert_eq!(people.len(), PEOPLE);
+        let hers = all
+            .iter()
+            .filter(|e| matches!(field(e, "email"), Some(Value::Text(email)) if email == ADA));
+        let names: Vec<String> = hers.filter_map(|e| field(e, "event")).map(|v| format!("{v:?}")).collect();
+        assert!(
+            names.len() > 100 && names.iter().any(|name| name.contains("purchase")),
+            "{}",
+            names.len()
+        );
     }
 
     #[test]
