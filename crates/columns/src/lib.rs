@@ -3,13 +3,14 @@
 //! Promise: a file opens only with its own key and for its own product, table and name; moved, renamed or changed
 //! it does not open at all. Nothing of its contents, statistics included, is readable without the key.
 //!
-//! Start at [`write()`] and [`load_footer`]. The catalog is in [`catalog`].
+//! Start at [`write()`] and [`load_footer`]. The catalog is in [`catalog`]; files of other people's, without keys, in [`plain`].
 //! Knows Arrow, Parquet and zones. Does not know SQL, who asks, or how keys are leased.
 
 mod binding;
 pub mod catalog;
 mod footer;
 mod order;
+pub mod plain;
 mod write;
 
 pub use binding::{aad_prefix, key_context};
