@@ -1,11 +1,14 @@
 //! The command line: every command, option and environment variable.
 
+mod import;
+
 use std::path::PathBuf;
 
 use base::{KeyKind, Role};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::output::Format;
+pub(crate) use import::{Import, Tail, table_name};
 
 /// A self-hosted, encrypted warehouse for event data.
 #[derive(Debug, Parser)]
@@ -29,6 +32,8 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Ask a question in SQL
     Sql(Sql),
+    Import(Box<Import>),
+    Tail(Tail),
     /// List tables with their rows, size and columns
     Tables(Tables),
     /// Products of this installation
@@ -117,7 +122,7 @@ pub(crate) struct ClientArgs {
     /// Certificate of the CA to trust (PEM)
     #[arg(long, value_name = "FILE", env = "COFFER_CA")]
     pub(crate) ca: Option<PathBuf>,
-    /// File that holds the product key; otherwise COFFER_READ_KEY or COFFER_ADMIN_KEY
+    /// File that holds the product key; otherwise COFFER_READ_KEY (to ask), COFFER_WRITE_KEY (to send) or COFFER_ADMIN_KEY
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
     /// Take all of it from this data directory: demo.env, or with --key-file everything but the key
@@ -277,6 +282,12 @@ mod tests {
             "coffer role cook",
             "coffer sql -f a b",
             "coffer keys create --kind write",
+            "coffer import --table web.events",
+            "coffer import x.csv",
+            "coffer import x.csv --table web.events --types a=number",
+            "coffer import x.csv --table web.events --chunk-rows 0",
+            "coffer tail",
+            "coffer tail web.events -n 1001",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).map(|_| ()).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

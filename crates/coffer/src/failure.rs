@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use base::ErrorKind;
 
@@ -48,6 +49,8 @@ pub(crate) struct Failure {
     why: Option<String>,
     next: Option<String>,
     request: Option<String>,
+    /// How long to wait at least before the very same request is sent again, where that can help.
+    pub(crate) again: Option<Duration>,
     /// Only the exit code is for anybody.
     pub(crate) silent: bool,
 }
@@ -83,6 +86,7 @@ impl Failure {
             why: None,
             next: None,
             request: None,
+            again: None,
             silent: false,
         }
     }
@@ -97,6 +101,21 @@ impl Failure {
     pub(crate) fn next(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());
         self
+    }
+
+    /// Trying again may help, after so long at least.
+    pub(crate) fn again_after(mut self, wait: Duration) -> Self {
+        self.again = Some(wait);
+        self
+    }
+
+    /// What happened, after all, with the words about why that are there.
+    pub(crate) fn ended(self, exit: Exit, what: impl Into<String>) -> Self {
+        Self {
+            exit,
+            what: what.into(),
+            ..self
+        }
     }
 
     /// The id under which the server's logs know this request.

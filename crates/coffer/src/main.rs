@@ -16,6 +16,7 @@ mod handover;
 mod layout;
 mod logging;
 mod memory;
+mod msgpack;
 mod operator;
 mod output;
 mod role;
@@ -55,6 +56,8 @@ fn run(command: Command) -> Outcome {
         Command::Role(args) => role::run(args.role),
         Command::Demo(args) => demo::run(&args),
         Command::Sql(args) => commands::run(commands::sql::run(args)),
+        Command::Import(args) => commands::run(commands::import::run(*args)),
+        Command::Tail(args) => commands::run(commands::tail::run(args)),
         Command::Tables(args) => commands::run(commands::tables::run(args)),
         Command::Products(args) => commands::run(commands::products::run(args)),
         Command::Keys(args) => commands::run(commands::keys::run(args)),

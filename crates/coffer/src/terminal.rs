@@ -55,6 +55,19 @@ pub(crate) fn harmless(text: &str) -> std::borrow::Cow<'_, str> {
         .into()
 }
 
+/// A number with its thousands set apart.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,5 +77,18 @@ mod tests {
         assert_eq!(harmless("Käse"), "Käse");
         assert_eq!(harmless("a\u{1b}[2Jb\nc"), "a\\u{1b}[2Jb⏎c");
         assert_eq!(harmless("x\u{202e}y"), "x\\u{202e}y");
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (100_000, "100,000"),
+            (1_234_567, "1,234,567"),
+        ] {
+            assert_eq!(grouped(number), text);
+        }
     }
 }

@@ -57,8 +57,20 @@ pub(crate) mod names {
 impl Access {
     /// For asking questions: a read key, or an admin key.
     pub(crate) fn reading(args: &ClientArgs) -> Outcome<Self> {
-        let found = Found::look(args)?;
+        let found = Found::look(args, &ASKING)?;
         Self::new(&found.endpoint, found.ca.as_deref(), found.key)
+    }
+
+    /// For sending events: a write key, or an admin key. Beside it the admin key from the same place, for making tables, where there is one.
+    pub(crate) fn sending(args: &ClientArgs) -> Outcome<(Self, Option<Self>)> {
+        let found = Found::look(args, &SENDING)?;
+        let access = |key| Self::new(&found.endpoint, found.ca.as_deref(), key);
+        Ok((access(found.key)?, found.admin.map(access).transpose()?))
+    }
+
+    /// What tells this endpoint and key from others, to be hashed with more: a memory of what was sent belongs to both.
+    pub(crate) fn identity(&self) -> [&str; 2] {
+        [&self.endpoint.authority, self.key.reveal()]
     }
 
     /// From its parts.
@@ -71,20 +83,40 @@ impl Access {
     }
 }
 
+/// What a key is for, and under which names it is looked for.
+struct Purpose {
+    verb: &'static str,
+    kind: &'static str,
+    names: [&'static str; 2],
+}
+
+const ASKING: Purpose = Purpose {
+    verb: "ask",
+    kind: "read",
+    names: [names::READ_KEY, names::ADMIN_KEY],
+};
+const SENDING: Purpose = Purpose {
+    verb: "send",
+    kind: "write",
+    names: [names::WRITE_KEY, names::ADMIN_KEY],
+};
+
 struct Found {
     endpoint: String,
     ca: Option<PathBuf>,
     key: Secret,
+    /// The admin key that stands in the same place; none when the key is from a file of its own.
+    admin: Option<Secret>,
 }
 
 impl Found {
-    fn look(args: &ClientArgs) -> Outcome<Self> {
+    fn look(args: &ClientArgs, purpose: &Purpose) -> Outcome<Self> {
         let given_key = match &args.key_file {
             Some(path) => Some(Secret::new(read_private(path)?.trim().to_owned())),
-            None => environment::secret(names::READ_KEY).or_else(|| environment::secret(names::ADMIN_KEY)),
+            None => purpose.names.into_iter().find_map(environment::secret),
         };
         if let (None, Some(directory)) = (&args.key_file, &args.data) {
-            return Self::in_directory(directory);
+            return Self::in_directory(directory, purpose);
         }
         if let (Some(key), Some(directory)) = (given_key.clone(), &args.data) {
             return Self::beside(directory, args, key);
@@ -95,23 +127,27 @@ impl Found {
                 endpoint,
                 ca: args.ca.clone(),
                 key,
+                admin: args.key_file.is_none().then(|| environment::secret(names::ADMIN_KEY)).flatten(),
             });
         }
         let home = environment::text("HOME").map(|home| Path::new(&home).join(".config/coffer/client.env"));
         let here = Path::new("coffer-data");
         match home.filter(|file| file.is_file()) {
             _ if args.endpoint.is_some() => {}
-            Some(file) => return Self::in_file(&file),
-            None if here.join("demo.env").is_file() => return Self::in_directory(here),
+            Some(file) => return Self::in_file(&file, purpose),
+            None if here.join("demo.env").is_file() => return Self::in_directory(here, purpose),
             None => {}
         }
-        Err(Failure::new(Exit::NotAllowed, "there is no product key to ask with")
-            .why(format!(
-                "neither --key-file nor {} nor {} is set",
-                names::READ_KEY,
-                names::ADMIN_KEY
-            ))
-            .next("`coffer keys create --product NAME --kind read` makes one; `coffer demo` writes its own to demo.env"))
+        let Purpose {
+            verb,
+            kind,
+            names: [own, admin],
+        } = purpose;
+        Err(Failure::new(Exit::NotAllowed, format!("there is no product key to {verb} with"))
+            .why(format!("neither --key-file nor {own} nor {admin} is set"))
+            .next(format!(
+                "`coffer keys create --product NAME --kind {kind}` makes one; `coffer demo` writes its own to demo.env"
+            )))
     }
 
     /// A key of its own for the installation in a directory: what is not given as well is taken from there.
@@ -143,9 +179,9 @@ impl Found {
     }
 
     /// The demo's keys, and the address where the installation listens now: it may have moved since they were written.
-    fn in_directory(directory: &Path) -> Outcome<Self> {
+    fn in_directory(directory: &Path, purpose: &Purpose) -> Outcome<Self> {
         let layout = Layout::at(directory)?;
-        let mut found = Self::in_file(&layout.demo_env())?;
+        let mut found = Self::in_file(&layout.demo_env(), purpose)?;
         let serving: serde_json::Value = fs::read(layout.serving())
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
@@ -156,18 +192,18 @@ impl Found {
         Ok(found)
     }
 
-    fn in_file(path: &Path) -> Outcome<Self> {
+    fn in_file(path: &Path, purpose: &Purpose) -> Outcome<Self> {
         let text = read_private(path)?;
         let lines = EnvFile::parse(&text);
         let missing = |name: &str| Failure::new(Exit::Refused, format!("{} has no {name}", path.display()));
-        let key = lines
-            .get(names::READ_KEY)
-            .or_else(|| lines.get(names::ADMIN_KEY))
-            .ok_or_else(|| missing(names::READ_KEY))?;
+        let mut keys = purpose.names.into_iter().filter_map(|name| lines.get(name));
+        let key = keys.next().ok_or_else(|| missing(purpose.names[0]))?;
+        let secret = |key: &str| Secret::new(key.to_owned());
         Ok(Self {
             endpoint: lines.get(names::ENDPOINT).ok_or_else(|| missing(names::ENDPOINT))?.to_owned(),
             ca: lines.get(names::CA).map(PathBuf::from),
-            key: Secret::new(key.to_owned()),
+            key: secret(key),
+            admin: lines.get(names::ADMIN_KEY).map(secret),
         })
     }
 }

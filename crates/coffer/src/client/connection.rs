@@ -24,7 +24,7 @@ pub(super) struct Connection(SendRequest<Full<Bytes>>);
 impl Connection {
     /// Connects and shakes hands.
     pub(super) async fn open(what: &str, to: &Endpoint, tls: &Arc<ClientConfig>) -> Outcome<Self> {
-        let failed = |why: String, next: &str| Failure::new(Exit::Temporary, what).why(why).next(next);
+        let failed = |why: String, next: &str| Failure::new(Exit::Temporary, what).why(why).next(next).again_after(Duration::ZERO);
         let connected = tokio::time::timeout(PATIENCE, TcpStream::connect((to.host.as_str(), to.port))).await;
         let stream = match connected {
             Ok(Ok(stream)) => stream,

@@ -7,6 +7,7 @@ mod connection;
 pub(crate) mod td;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::Secret;
 use bytes::Bytes;
@@ -84,6 +85,7 @@ impl Client {
             Failure::new(Exit::Temporary, what)
                 .why(format!("the connection to {} broke: {error}", self.endpoint))
                 .next("try again")
+                .again_after(Duration::ZERO)
         })?;
         self.connection = Some(connection);
         Ok(answer)
@@ -164,6 +166,10 @@ async fn refusal(what: &str, answer: Response<Incoming>) -> Failure {
         .or_else(|| text("error"))
         .unwrap_or_else(|| format!("the server answered {status}"));
     let exit = exit_of(status);
+    let wait = after
+        .as_deref()
+        .and_then(|seconds| seconds.parse().ok())
+        .map_or(Duration::ZERO, Duration::from_secs);
     let next = match exit {
         Exit::NotAllowed if status == StatusCode::UNAUTHORIZED => {
             Some("check the key: `coffer keys list --product NAME` shows which ones live".to_owned())
@@ -173,6 +179,11 @@ async fn refusal(what: &str, answer: Response<Incoming>) -> Failure {
         _ => None,
     };
     let failure = Failure::new(exit, what).why(why).request(request);
+    let failure = if exit == Exit::Temporary || status.is_server_error() {
+        failure.again_after(wait)
+    } else {
+        failure
+    };
     match next {
         Some(next) => failure.next(next),
         None => failure,

@@ -28,6 +28,9 @@ pub(crate) struct Database {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Table {
     pub(crate) name: String,
+    /// Another one for a table that was made anew under the same name.
+    #[serde(default)]
+    pub(crate) id: Option<u64>,
     #[serde(default)]
     pub(crate) count: u64,
     #[serde(default)]
@@ -140,6 +143,22 @@ impl Client {
             .map(drop)
     }
 
+    /// Asks whether a table is there and may be sent to, by sending nothing.
+    pub(crate) async fn import_nothing(&mut self, database: &DatabaseName, table: &TableName, nothing: Bytes) -> Outcome {
+        let path = format!("/v3/table/import/{database}/{table}/msgpack.gz");
+        let what = format!("could not send to {database}.{table}");
+        self.json::<Value>(&what, Method::PUT, &path, Content::Binary(nothing))
+            .await
+            .map(drop)
+    }
+
+    /// The newest rows of a table as msgpack maps, the newest first.
+    pub(crate) async fn tail(&mut self, database: &DatabaseName, table: &TableName, count: u32) -> Outcome<Bytes> {
+        let what = format!("could not read the end of {database}.{table}");
+        let path = format!("/v3/table/tail/{database}/{table}?count={count}&format=msgpack");
+        self.bytes(&what, Method::GET, &path, Content::Nothing).await
+    }
+
     /// Hands in a query; the job's id.
     pub(crate) async fn issue(&mut self, database: &str, query: &str) -> Outcome<String> {
         #[derive(Deserialize)]
@@ -225,17 +244,23 @@ impl Client {
     }
 
     async fn json<T: serde::de::DeserializeOwned>(&mut self, what: &str, method: Method, path: &str, content: Content) -> Outcome<T> {
+        let body = self.bytes(what, method, path, content).await?;
+        serde_json::from_slice(&body).map_err(|error| {
+            Failure::new(Exit::Failed, what)
+                .why(format!("the answer is not what this program understands: {error}"))
+                .next("is it a coffer of this version?")
+        })
+    }
+
+    async fn bytes(&mut self, what: &str, method: Method, path: &str, content: Content) -> Outcome<Bytes> {
         let answer = self.call(what, method, path, content).await?;
         let body = Limited::new(answer.into_body(), MOST).collect().await;
         let body = body.map_err(|error| {
             Failure::new(Exit::Temporary, what)
                 .why(format!("the answer broke off: {error}"))
                 .next("try again")
+                .again_after(Duration::ZERO)
         })?;
-        serde_json::from_slice(&body.to_bytes()).map_err(|error| {
-            Failure::new(Exit::Failed, what)
-                .why(format!("the answer is not what this program understands: {error}"))
-                .next("is it a coffer of this version?")
-        })
+        Ok(body.to_bytes())
     }
 }

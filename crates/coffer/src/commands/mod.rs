@@ -2,11 +2,13 @@
 
 pub(crate) mod config;
 pub(crate) mod doctor;
+pub(crate) mod import;
 pub(crate) mod keys;
 pub(crate) mod products;
 pub(crate) mod serve;
 pub(crate) mod sql;
 pub(crate) mod tables;
+pub(crate) mod tail;
 
 use std::io;
 

@@ -27,6 +27,7 @@ use crate::failure::{During, Outcome};
 use crate::layout::Layout;
 use crate::logging::Logging;
 use crate::supervise::{Prepared, Supervisor, asked_to_stop};
+use crate::terminal::grouped;
 use crate::{operator, terminal};
 
 /// What the demo's product is called.
@@ -178,34 +179,4 @@ fn roles(statuses: &[StatusResponse], mode: SandboxMode, started: Duration, memo
 fn shown(named: &Path, path: &Path) -> String {
     let file: PathBuf = named.join(path.file_name().unwrap_or_default());
     file.display().to_string()
-}
-
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        for (number, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (100_000, "100,000"),
-            (1_234_567, "1,234,567"),
-        ] {
-            assert_eq!(grouped(number), text);
-        }
-    }
 }

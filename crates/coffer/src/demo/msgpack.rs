@@ -1,4 +1,6 @@
-//! Just enough of msgpack to send events.
+//! The demo's events as msgpack.
+
+use crate::msgpack;
 
 /// A value of an event.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,58 +36,25 @@ impl From<i64> for Value {
 
 /// Appends one map.
 pub(crate) fn encode_map(fields: &Fields, out: &mut Vec<u8>) {
-    length(fields.len(), 0x80, 0xde, out);
+    msgpack::map(fields.len(), out);
     for (name, value) in fields {
-        text(name, out);
+        msgpack::text(name.as_bytes(), out);
         encode(value, out);
     }
 }
 
 fn encode(value: &Value, out: &mut Vec<u8>) {
     match value {
-        Value::Bool(flag) => out.push(0xc2 + u8::from(*flag)),
-        Value::Int(number @ 0..=0x7f) => out.push(*number as u8),
-        Value::Int(number) => {
-            out.push(0xd3);
-            out.extend(number.to_be_bytes());
-        }
-        Value::Float(number) => {
-            out.push(0xcb);
-            out.extend(number.to_be_bytes());
-        }
-        Value::Text(string) => text(string, out),
+        Value::Bool(flag) => msgpack::boolean(*flag, out),
+        Value::Int(number) => msgpack::long(*number, out),
+        Value::Float(number) => msgpack::double(*number, out),
+        Value::Text(string) => msgpack::text(string.as_bytes(), out),
         Value::List(items) => {
-            length(items.len(), 0x90, 0xdc, out);
+            msgpack::array(items.len(), out);
             items.iter().for_each(|item| encode(item, out));
         }
         Value::Map(fields) => encode_map(fields, out),
     }
-}
-
-fn length(count: usize, short: u8, long: u8, out: &mut Vec<u8>) {
-    match u16::try_from(count) {
-        Ok(few @ 0..=15) => out.push(short | few as u8),
-        Ok(many) => {
-            out.push(long);
-            out.extend(many.to_be_bytes());
-        }
-        Err(_) => {
-            out.push(long + 1);
-            out.extend((count as u32).to_be_bytes());
-        }
-    }
-}
-
-fn text(string: &str, out: &mut Vec<u8>) {
-    match string.len() {
-        short @ 0..=31 => out.push(0xa0 | short as u8),
-        more @ 32..=0xff => out.extend([0xd9, more as u8]),
-        long => {
-            out.push(0xdb);
-            out.extend((long as u32).to_be_bytes());
-        }
-    }
-    out.extend(string.as_bytes());
 }
 
 #[cfg(test)]
