@@ -24,9 +24,9 @@ What becomes of values: JSON numbers and nested values are sent as they stand.
 In CSV and TSV an empty field is nothing, and a type is guessed for each column
 from the first 10,000 rows. A guess never changes a value: 007, +5 or 12.50 stay
 text unless --types says otherwise, and what does not fit its column's type is
-sent as text. A row that cannot be read (another number of fields, bytes that
-are no UTF-8, a time unlike the others) is sent as it stands, for the server to
-set aside with the reason; how many there were is said at the end.
+sent as text. At a row that cannot be read (another number of fields, bytes that
+are no UTF-8, a time unlike the others) the import stops and says where it is;
+what was sent before need not be sent again. --dry-run counts such rows.
 
 Memory: 6 chunks at most, each of 8 MiB or a little more, and 8 MiB for looking
 at the beginning of a file.

@@ -1,7 +1,8 @@
 //! `coffer import`: files of events into a table, each row once, however often it is begun.
 //!
 //! Promise: a chunk's id follows from what is in it ([`ids`]), so that sending it again stores nothing again. What is acknowledged is
-//! durable; what is not is sent next time. No row is dropped: what cannot be read is sent as it stands.
+//! durable; what is not is sent next time. No row is dropped: at one that cannot be
+//! read the import stops, and says where it is.
 //!
 //! A file is opened ([`source`]), looked at ([`plan`], [`show`]), cut ([`chunks`]) on a thread of its own, and sent ([`sending`]).
 //! In memory: the 8 MiB that are looked at, and 6 chunks at most (being cut, waiting, [`sending::AT_ONCE`] under way), each of 8 MiB and one row.
@@ -171,7 +172,6 @@ struct Acknowledged {
     index: u64,
     id: String,
     rows: u64,
-    unreadable: u64,
     read: u64,
 }
 
@@ -238,7 +238,6 @@ impl Running {
                     memory.acknowledged(sent.index, &sent.id);
                     counts.chunks_sent += 1;
                     counts.rows_sent += sent.rows;
-                    counts.rows_unreadable += sent.unreadable;
                     counts.took = begun.elapsed();
                     self.progress.set_position(sent.read.max(self.progress.position()));
                     self.progress.set_message(speed(counts));
@@ -344,6 +343,14 @@ async fn send(senders: &Senders, rows: Arc<rows::Rows>, cut: Cut) -> Outcome<Ack
         .await
         .during("could not pack a chunk")?
         .during("could not pack a chunk")?;
+    if let Some(at) = packed.first_unreadable {
+        return Err(Failure::new(Exit::Refused, format!("a row cannot be read: the one that begins at byte {at}"))
+            .why(format!(
+                "{} of the {count} in its chunk cannot; nothing of the chunk was sent",
+                packed.unreadable
+            ))
+            .next("mend or take out what --dry-run counts, then run the same command again"));
+    }
     senders.send(&id, &packed.body).await.map_err(|failure| {
         let (index, start, end) = place;
         match failure.exit {
@@ -356,7 +363,6 @@ async fn send(senders: &Senders, rows: Arc<rows::Rows>, cut: Cut) -> Outcome<Ack
         index: place.0,
         id,
         rows: count,
-        unreadable: packed.unreadable,
         read,
     })
 }

@@ -51,6 +51,11 @@ impl Chunk {
         &self.bytes[row.from as usize..row.to as usize]
     }
 
+    /// Where in the file a row begins.
+    pub(super) fn place(&self, row: Row) -> u64 {
+        self.start + u64::from(row.from)
+    }
+
     /// Behind its last byte.
     pub(super) fn end(&self) -> u64 {
         self.start + self.bytes.len() as u64

@@ -53,7 +53,7 @@ pub(super) async fn run(args: Arc<Import>, database: DatabaseName, table: TableN
         "compression",
         "rows",
         "chunks",
-        "rows_set_aside",
+        "rows_unreadable",
         "whole",
         "columns",
     ];
@@ -101,7 +101,7 @@ fn look(path: &Path, args: &Import) -> Outcome<(Look, Vec<String>)> {
             }
         }
         lines.push(format!(
-            "  would send {} in {}, {} of them to be set aside",
+            "  would send {} in {}; {} of them cannot be read",
             summary::counted(look.rows, "row"),
             summary::counted(look.chunks, "chunk"),
             look.unreadable

@@ -331,7 +331,7 @@ fn unclear(source: &Source, column: &str, times: Times) -> Failure {
             times.values,
             kinds.join(", ")
         ))
-        .next("say what they are with --time-format; rows that are otherwise will be set aside")
+        .next("say what they are with --time-format; rows that are otherwise cannot be read")
 }
 
 fn listed(names: &[String]) -> String {

@@ -1,7 +1,7 @@
 //! Rows of a file as the msgpack maps that the server takes.
 //!
-//! Promise: no row is dropped. One that cannot be read as a row of its format, or whose time cannot be read, is sent as a text that
-//! holds it as it stands; the server sets it aside with the reason.
+//! Promise: no row is dropped. One that cannot be read as a row of its format, or whose time cannot be read, becomes a text that
+//! holds it as it stands, and is told of.
 //!
 //! Start at [`Rows::encode`]. Does not know files, chunks or the network.
 

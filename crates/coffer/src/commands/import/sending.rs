@@ -32,17 +32,22 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 /// A chunk as it is sent.
 pub(super) struct Packed {
     pub(super) body: Bytes,
-    /// Rows that could not be read, which the server sets aside.
+    /// Rows that could not be read. They are in the body as they stand, which no server takes.
     pub(super) unreadable: u64,
+    /// Where in the file the first of them begins.
+    pub(super) first_unreadable: Option<u64>,
 }
 
 /// Packs a chunk row by row: only the packed form is in memory as a whole.
 pub(super) fn pack(chunk: &Chunk, rows: &Rows) -> std::io::Result<Packed> {
     const ENOUGH: usize = 64 << 10;
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
-    let (mut plain, mut unreadable) = (Vec::with_capacity(ENOUGH * 2), 0);
+    let (mut plain, mut unreadable, mut first_unreadable) = (Vec::with_capacity(ENOUGH * 2), 0, None);
     for row in &chunk.rows {
-        unreadable += u64::from(!rows.encode(chunk.row(*row), row.sound, &mut plain));
+        if !rows.encode(chunk.row(*row), row.sound, &mut plain) {
+            unreadable += 1;
+            first_unreadable.get_or_insert(chunk.place(*row));
+        }
         if plain.len() > ENOUGH {
             packed.write_all(&plain)?;
             plain.clear();
@@ -52,6 +57,7 @@ pub(super) fn pack(chunk: &Chunk, rows: &Rows) -> std::io::Result<Packed> {
     Ok(Packed {
         body: packed.finish()?.into(),
         unreadable,
+        first_unreadable,
     })
 }
 
@@ -224,7 +230,7 @@ mod tests {
         let mut cutter = Cutter::new(text.as_bytes(), Box::new(Lines::new(false)), cut);
         let chunk = cutter.next_chunk().unwrap().unwrap();
         let packed = pack(&chunk, &Rows::Json(None)).unwrap();
-        assert_eq!(packed.unreadable, 1);
+        assert_eq!((packed.unreadable, packed.first_unreadable), (1, Some(8)));
         let mut plain = Vec::new();
         flate2::read::GzDecoder::new(&packed.body[..]).read_to_end(&mut plain).unwrap();
         let mut values = Vec::new();

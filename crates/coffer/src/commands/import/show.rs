@@ -27,7 +27,7 @@ pub(super) fn lines(source: &Source, plan: &Plan) -> Vec<String> {
     }
     if plan.sample.unreadable > 0 {
         lines.push(format!(
-            "  {} of the first {} rows cannot be read: they are sent as they stand, to be set aside",
+            "  {} of the first {} rows cannot be read: the import will stop at the first of them",
             plan.sample.unreadable, plan.sample.rows
         ));
     }

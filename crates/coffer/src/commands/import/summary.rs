@@ -14,8 +14,6 @@ pub(super) struct Counts {
     pub(super) file: String,
     pub(super) rows_sent: u64,
     pub(super) rows_skipped: u64,
-    /// Among those that were sent: rows that could not be read.
-    pub(super) rows_unreadable: u64,
     pub(super) chunks_sent: u64,
     pub(super) chunks_skipped: u64,
     pub(super) took: Duration,
@@ -44,10 +42,6 @@ pub(super) fn line(table: &str, files: &[Counts]) -> String {
             counted(rows, "row")
         ));
     }
-    let unreadable = sum(|file| file.rows_unreadable);
-    if unreadable > 0 {
-        line.push_str(&format!("; {} could not be read and will be set aside", counted(unreadable, "row")));
-    }
     line
 }
 
@@ -59,7 +53,6 @@ pub(super) fn print(format: Format, table: &str, files: &[Counts]) -> Outcome {
         "complete",
         "rows_sent",
         "rows_skipped",
-        "rows_set_aside",
         "chunks_sent",
         "chunks_skipped",
         "seconds",
@@ -74,7 +67,6 @@ pub(super) fn print(format: Format, table: &str, files: &[Counts]) -> Outcome {
             json!(file.complete),
             json!(file.rows_sent),
             json!(file.rows_skipped),
-            json!(file.rows_unreadable),
             json!(file.chunks_sent),
             json!(file.chunks_skipped),
             json!((seconds * 1_000.0).round() / 1_000.0),
@@ -94,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_line_says_what_was_sent_skipped_and_not_read() {
+    fn the_last_line_says_what_was_sent_and_skipped() {
         let mut file = Counts {
             rows_sent: 1_500,
             took: Duration::from_millis(1_500),
@@ -106,10 +98,9 @@ mod tests {
         );
         file.chunks_skipped = 1;
         file.rows_skipped = 100_000;
-        file.rows_unreadable = 2;
         assert!(
             line("web.events", &[file.clone(), file])
-                .ends_with("; 2 chunks (200,000 rows) were there before; 4 rows could not be read and will be set aside")
+                .ends_with("; 2 chunks (200,000 rows) were there before")
         );
     }
 }
