@@ -15,6 +15,7 @@ mod queries;
 mod service;
 mod settings;
 mod shared;
+mod tail;
 mod warehouse;
 
 use std::sync::Arc;
@@ -129,7 +130,14 @@ pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), Ru
         batch_key,
         memory,
     });
-    let warehouse = Arc::new(Warehouse::new(shared, Arc::clone(&ctx.peers), engine, queries, remembered));
+    let warehouse = Arc::new(Warehouse::new(
+        shared,
+        Arc::clone(&ctx.peers),
+        ctx.revocations.clone(),
+        engine,
+        queries,
+        remembered,
+    ));
     let keeping = tokio::spawn(keep(Arc::clone(&warehouse), heads, ctx.cancel.clone()));
     let watching = ctx
         .revocations

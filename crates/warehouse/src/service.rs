@@ -5,12 +5,9 @@
 use std::sync::Arc;
 
 use base::{DatabaseName, ErrorKind, JobId, Op, TableName, Verb};
-use bytes::Bytes;
 use edge::{op, raw_pass, status};
-use events::encode_maps;
-use query::{Lease, QueryError};
-use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use tonic::{Request, Response, Status};
 use wire::CONFLICT_HEADER;
 use wire::v1::warehouse_server::Warehouse as WarehouseRpc;
@@ -20,13 +17,12 @@ use wire::v1::{
     Table, TableRequest, TailRequest, TailResponse,
 };
 
-use crate::jobs::{self, JobError, OpenedJob, PART};
-use crate::leases::LeaseError;
+use crate::jobs::{self, JobError, OpenedJob, PartsError};
+use crate::leases::{LeaseError, Reading};
 use crate::product::{ProductError, chain};
+use crate::tail::{TailError, tail};
 use crate::warehouse::{Open, Warehouse};
 
-/// The most rows that one tail returns.
-const MAX_TAIL: u32 = 10_000;
 /// The most jobs that one list returns.
 const MAX_JOBS: u64 = 1_000;
 
@@ -47,10 +43,10 @@ impl Service {
     }
 
     /// For what reads: the product and the right to read it.
-    async fn reading<T>(&self, op: &Op, request: &Request<T>) -> Result<(Arc<Open>, Arc<Lease>), Status> {
+    async fn reading<T>(&self, op: &Op, request: &Request<T>) -> Result<(Arc<Open>, Reading), Status> {
         let pass = raw_pass(request)?;
-        let lease = self.warehouse.lease(op, &pass).await.map_err(lease_failed)?;
-        Ok((self.open(op).await?, lease))
+        let reading = self.warehouse.lease(op, &pass).await.map_err(lease_failed)?;
+        Ok((self.open(op).await?, reading))
     }
 }
 
@@ -169,24 +165,12 @@ impl WarehouseRpc for Service {
         let op = op(&request)?;
         let (database, table) = (database(&request.get_ref().database)?, table(&request.get_ref().table)?);
         allowed(op.authorize_in(Verb::Query, &database))?;
-        let (open, lease) = self.reading(&op, &request).await?;
-        open.product.table_id(&database, &table).map_err(failed)?;
-        let view = open.product.view(op.scope(), lease.private_key()).await.map_err(failed)?;
-        let count = request.get_ref().count.clamp(1, MAX_TAIL);
-        // Both names hold letters, digits and underscores only, and the count is a number: nothing of it can be more SQL.
-        let sql = format!("SELECT * FROM \"{database}\".\"{table}\" ORDER BY time DESC LIMIT {count}");
-        let cancel = CancellationToken::new();
-        let _stop = cancel.clone().drop_guard();
-        let engine = self.warehouse.engine.clone();
-        let reading = async move { engine.run(&view, lease, database.as_str(), &sql, cancel).await?.collect().await };
-        let read = self.warehouse.queries.spawn(reading).await;
-        let batches = read
-            .map_err(|_| status(ErrorKind::Internal, ErrorKind::Internal.words()))?
-            .map_err(query_failed)?;
-        let mut rows = Vec::new();
-        for batch in &batches {
-            encode_maps(batch, 0..batch.num_rows(), &mut rows).map_err(|error| status(error.kind(), error.to_string()))?;
-        }
+        let (open, reading) = self.reading(&op, &request).await?;
+        let count = request.get_ref().count;
+        let (engine, queries) = (&self.warehouse.engine, &self.warehouse.queries);
+        let rows = tail(engine, queries, &open.product, &reading, op.scope(), (&database, &table), count)
+            .await
+            .map_err(tail_failed)?;
         Ok(Response::new(TailResponse { rows }))
     }
 
@@ -194,7 +178,7 @@ impl WarehouseRpc for Service {
         let op = op(&request)?;
         let name = database(&request.get_ref().database)?;
         allowed(op.authorize_in(Verb::Query, &name))?;
-        let (open, lease) = self.reading(&op, &request).await?;
+        let (open, reading) = self.reading(&op, &request).await?;
         let message = request.into_inner();
         let asked = jobs::Request {
             database: name,
@@ -203,16 +187,19 @@ impl WarehouseRpc for Service {
             priority: message.priority,
             domain_key: Some(message.domain_key).filter(|key| !key.is_empty()),
         };
-        let id = open.jobs.issue(&op, lease, asked).await.map_err(job_failed)?;
+        let id = open.jobs.issue(&op, reading, asked).await.map_err(job_failed)?;
         Ok(Response::new(IssueJobResponse { job: id.0 }))
     }
 
     async fn show_job(&self, request: Request<JobRequest>) -> Answer<Job> {
         let op = op(&request)?;
         allowed(op.authorize(Verb::Query))?;
-        let (open, lease) = self.reading(&op, &request).await?;
+        let (open, reading) = self.reading(&op, &request).await?;
         let id = JobId(request.get_ref().job);
-        let job = open.jobs.show(id, lease.private_key()).await.map_err(job_failed)?;
+        let job = reading
+            .while_it_lasts(open.jobs.show(id, reading.key()))
+            .await?
+            .map_err(job_failed)?;
         if in_scope(&op, &job) {
             Ok(Response::new(shown(job)))
         } else {
@@ -223,17 +210,14 @@ impl WarehouseRpc for Service {
     async fn list_jobs(&self, request: Request<ListJobsRequest>) -> Answer<ListJobsResponse> {
         let op = op(&request)?;
         allowed(op.authorize(Verb::Query))?;
-        let (open, lease) = self.reading(&op, &request).await?;
+        let (open, reading) = self.reading(&op, &request).await?;
         let message = request.get_ref();
         let wanted = Some(message.status.as_str()).filter(|text| !text.is_empty());
         let unknown = |()| status(ErrorKind::Invalid, "a job's status is queued, running, success, error or killed");
         let wanted = wanted.map(str::parse).transpose().map_err(unknown)?;
         let to = message.to.min(message.from.saturating_add(MAX_JOBS - 1));
-        let jobs = open
-            .jobs
-            .list(message.from, to, wanted, lease.private_key())
-            .await
-            .map_err(job_failed)?;
+        let listed = open.jobs.list(message.from, to, wanted, reading.key());
+        let jobs = reading.while_it_lasts(listed).await?.map_err(job_failed)?;
         let count = open.jobs.count().await.map_err(job_failed)?;
         let jobs = jobs.into_iter().filter(|job| in_scope(&op, job)).map(shown).collect();
         Ok(Response::new(ListJobsResponse { jobs, count }))
@@ -242,9 +226,12 @@ impl WarehouseRpc for Service {
     async fn kill_job(&self, request: Request<JobRequest>) -> Answer<KillJobResponse> {
         let op = op(&request)?;
         allowed(op.authorize(Verb::Query))?;
-        let (open, lease) = self.reading(&op, &request).await?;
+        let (open, reading) = self.reading(&op, &request).await?;
         let id = JobId(request.get_ref().job);
-        let job = open.jobs.show(id, lease.private_key()).await.map_err(job_failed)?;
+        let job = reading
+            .while_it_lasts(open.jobs.show(id, reading.key()))
+            .await?
+            .map_err(job_failed)?;
         if !in_scope(&op, &job) {
             return Err(job_failed(JobError::NotFound(id)));
         }
@@ -254,39 +241,28 @@ impl WarehouseRpc for Service {
         }))
     }
 
-    type JobResultStream = ReceiverStream<Result<Chunk, Status>>;
+    type JobResultStream = BoxStream<'static, Result<Chunk, Status>>;
 
     async fn job_result(&self, request: Request<JobResultRequest>) -> Answer<Self::JobResultStream> {
         let op = op(&request)?;
         allowed(op.authorize(Verb::Query))?;
-        let (open, lease) = self.reading(&op, &request).await?;
+        let (open, reading) = self.reading(&op, &request).await?;
         let message = request.get_ref();
         let id = JobId(message.job);
-        let job = open.jobs.show(id, lease.private_key()).await.map_err(job_failed)?;
+        let job = reading
+            .while_it_lasts(open.jobs.show(id, reading.key()))
+            .await?
+            .map_err(job_failed)?;
         if !in_scope(&op, &job) {
             return Err(job_failed(JobError::NotFound(id)));
         }
-        let (key, total) = open.jobs.result(id, lease.private_key()).await.map_err(job_failed)?;
-        let end = match message.length {
-            0 => total,
-            length => message.offset.saturating_add(length).min(total),
-        };
-        let (sender, receiver) = tokio::sync::mpsc::channel(4);
-        let mut at = message.offset;
-        tokio::spawn(async move {
-            while at < end {
-                let next = (at + PART).min(end);
-                let part = open.jobs.read(id, &key, at..next, total).await;
-                let part = part.map(|bytes| Chunk { bytes: Bytes::from(bytes) }).map_err(job_failed);
-                let over = part.is_err();
-                // An error here means that the caller is gone.
-                if sender.send(part).await.is_err() || over {
-                    return;
-                }
-                at = next;
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        let parts = open
+            .jobs
+            .parts(id, reading, message.offset, message.length)
+            .await
+            .map_err(job_failed)?;
+        let chunk = |part: Result<_, PartsError>| part.map(|bytes: Vec<u8>| Chunk { bytes: bytes.into() }).map_err(part_failed);
+        Ok(Response::new(Box::pin(parts.map(chunk))))
     }
 }
 
@@ -366,8 +342,21 @@ fn lease_failed(error: LeaseError) -> Status {
     status(kind, kind.words())
 }
 
-fn query_failed(error: QueryError) -> Status {
-    status(error.kind(), error.to_string())
+fn tail_failed(error: TailError) -> Status {
+    match error {
+        TailError::Product(error) => failed(error),
+        TailError::Query(error) => status(error.kind(), error.to_string()),
+        TailError::Ended(ended) => ended.into(),
+        TailError::Encode(error) => status(error.kind(), error.to_string()),
+        TailError::Broken => status(ErrorKind::Internal, ErrorKind::Internal.words()),
+    }
+}
+
+fn part_failed(error: PartsError) -> Status {
+    match error {
+        PartsError::Job(error) => job_failed(error),
+        PartsError::Ended(ended) => ended.into(),
+    }
 }
 
 /// What the caller is told: our own words about their request, and only the kind's words about our own troubles.

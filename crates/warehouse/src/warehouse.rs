@@ -1,11 +1,13 @@
 //! All products that are open here.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base::{CredentialId, Op, ProductId, Role};
+use edge::revocations::Watch;
 use edge::{Counter, Gauge, Metrics, Peers};
-use query::{Engine, Lease};
+use query::Engine;
 use seal::PublicKey;
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
@@ -14,7 +16,7 @@ use wire::v1::vault_client::VaultClient;
 use wire::v1::{Head, PublicKeyRequest};
 
 use crate::jobs::{JobError, Jobs};
-use crate::leases::{LeaseError, Leases};
+use crate::leases::{LeaseError, Leases, Reading};
 use crate::product::{Product, ProductError, journal_name};
 use crate::queries::Queries;
 use crate::shared::Shared;
@@ -45,7 +47,15 @@ struct Counted {
 }
 
 impl Warehouse {
-    pub(crate) fn new(shared: Arc<Shared>, peers: Arc<Peers>, engine: Engine, threads: Queries, remembered: Vec<Head>) -> Self {
+    /// `watch` hears of revocations; without it nobody reads.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        peers: Arc<Peers>,
+        watch: Option<Arc<Watch>>,
+        engine: Engine,
+        threads: Queries,
+        remembered: Vec<Head>,
+    ) -> Self {
         let remembered = remembered.into_iter().map(|head| (head.journal.clone(), head)).collect();
         Self {
             shared,
@@ -53,7 +63,7 @@ impl Warehouse {
             queries: threads.handle(),
             _threads: threads,
             peers,
-            leases: Leases::default(),
+            leases: Leases::new(watch),
             remembered,
             products: Mutex::default(),
             counted: OnceCell::new(),
@@ -102,20 +112,18 @@ impl Warehouse {
     }
 
     /// The right to read the caller's product.
-    pub(crate) async fn lease(&self, op: &Op, pass: &[u8]) -> Result<Arc<Lease>, LeaseError> {
+    pub(crate) async fn lease(&self, op: &Op, pass: &[u8]) -> Result<Reading, LeaseError> {
         self.leases.get(op, pass, &self.peers, self.shared.clock.now()).await
     }
 
-    /// A credential was revoked: its leases and jobs end.
+    /// A credential was revoked: its leases end, and with them its jobs and whatever else reads.
     pub(crate) fn revoke(&self, credential: CredentialId) {
         self.leases.revoke(credential);
-        self.all().iter().for_each(|open| open.jobs.revoke(credential));
     }
 
     /// Nobody may read any more.
     pub(crate) fn revoke_all(&self) {
         self.leases.clear();
-        self.all().iter().for_each(|open| open.jobs.revoke_all());
     }
 
     pub(crate) fn sweep(&self) {
@@ -135,8 +143,17 @@ impl Warehouse {
     /// Merges small files of products that somebody may read now, and tidies old results.
     pub(crate) async fn merge_due(&self, cancel: &CancellationToken) {
         for open in self.all() {
-            if let Some(lease) = self.leases.alive(open.product.id) {
-                open.product.merge_due(&self.engine, &lease, cancel).await;
+            if let Some((lease, nobody)) = self.leases.alive(open.product.id) {
+                let stop = cancel.child_token();
+                let mut merging = pin!(open.product.merge_due(&self.engine, &lease, &stop));
+                tokio::select! {
+                    () = &mut merging => {}
+                    () = nobody.cancelled() => {
+                        stop.cancel();
+                        // To its end, or its files would be in the catalog and not in the state.
+                        merging.await;
+                    }
+                }
             }
             open.jobs.tidy().await;
         }

@@ -2,6 +2,7 @@
 //!
 //! Promise: a job's text, messages and result are at rest only sealed to its product, and a killed job stops within a second.
 
+mod parts;
 mod result;
 mod store;
 
@@ -10,20 +11,21 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use base::{CredentialId, DatabaseName, ErrorKind, JobId, Op, Scope};
+use base::{DatabaseName, ErrorKind, JobId, Op, Scope};
 use futures::{FutureExt, StreamExt};
-use query::{Engine, Lease, QueryError};
+use query::{Engine, QueryError};
 use seal::{DataKey, PrivateKey, keyed_hash, open_key, open_with, seal_key, seal_to};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use wire::v1::Column;
 
-pub(crate) use result::PART;
+pub(crate) use parts::PartsError;
 use result::{ResultError, ResultFiles};
 use store::{Ending, JobStore};
 pub(crate) use store::{Status, StoredJob};
 
+use crate::leases::Reading;
 use crate::product::{Product, ProductError, chain};
 use crate::shared::Shared;
 
@@ -97,7 +99,7 @@ pub(crate) struct Jobs {
 
 /// A job that is not finished.
 struct Active {
-    by: CredentialId,
+    /// Ends with the right to read under which it was issued, even if that ended before it was entered here.
     cancel: CancellationToken,
     /// Why it was cancelled, when somebody did.
     reason: Option<Reason>,
@@ -106,7 +108,6 @@ struct Active {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reason {
     Killed,
-    Revoked,
     Stopping,
 }
 
@@ -137,7 +138,7 @@ impl Jobs {
     }
 
     /// Enters a job and starts it in the background.
-    pub(crate) async fn issue(self: &Arc<Self>, op: &Op, lease: Arc<Lease>, request: Request) -> Result<JobId, JobError> {
+    pub(crate) async fn issue(self: &Arc<Self>, op: &Op, reading: Reading, request: Request) -> Result<JobId, JobError> {
         self.product.database_exists(&request.database)?;
         let domain_key = request
             .domain_key
@@ -158,8 +159,7 @@ impl Jobs {
             active.insert(
                 id,
                 Active {
-                    by: op.actor,
-                    cancel: CancellationToken::new(),
+                    cancel: reading.token(),
                     reason: None,
                 },
             );
@@ -193,11 +193,11 @@ impl Jobs {
             return Err(error.into());
         }
         self.queries
-            .spawn(Arc::clone(self).work(id, op.scope().clone(), lease, request.database, request.query));
+            .spawn(Arc::clone(self).work(id, op.scope().clone(), reading, request.database, request.query));
         Ok(id)
     }
 
-    async fn work(self: Arc<Self>, id: JobId, scope: Scope, lease: Arc<Lease>, database: DatabaseName, query: String) {
+    async fn work(self: Arc<Self>, id: JobId, scope: Scope, reading: Reading, database: DatabaseName, query: String) {
         let Some(cancel) = self.active().get(&id).map(|job| job.cancel.clone()) else {
             return;
         };
@@ -218,19 +218,19 @@ impl Jobs {
                 tokio::select! {
                     biased;
                     () = cancel.cancelled() => Err(Failed { kind: ErrorKind::Unavailable, message: QueryError::Cancelled.to_string() }),
-                    done = AssertUnwindSafe(self.run(id, &scope, lease, &database, &query, cancel.clone())).catch_unwind() => done.unwrap_or_else(|_| Err(Failed::inside())),
+                    done = AssertUnwindSafe(self.run(id, &scope, &reading, &database, &query, cancel.clone())).catch_unwind() => done.unwrap_or_else(|_| Err(Failed::inside())),
                 }
             }
         };
         let reason = self.active().get(&id).and_then(|job| job.reason);
         match (done, reason) {
-            (Ok(ending), None) => self.end(id, Status::Success, &ending).await,
             (_, Some(Reason::Killed)) => self.end_with(id, Status::Killed, "the job was killed").await,
-            (_, Some(Reason::Revoked)) => self.end_with(id, Status::Error, "the right to read ended while the job ran").await,
             (_, Some(Reason::Stopping)) => {
                 self.end_with(id, Status::Error, "the server was stopped while the job ran: issue it again")
                     .await
             }
+            (_, None) if reading.has_ended() => self.end_with(id, Status::Error, "the right to read ended while the job ran").await,
+            (Ok(ending), None) => self.end(id, Status::Success, &ending).await,
             (Err(failed), None) => {
                 tracing::info!(product.id = %self.product.id, job.id = %id, kind = ?failed.kind, "job {id} failed");
                 self.end_with(id, Status::Error, &failed.message).await;
@@ -243,13 +243,16 @@ impl Jobs {
         &self,
         id: JobId,
         scope: &Scope,
-        lease: Arc<Lease>,
+        reading: &Reading,
         database: &DatabaseName,
         query: &str,
         cancel: CancellationToken,
     ) -> Result<Ending, Failed> {
-        let view = self.product.view(scope, lease.private_key()).await?;
-        let mut stream = self.engine.run(&view, lease, database.as_str(), query, cancel).await?;
+        let view = self.product.view(scope, reading.key()).await?;
+        let mut stream = self
+            .engine
+            .run(&view, Arc::clone(reading.lease()), database.as_str(), query, cancel)
+            .await?;
         drop(view);
         let columns: Vec<(String, String)> = stream
             .schema()
@@ -323,31 +326,21 @@ impl Jobs {
     /// Stops a job. Returns where it was before.
     pub(crate) async fn kill(&self, id: JobId) -> Result<Status, JobError> {
         let stored = self.store.get(id).await?.ok_or(JobError::NotFound(id))?;
-        self.cancel(Reason::Killed, |candidate, _| candidate == id);
+        self.cancel(Reason::Killed, |candidate| candidate == id);
         Ok(stored.status)
-    }
-
-    /// Stops what a revoked credential runs.
-    pub(crate) fn revoke(&self, credential: CredentialId) {
-        self.cancel(Reason::Revoked, |_, job| job.by == credential);
-    }
-
-    /// Stops everything: nobody has said for too long that it may go on.
-    pub(crate) fn revoke_all(&self) {
-        self.cancel(Reason::Revoked, |_, _| true);
     }
 
     /// Stops everything because the process ends, and waits until that is noted.
     pub(crate) async fn close(&self) {
-        self.cancel(Reason::Stopping, |_, _| true);
+        self.cancel(Reason::Stopping, |_| true);
         while !self.active().is_empty() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     }
 
-    fn cancel(&self, reason: Reason, which: impl Fn(JobId, &Active) -> bool) {
+    fn cancel(&self, reason: Reason, which: impl Fn(JobId) -> bool) {
         for (id, job) in self.active().iter_mut() {
-            if which(*id, job) {
+            if which(*id) {
                 job.reason.get_or_insert(reason);
                 job.cancel.cancel();
             }
@@ -355,18 +348,13 @@ impl Jobs {
     }
 
     /// The key of a finished job's result, and how long the result is.
-    pub(crate) async fn result(&self, id: JobId, key: &PrivateKey) -> Result<(DataKey, u64), JobError> {
+    async fn result(&self, id: JobId, key: &PrivateKey) -> Result<(DataKey, u64), JobError> {
         let stored = self.store.get(id).await?.ok_or(JobError::NotFound(id))?;
         let sealed = stored
             .sealed_key
             .filter(|_| stored.status == Status::Success)
             .ok_or(JobError::NoResult(id))?;
         Ok((open_key(key, &sealed, &self.files.context(id))?, stored.result_bytes))
-    }
-
-    /// Some bytes of a result.
-    pub(crate) async fn read(&self, id: JobId, key: &DataKey, bytes: std::ops::Range<u64>, total: u64) -> Result<Vec<u8>, JobError> {
-        Ok(self.files.read(id, key, bytes, total).await?)
     }
 
     /// Takes results away that were kept long enough.

@@ -3,6 +3,7 @@
 mod control;
 mod crashes;
 mod memory;
+mod revoked;
 
 use std::sync::Arc;
 use std::time::Duration;
