@@ -104,7 +104,7 @@ async fn a_job_that_is_entered_after_the_revocation_was_heard_does_not_run() {
     let (jobs, reading) = (reader.jobs().await, reader.reading());
     reader.revoke();
 
-    let id = reader.issue(&jobs, reading, "SELECT 1").await;
+    let id = reader.issue(&jobs, reading, ENDLESS).await;
 
     let (status, error) = reader.leaves(&jobs, id, &[Status::Queued, Status::Running], SOON).await;
     assert_eq!((status, &*error), (Status::Error, "the right to read ended while the job ran"));
