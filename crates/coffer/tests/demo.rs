@@ -128,8 +128,13 @@ async fn a_demo_makes_an_installation_once_and_goes_on_with_it() -> anyhow::Resu
     ])
     .await?;
     ensure!(people.trim() == "2000", "{people} people");
-    let hers = "SELECT count(*) > 100 AS many FROM web.events WHERE email = person_id('ada@example.com')";
-    let found = ask(&["sql", hers, "-o", "jsonl"]).await?;
+    let found = ask(&[
+        "sql",
+        "SELECT count(*) > 100 AS many FROM web.events WHERE email = person_id('ada@example.com')",
+        "-o",
+        "jsonl",
+    ])
+    .await?;
     ensure!(found.trim() == r#"{"many":true}"#, "{found}");
     let tables = ask(&["tables", "-o", "csv"]).await?;
     ensure!(tables.contains("events") && tables.contains("100000"), "{tables}");
