@@ -17,6 +17,7 @@ mod failures;
 mod forms;
 mod imports;
 mod jobs;
+mod linger;
 mod params;
 mod paths;
 mod person_id;

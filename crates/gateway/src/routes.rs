@@ -21,7 +21,7 @@ use serde_json::json;
 
 use crate::calls::{App, Call, Visit};
 use crate::errors::{ApiError, ok};
-use crate::{databases, imports, jobs, paths, results, tables};
+use crate::{databases, imports, jobs, linger, paths, results, tables};
 
 /// What a caller needs to be let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +128,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 async fn front(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let id = RequestId::generate(app.clock.now(), &*app.entropy);
     request.extensions_mut().insert(id);
+    request = request.map(linger::lingering);
     let mut response = match paths::normal(request.uri()) {
         Ok(normal) => {
             if let Some(uri) = normal {

@@ -164,6 +164,7 @@ impl Found {
                 endpoint,
                 ca: Some(ca),
                 key,
+                admin: None,
             }),
             (endpoint, ca) => {
                 let missing = match (endpoint.is_none(), ca.is_none()) {
@@ -328,16 +329,16 @@ mod tests {
             key_file: Some(key_file.clone()),
             data: Some(home.path().to_owned()),
         };
-        let refused = Found::look(&args(None)).err().unwrap();
+        let refused = Found::look(&args(None), &ASKING).err().unwrap();
         assert_eq!(refused.exit, Exit::NotFound);
 
         fs::write(layout.ca(), "").unwrap();
         fs::create_dir_all(layout.serving().parent().unwrap()).unwrap();
         fs::write(layout.serving(), r#"{"endpoint":"https://localhost:7"}"#).unwrap();
-        let found = Found::look(&args(None)).ok().unwrap();
+        let found = Found::look(&args(None), &ASKING).ok().unwrap();
         assert_eq!((found.endpoint.as_str(), found.key.reveal()), ("https://localhost:7", "1/key"));
         assert_eq!(found.ca, Some(layout.ca()));
-        let found = Found::look(&args(Some("https://other.example"))).ok().unwrap();
+        let found = Found::look(&args(Some("https://other.example")), &ASKING).ok().unwrap();
         assert_eq!(found.endpoint, "https://other.example");
     }
 

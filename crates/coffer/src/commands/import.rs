@@ -344,12 +344,14 @@ async fn send(senders: &Senders, rows: Arc<rows::Rows>, cut: Cut) -> Outcome<Ack
         .during("could not pack a chunk")?
         .during("could not pack a chunk")?;
     if let Some(at) = packed.first_unreadable {
-        return Err(Failure::new(Exit::Refused, format!("a row cannot be read: the one that begins at byte {at}"))
-            .why(format!(
-                "{} of the {count} in its chunk cannot; nothing of the chunk was sent",
-                packed.unreadable
-            ))
-            .next("mend or take out what --dry-run counts, then run the same command again"));
+        return Err(
+            Failure::new(Exit::Refused, format!("a row cannot be read: the one that begins at byte {at}"))
+                .why(format!(
+                    "{} of the {count} in its chunk cannot; nothing of the chunk was sent",
+                    packed.unreadable
+                ))
+                .next("mend or take out what --dry-run counts, then run the same command again"),
+        );
     }
     senders.send(&id, &packed.body).await.map_err(|failure| {
         let (index, start, end) = place;

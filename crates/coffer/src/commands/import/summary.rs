@@ -98,9 +98,6 @@ mod tests {
         );
         file.chunks_skipped = 1;
         file.rows_skipped = 100_000;
-        assert!(
-            line("web.events", &[file.clone(), file])
-                .ends_with("; 2 chunks (200,000 rows) were there before")
-        );
+        assert!(line("web.events", &[file.clone(), file]).ends_with("; 2 chunks (200,000 rows) were there before"));
     }
 }
