@@ -88,23 +88,30 @@ impl Memory {
             Some((then, ..)) if then.size != subject.size => return Ok(Err(Changed::File)),
             Some((then, chunks, complete)) => {
                 // Where nobody can say whether the table is still the same, what is done and over may have gone with it.
-                let known = then.table.is_some() && then.table == subject.table;
-                let file = OpenOptions::new().append(true).open(&path)?;
-                Self {
+                let trusted = match (&then.table, &subject.table) {
+                    (Some(_), Some(_)) => true,
+                    (None, Some(_)) => false,
+                    (_, None) => !complete,
+                };
+                let mut memory = Self {
                     chunks,
-                    trusted: known || !complete,
-                    file: Some(file),
+                    trusted,
+                    file: Some(OpenOptions::new().append(true).open(&path)?),
+                };
+                if then.table.is_none() && subject.table.is_some() {
+                    // From now on it is known which table this is about.
+                    memory.file = Some(begin(directory, &path, subject)?);
+                    memory.chunks.values_mut().for_each(|(_, acknowledged)| *acknowledged = false);
+                    let known: Vec<_> = memory.chunks.iter().map(|(index, (id, _))| (*index, id.clone())).collect();
+                    known.iter().for_each(|(index, id)| memory.begun(*index, id));
                 }
+                memory
             }
-            None => {
-                let mut file = begin(directory, &path)?;
-                writeln!(file, "{VERSION}\n{}", subject.line())?;
-                Self {
-                    chunks: HashMap::new(),
-                    trusted: true,
-                    file: Some(file),
-                }
-            }
+            None => Self {
+                chunks: HashMap::new(),
+                trusted: true,
+                file: Some(begin(directory, &path, subject)?),
+            },
         };
         Ok(Ok(memory))
     }
@@ -144,10 +151,11 @@ impl Memory {
 }
 
 /// A new file in place of an older one.
-fn begin(directory: &Path, path: &Path) -> io::Result<File> {
+fn begin(directory: &Path, path: &Path, subject: &Subject) -> io::Result<File> {
     let new = directory.join(format!(".new-{}", std::process::id()));
     let _left = fs::remove_file(&new);
-    let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&new)?;
+    let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&new)?;
+    writeln!(file, "{VERSION}\n{}", subject.line())?;
     fs::rename(&new, path)?;
     Ok(file)
 }
@@ -251,6 +259,20 @@ mod tests {
         assert_eq!(open(place.path(), &subject("m", 10, Some("8"))).unwrap().knows(0, "a"), Ok(false));
         // And then it is the new one's.
         assert_eq!(open(place.path(), &subject("m", 10, Some("8"))).unwrap().chunks.len(), 0);
+    }
+
+    #[test]
+    fn what_was_sent_without_sight_of_the_table_is_sent_once_more_and_then_known() {
+        let place = tempfile::tempdir().unwrap();
+        let (blind, seeing) = (subject("m", 10, None), subject("m", 10, Some("7")));
+        open(place.path(), &blind).unwrap().acknowledged(0, "a");
+        assert_eq!(open(place.path(), &blind).unwrap().knows(0, "a"), Ok(true), "it is not over yet");
+
+        let mut first = open(place.path(), &seeing).unwrap();
+        assert_eq!((first.knows(0, "a"), first.knows(0, "b")), (Ok(false), Err(Changed::File)));
+        first.acknowledged(0, "a");
+        first.complete();
+        assert_eq!(open(place.path(), &seeing).unwrap().knows(0, "a"), Ok(true));
     }
 
     #[test]
