@@ -43,6 +43,12 @@ pub enum QueryError {
         crate::steps::MOST_STEPS
     )]
     TooDeep,
+    /// It would become too large a plan: the engine puts named queries wherever they are used.
+    #[error(
+        "the statement reads more than {} tables, each WITH query counted wherever it is named: name them less often, or ask in parts",
+        crate::expansion::MOST_TABLES
+    )]
+    TooManyTables,
     /// Something else than a question.
     #[error("{what} is not possible here: {advice}")]
     NotAQuery {
@@ -119,9 +125,12 @@ impl QueryError {
         match self {
             Self::UnknownDatabase { .. } | Self::UnknownTable { .. } => ErrorKind::NotFound,
             Self::Empty | Self::Several { .. } | Self::NotAQuery { .. } | Self::Syntax(_) | Self::Invalid(_) => ErrorKind::Invalid,
-            Self::TooLong { .. } | Self::TooDeep | Self::TooLarge { .. } | Self::ResultTooLarge { .. } | Self::TimedOut { .. } => {
-                ErrorKind::TooLarge
-            }
+            Self::TooLong { .. }
+            | Self::TooDeep
+            | Self::TooManyTables
+            | Self::TooLarge { .. }
+            | Self::ResultTooLarge { .. }
+            | Self::TimedOut { .. } => ErrorKind::TooLarge,
             Self::Cancelled => ErrorKind::Conflict,
             Self::Unavailable | Self::Damaged => ErrorKind::Unavailable,
             Self::Corrupt => ErrorKind::Corrupt,

@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 
 use crate::error::QueryError;
+use crate::expansion;
 use crate::functions::IN_FROM;
 use crate::steps;
 
@@ -123,7 +124,7 @@ fn first_word(statement: &Sql) -> String {
 
 fn inspect(query: &Query) -> Result<(), QueryError> {
     match query.visit(&mut Inspector) {
-        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Continue(()) => expansion::check(query),
         ControlFlow::Break(refused) => Err(refused),
     }
 }

@@ -12,6 +12,7 @@ mod catalog;
 mod constants;
 mod engine;
 mod error;
+mod expansion;
 mod functions;
 mod gate;
 mod lease;

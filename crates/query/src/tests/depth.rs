@@ -82,3 +82,35 @@ fn long_lists_are_answered() {
     let sql = format!("SELECT count(*) FROM events WHERE time IN ({})", numbers.join(","));
     assert_eq!(on_a_thread_of_its_own(vec![sql]).pop().unwrap().unwrap(), 1);
 }
+
+/// Each named query uses the one before it `times` times, in a way of its own.
+fn doubling(levels: usize, part: &str) -> String {
+    let parts: Vec<String> = (1..levels)
+        .map(|level| {
+            part.replace("NEXT", &format!("c{level}"))
+                .replace("LAST", &format!("C{}", level - 1))
+        })
+        .collect();
+    let more: String = parts.iter().map(|part| format!(", {part}")).collect();
+    format!("WITH c0 AS (SELECT 1 AS a){more} SELECT count(*) FROM c{}", levels - 1)
+}
+
+#[tokio::test]
+async fn named_queries_that_double_are_refused_before_they_are_planned() {
+    let world = World::new();
+    let view = product(sales(0..1).schema(), vec![sales(0..2)], vec![]);
+    let union = "NEXT AS (SELECT a FROM LAST UNION ALL SELECT a FROM LAST)";
+    for part in [
+        union,
+        "NEXT AS (SELECT x.a FROM LAST x JOIN LAST y ON x.a = y.a)",
+        "NEXT AS (SELECT a + (SELECT max(a) FROM LAST) AS a FROM LAST)",
+        "NEXT AS (WITH inside AS (SELECT a FROM LAST) SELECT a FROM inside UNION ALL SELECT a FROM inside)",
+    ] {
+        let refused = world.ask(&view, &doubling(40, part)).await.unwrap_err();
+        assert!(matches!(refused, QueryError::TooManyTables), "{part}: {refused:?}");
+    }
+    let pairs = "NEXT AS (SELECT struct(a, a) AS a FROM LAST)";
+    assert!(world.ask(&view, &doubling(40, pairs)).await.is_err());
+
+    assert_eq!(world.rows(&view, &doubling(9, union)).await, ["256"]);
+}

@@ -1,0 +1,102 @@
+//! How large a statement becomes once every named part of it stands where it is used.
+//!
+//! The engine puts each `WITH` query into every place that names it, so a few lines of text may become more plan than anybody can
+//! wait for, and planning cannot be broken off. This is worked out on the parsed text, before the engine sees it. Does not know tables.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query, Visit, Visitor};
+
+use crate::error::QueryError;
+
+/// How many tables a statement may read, each as often as it is read.
+pub(crate) const MOST_TABLES: u64 = 2_000;
+
+/// Refuses a query that becomes too large.
+pub(crate) fn check(query: &Query) -> Result<(), QueryError> {
+    let mut counting = Counting {
+        frames: vec![Frame::default()],
+    };
+    match query.visit(&mut counting) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(QueryError::TooManyTables),
+    }
+}
+
+/// A query that is being looked at.
+#[derive(Default)]
+struct Frame {
+    /// Tables that it reads so far.
+    tables: u64,
+    /// The queries that it names, and how many tables each of them reads.
+    named: HashMap<String, u64>,
+    /// Which of the queries inside it are those, told apart by where they stand in memory.
+    names: HashMap<*const Query, String>,
+}
+
+struct Counting {
+    frames: Vec<Frame>,
+}
+
+impl Counting {
+    fn reads(&mut self, tables: u64) -> ControlFlow<()> {
+        let Some(frame) = self.frames.last_mut() else {
+            return ControlFlow::Continue(());
+        };
+        frame.tables = frame.tables.saturating_add(tables);
+        if frame.tables > MOST_TABLES {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+}
+
+impl Visitor for Counting {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        let parts = query.with.iter().flat_map(|with| &with.cte_tables);
+        let names = parts.map(|part| (std::ptr::from_ref(&*part.query), folded(&part.alias.name)));
+        self.frames.push(Frame {
+            names: names.collect(),
+            ..Frame::default()
+        });
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        let Some(done) = self.frames.pop() else {
+            return ControlFlow::Continue(());
+        };
+        let name = self
+            .frames
+            .last()
+            .and_then(|outer| outer.names.get(&std::ptr::from_ref(query)).cloned());
+        match (name, self.frames.last_mut()) {
+            (Some(name), Some(outer)) => {
+                outer.named.insert(name, done.tables.max(1));
+                ControlFlow::Continue(())
+            }
+            _ => self.reads(done.tables),
+        }
+    }
+
+    fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
+        let alone = match name.0.as_slice() {
+            [one] => one.as_ident().map(folded),
+            _ => None,
+        };
+        let named = alone.and_then(|name| self.frames.iter().rev().find_map(|frame| frame.named.get(&name).copied()));
+        self.reads(named.unwrap_or(1))
+    }
+}
+
+/// As the engine compares names: in lower case unless they are quoted.
+fn folded(name: &Ident) -> String {
+    match name.quote_style {
+        Some(_) => name.value.clone(),
+        None => name.value.to_lowercase(),
+    }
+}
