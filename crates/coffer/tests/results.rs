@@ -257,7 +257,8 @@ async fn the_command_line_streams_rows_and_shows_the_first_in_a_table() -> anyho
     let admin = installation.client(&product.admin_key)?;
     admin.create_table(DATABASE, "events").await?;
     let key = [("COFFER_READ_KEY", product.read_key.as_str())];
-    let sql = "SELECT value, CASE WHEN value > 1 THEN 'a,b' ELSE '' END AS text, NULL AS nothing FROM generate_series(1, 10001)";
+    let sql =
+        "SELECT value, CASE WHEN value > 1 THEN 'a,b' ELSE '' END AS text, NULL AS nothing FROM generate_series(1, 10001) ORDER BY value";
     let asked = async |form| installation.user(&["sql", "-d", DATABASE, "-o", form, sql], &key).await;
 
     let csv = asked("csv").await?.ok()?;
