@@ -86,7 +86,7 @@ pub(crate) struct Import {
     /// Rows in a chunk at most; the same each time, as other chunks have other ids
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) chunk_rows: u32,
-    /// Send every chunk, whatever is remembered of this file; the server still stores each id once
+    /// Forget what is remembered of this file and send all of it; chunks that are the same are still stored once
     #[arg(long)]
     pub(crate) again: bool,
     /// Import the same content once more: under another label its rows are other rows

@@ -125,7 +125,7 @@ async fn default_database(client: &mut Client) -> Outcome<String> {
     names.sort();
     names.into_iter().next().ok_or_else(|| {
         Failure::new(Exit::NotFound, "there is no database to ask")
-            .next("make one with an admin key and any td client (`create_database`), then send events")
+            .next("`coffer import FILE --table DATABASE.TABLE` with an admin key makes one and sends a file; so does any td client")
     })
 }
 
