@@ -357,7 +357,9 @@ async fn send(senders: &Senders, rows: Arc<rows::Rows>, cut: Cut) -> Outcome<Ack
         let (index, start, end) = place;
         match failure.exit {
             // The server names a row by its number in the chunk.
-            Exit::Refused => failure.ended(Exit::Refused, format!("chunk {} (bytes {start} to {end}) was refused", index + 1)),
+            Exit::Refused => failure
+                .ended(Exit::Refused, format!("chunk {} (bytes {start} to {end}) was refused", index + 1))
+                .next("correct the file; as other chunks of it may be stored already, import it into a new table then"),
             _ => failure,
         }
     })?;

@@ -116,6 +116,14 @@ fn number(text: &str) -> Option<f64> {
     text.parse().ok().filter(|value: &f64| value.is_finite())
 }
 
+/// A number that people would call one, though a double may write it otherwise.
+fn is_plain_number(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let whole = digits.split(['.', 'e', 'E']).next().unwrap_or_default();
+    let is_code = whole.is_empty() || (whole.len() > 1 && whole.starts_with('0')) || whole.len() > 15 || whole.starts_with('+');
+    !is_code && number(text).is_some()
+}
+
 /// What a sample says of one column.
 #[derive(Debug, Clone)]
 pub(super) struct Evidence {
@@ -149,7 +157,7 @@ impl Evidence {
         self.longs = self.longs && exact_long(text).is_some();
         self.doubles = self.doubles && exact_double(text).is_some();
         self.booleans = self.booleans && exact_boolean(text).is_some();
-        self.numbers = self.numbers && number(text.trim_ascii()).is_some();
+        self.numbers = self.numbers && is_plain_number(text);
         self.shape.get_or_insert_with(|| shape(text));
     }
 
@@ -164,7 +172,8 @@ impl Evidence {
         }
     }
 
-    /// Whether all are numbers and are kept as text only because a number would be written in another way, such as 7 for 007.
+    /// Whether all are numbers and are kept as text only because a double would be written in another way, such as 1.5 for 1.50.
+    /// Zeros in front, signs and many digits are left alone: they tell of codes more often than of numbers.
     pub(super) fn is_numbers_as_text(&self) -> bool {
         self.seen > 0 && self.numbers && self.guess() == ColumnType::String
     }
@@ -303,8 +312,12 @@ mod tests {
         let mut evidence = Evidence::default();
         ["12.50", "3.00", "1"].iter().for_each(|text| evidence.see(text));
         assert!(evidence.is_numbers_as_text());
-        evidence.see("x");
-        assert!(!evidence.is_numbers_as_text() && !Evidence::default().is_numbers_as_text());
+        for code in ["x", "007.5", "+5.50", "1234567890123456", ".50"] {
+            let mut evidence = evidence.clone();
+            evidence.see(code);
+            assert!(!evidence.is_numbers_as_text(), "{code}");
+        }
+        assert!(!Evidence::default().is_numbers_as_text());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::guess::{Kind, is_named_like_identity};
 use super::plan::Plan;
 use super::rows::Rows;
 use super::source::Source;
-use crate::terminal::harmless;
+use crate::terminal::{grouped, harmless};
 
 /// More columns are counted, not listed.
 const MOST_COLUMNS: usize = 60;
@@ -28,7 +28,8 @@ pub(super) fn lines(source: &Source, plan: &Plan) -> Vec<String> {
     if plan.sample.unreadable > 0 {
         lines.push(format!(
             "  {} of the first {} rows cannot be read: the import will stop at the first of them",
-            plan.sample.unreadable, plan.sample.rows
+            grouped(plan.sample.unreadable),
+            grouped(plan.sample.rows)
         ));
     }
     lines
@@ -60,14 +61,14 @@ fn columns(source: &Source, plan: &Plan, lines: &mut Vec<String>) {
                 "(not shown)".to_owned()
             } else if !is_time && matches!(column.kind, Kind::Guessed(_)) && evidence.is_numbers_as_text() {
                 format!(
-                    "{}  numbers, some of which a number would write otherwise: --types {}=double if that is fine",
+                    "{}  (1.50 would become 1.5 in a number; --types {}=double if it may)",
                     evidence.shape.as_deref().unwrap_or_default(),
                     harmless(&column.name)
                 )
             } else {
                 evidence.shape.clone().unwrap_or_default()
             };
-            [shortened(&harmless(&column.name)), kind, evidence.seen.to_string(), form]
+            [shortened(&harmless(&column.name)), kind, grouped(evidence.seen), form]
         })
         .collect();
     if rows.is_empty() {
@@ -92,7 +93,7 @@ fn columns(source: &Source, plan: &Plan, lines: &mut Vec<String>) {
     }
     lines.push(format!(
         "  types are guessed from the first {} rows; a value that does not fit is sent as the text it is",
-        plan.sample.rows
+        grouped(plan.sample.rows)
     ));
 }
 

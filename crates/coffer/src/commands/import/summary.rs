@@ -28,11 +28,11 @@ pub(super) fn line(table: &str, files: &[Counts]) -> String {
     let sum = |count: fn(&Counts) -> u64| files.iter().map(count).sum::<u64>();
     let took = files.iter().map(|file| file.took).sum::<Duration>().as_secs_f64();
     let rows = sum(|file| file.rows_sent);
-    let mut line = format!(
-        "{} into {table} in {took:.1} s ({} rows/s)",
-        counted(rows, "row"),
-        terminal::grouped((rows as f64 / took.max(0.001)) as u64)
-    );
+    let mut line = format!("{} into {table} in {took:.1} s", counted(rows, "row"));
+    if rows > 0 {
+        let speed = rows as f64 / took.max(0.001);
+        line.push_str(&format!(" ({} rows/s)", terminal::grouped(speed as u64)));
+    }
     let skipped = sum(|file| file.chunks_skipped);
     if skipped > 0 {
         let rows = sum(|file| file.rows_skipped);
