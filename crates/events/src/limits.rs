@@ -40,7 +40,7 @@ impl Default for Limits {
             max_columns: 10_000,
             max_rows: 8_000_000,
             max_cells: 96_000_000,
-            max_text: 1 << 30,
+            max_text: 512 << 20,
         }
     }
 }

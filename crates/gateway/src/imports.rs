@@ -31,7 +31,7 @@ const TURN: Duration = Duration::from_secs(10);
 /// What an append message holds besides the batch.
 const ENVELOPE: usize = 64 << 10;
 const MAX_ID: usize = 1_024;
-/// What a cell takes in memory, empty or not. Texts are in the inflated body already.
+/// What a cell takes in memory, empty or not, besides its text.
 const CELL: usize = 8;
 /// What even the smallest import is given.
 const SMALL: usize = 64 << 10;
@@ -107,9 +107,10 @@ async fn decode(app: &Arc<App>, body: Bytes, form: Form, columns: Vec<String>, n
     }
 }
 
-/// The most that one import takes in memory: its body inflated, and its cells, those that sparse rows leave empty included.
+/// The most that one import takes in memory: its body inflated, its texts, and its cells, those that sparse rows leave empty included.
 fn most(limits: &Limits) -> usize {
-    limits.max_inflated.saturating_add(limits.max_cells.saturating_mul(CELL))
+    let columns = limits.max_cells.saturating_mul(CELL).saturating_add(limits.max_text);
+    limits.max_inflated.saturating_add(columns)
 }
 
 /// The memory that all imports share: never less than one of them may take.
@@ -117,9 +118,9 @@ pub(crate) fn budget(settings: &GatewaySettings) -> Budget {
     Budget::of(settings.max_inflated_bytes.max(most(&settings.limits)).saturating_add(1 << 20))
 }
 
-/// What a body will probably take: once inflated, and once more as columns.
+/// What a body will probably take: once inflated, and as much each for texts and cells.
 fn expected(body: &[u8], form: Form) -> usize {
-    events::claimed_size(form.encoding, body).saturating_mul(2).saturating_add(SMALL)
+    events::claimed_size(form.encoding, body).saturating_mul(3).saturating_add(SMALL)
 }
 
 enum Undecoded {
@@ -147,9 +148,15 @@ fn decode_within(
         Err(InflateError::TooLarge { .. }) if !all => return Err(Undecoded::MoreRoom),
         other => other.map_err(|error| ApiError::new(error.kind(), error.to_string()))?,
     };
-    let within = Limits {
-        max_cells: limits.max_cells.min(room.saturating_sub(inflated.len()) / CELL),
-        ..limits.clone()
+    let within = if all {
+        limits.clone()
+    } else {
+        let half = room.saturating_sub(inflated.len()) / 2;
+        Limits {
+            max_cells: limits.max_cells.min(half / CELL),
+            max_text: limits.max_text.min(half),
+            ..limits.clone()
+        }
     };
     let told = Told {
         limits: &within,
@@ -157,7 +164,7 @@ fn decode_within(
         identities: columns,
     };
     let decoded = match events::decode(form.syntax, &inflated, &told) {
-        Err(DecodeError::TooManyCells { .. }) if !all => return Err(Undecoded::MoreRoom),
+        Err(DecodeError::TooManyCells { .. } | DecodeError::TooMuchText { .. }) if !all => return Err(Undecoded::MoreRoom),
         other => other.map_err(|error| ApiError::new(error.kind(), error.to_string()))?,
     };
     if let Some(first) = decoded.rejected.first() {
@@ -333,6 +340,16 @@ mod tests {
         };
         let refused = outcome(&fewer, most(&fewer)).unwrap_err().expect("no room helps");
         assert_eq!(refused.status().as_u16(), 413);
+    }
+
+    #[test]
+    fn texts_that_grow_take_room_as_well() {
+        // Each NUL becomes six bytes of JSON.
+        let body = [&b"\x81\xa1a\x91\xdb\x00\x0f\x00\x00"[..], &vec![0; 0xf_0000]].concat();
+        let limits = Limits::default();
+        let outcome = |room| decoded_within(&limits, body.clone(), PLAIN, room).map(|(_, batch, _)| batch.num_rows());
+        assert!(matches!(outcome(expected(&body, PLAIN)), Err(None)));
+        assert_eq!(outcome(most(&limits)).ok(), Some(1));
     }
 
     #[test]

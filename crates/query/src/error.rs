@@ -49,6 +49,12 @@ pub enum QueryError {
         crate::expansion::MOST_TABLES
     )]
     TooManyTables,
+    /// Too many tables side by side.
+    #[error(
+        "at most {} tables are joined in one FROM: join some of them in a query of their own",
+        crate::expansion::MOST_JOINED
+    )]
+    TooManyJoined,
     /// Something else than a question.
     #[error("{what} is not possible here: {advice}")]
     NotAQuery {
@@ -128,6 +134,7 @@ impl QueryError {
             Self::TooLong { .. }
             | Self::TooDeep
             | Self::TooManyTables
+            | Self::TooManyJoined
             | Self::TooLarge { .. }
             | Self::ResultTooLarge { .. }
             | Self::TimedOut { .. } => ErrorKind::TooLarge,

@@ -6,12 +6,15 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query, Select, TableFactor, Visit, Visitor};
 
 use crate::error::QueryError;
 
 /// How many tables a statement may read, each as often as it is read.
 pub(crate) const MOST_TABLES: u64 = 2_000;
+/// How many tables stand side by side in one FROM. The engine joins them one after the other, and each step lists the columns of all
+/// before it again.
+pub(crate) const MOST_JOINED: usize = 32;
 
 /// Refuses a query that becomes too large.
 pub(crate) fn check(query: &Query) -> Result<(), QueryError> {
@@ -20,7 +23,7 @@ pub(crate) fn check(query: &Query) -> Result<(), QueryError> {
     };
     match query.visit(&mut counting) {
         ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(QueryError::TooManyTables),
+        ControlFlow::Break(refused) => Err(refused),
     }
 }
 
@@ -40,13 +43,13 @@ struct Counting {
 }
 
 impl Counting {
-    fn reads(&mut self, tables: u64) -> ControlFlow<()> {
+    fn reads(&mut self, tables: u64) -> ControlFlow<QueryError> {
         let Some(frame) = self.frames.last_mut() else {
             return ControlFlow::Continue(());
         };
         frame.tables = frame.tables.saturating_add(tables);
         if frame.tables > MOST_TABLES {
-            ControlFlow::Break(())
+            ControlFlow::Break(QueryError::TooManyTables)
         } else {
             ControlFlow::Continue(())
         }
@@ -54,9 +57,27 @@ impl Counting {
 }
 
 impl Visitor for Counting {
-    type Break = ();
+    type Break = QueryError;
 
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<QueryError> {
+        if select.from.iter().map(|from| 1 + from.joins.len()).sum::<usize>() > MOST_JOINED {
+            return ControlFlow::Break(QueryError::TooManyJoined);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<QueryError> {
+        match factor {
+            // These have a name, or are queries: they are counted as such.
+            TableFactor::Table { .. } | TableFactor::Derived { .. } => ControlFlow::Continue(()),
+            TableFactor::NestedJoin { table_with_joins, .. } if table_with_joins.joins.len() >= MOST_JOINED => {
+                ControlFlow::Break(QueryError::TooManyJoined)
+            }
+            _ => self.reads(1),
+        }
+    }
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<QueryError> {
         let parts = query.with.iter().flat_map(|with| &with.cte_tables);
         let names = parts.map(|part| (std::ptr::from_ref(&*part.query), folded(&part.alias.name)));
         self.frames.push(Frame {
@@ -66,7 +87,7 @@ impl Visitor for Counting {
         ControlFlow::Continue(())
     }
 
-    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<QueryError> {
         let Some(done) = self.frames.pop() else {
             return ControlFlow::Continue(());
         };
@@ -83,7 +104,7 @@ impl Visitor for Counting {
         }
     }
 
-    fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
+    fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<QueryError> {
         let alone = match name.0.as_slice() {
             [one] => one.as_ident().map(folded),
             _ => None,

@@ -127,15 +127,16 @@ impl Column {
         self.before = None;
     }
 
-    /// The row that widened the column is none: it becomes again what it was after `rows` rows.
+    /// The row that put a value here is none: the column becomes again what it was after `rows` rows.
     pub(super) fn undo(&mut self, rows: usize) {
-        let Some(before) = self.before.take() else { return };
-        self.seen = before.seen;
-        if let Some(cells) = before.cells {
-            self.cells = cells;
-        }
-        if let Cells::Nothing = self.cells {
-            self.nulls = NullBufferBuilder::new(0);
+        if let Some(before) = self.before.take() {
+            self.seen = before.seen;
+            if let Some(cells) = before.cells {
+                self.cells = cells;
+            }
+            if let Cells::Nothing = self.cells {
+                self.nulls = NullBufferBuilder::new(0);
+            }
         }
         if self.rows > rows {
             self.truncate(rows);

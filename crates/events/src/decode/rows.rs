@@ -77,6 +77,8 @@ pub(super) enum Slot {
 const TIME_INDEX: usize = 0;
 /// How many columns to skip in search of the next key: sparse columns that this row lacks.
 const HOPS: usize = 4;
+/// How many cells a row that is set aside counts as: it is remembered by its place.
+const ASIDE: usize = size_of::<Rejected>().div_ceil(size_of::<i64>());
 
 pub(super) struct Rows<'a> {
     pub(super) told: &'a Told<'a>,
@@ -107,6 +109,8 @@ struct Row {
     /// How many columns there were, and how much room, when it began.
     columns: usize,
     room: usize,
+    /// Columns that it has put a value into.
+    touched: Vec<usize>,
     /// Columns that it has widened.
     widened: Vec<usize>,
 }
@@ -155,6 +159,7 @@ impl<'a> Rows<'a> {
         row.time = None;
         row.time_sent.clear();
         row.overflow.clear();
+        row.touched.clear();
         row.columns = self.columns.len();
         row.room = self.ledger.room;
         let max = self.told.limits.max_rows;
@@ -228,10 +233,11 @@ impl<'a> Rows<'a> {
         index
     }
 
-    /// Refuses what would fill memory with empty cells: many columns in a few rows, many rows of a few bytes.
+    /// Refuses what would fill memory with empty cells: many columns in a few rows, many rows of a few bytes, taken or not.
     fn check_cells(&self) -> Result<(), Stop> {
         let max = self.told.limits.max_cells;
         let cells = (self.times.len() + 1).saturating_mul(self.columns.len());
+        let cells = cells.saturating_add(self.rejected.len().saturating_mul(ASIDE));
         if cells > max {
             let row = self.number();
             Err(Stop::Body(DecodeError::TooManyCells { row, max }))
@@ -272,12 +278,13 @@ impl<'a> Rows<'a> {
                 column.push_text(&self.scratch, &mut self.ledger)?;
             }
         }
-        self.note_widened(index);
+        self.note(index);
         Ok(())
     }
 
     #[inline]
-    fn note_widened(&mut self, index: usize) {
+    fn note(&mut self, index: usize) {
+        self.row.touched.push(index);
         if std::mem::take(&mut self.ledger.widened) {
             self.row.widened.push(index);
         }
@@ -308,7 +315,7 @@ impl<'a> Rows<'a> {
         let column = &mut self.columns[index];
         column.begin(self.times.len());
         column.push_json(&self.scratch, &mut self.ledger)?;
-        self.note_widened(index);
+        self.note(index);
         Ok(())
     }
 
@@ -376,9 +383,10 @@ impl<'a> Rows<'a> {
 
     /// The row is none: it is set aside as `sent`, a range of the body, and nothing of it stays in the columns.
     pub(super) fn set_aside(&mut self, fault: RowFault, sent: Range<usize>) {
-        for index in self.row.widened.drain(..) {
+        for index in self.row.touched.drain(..) {
             self.columns[index].undo(self.times.len());
         }
+        self.row.widened.clear();
         self.ledger.widened = false;
         self.ledger.room = self.row.room;
         for column in self.columns.drain(self.row.columns..) {

@@ -176,6 +176,9 @@ proptest! {
                 let whole = name == TIME && overflow[name].is_null();
                 prop_assert!(stored || whole || overflow[name] == json, "{name}: {value:?} of {found:?}");
             }
+            for name in found.keys().filter(|name| *name != TIME && *name != OVERFLOW) {
+                prop_assert!(sent.contains_key(name), "{name} of {found:?} was never sent");
+            }
         }
     }
 
@@ -428,6 +431,7 @@ fn what_is_too_much_for_one_batch_is_refused_whole() {
     refused(&[0x80, 0x80], |l| l.max_rows = 2, DecodeError::TooManyRows { max: 2 });
     refused(&[0x90, 0x80], |l| l.max_rows = 2, DecodeError::TooManyRows { max: 2 });
     refused(&[0x80; 50], |l| l.max_cells = 99, DecodeError::TooManyCells { row: 50, max: 99 });
+    refused(&[0x90; 50], |l| l.max_cells = 99, DecodeError::TooManyCells { row: 22, max: 99 });
     refused(&wide(50), |l| l.max_cells = 99, DecodeError::TooManyCells { row: 2, max: 99 });
     refused(
         &write_rows(&[row(&[("x", Value::Str("x".repeat(100)))])]),

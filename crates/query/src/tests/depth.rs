@@ -114,3 +114,27 @@ async fn named_queries_that_double_are_refused_before_they_are_planned() {
 
     assert_eq!(world.rows(&view, &doubling(9, union)).await, ["256"]);
 }
+
+#[tokio::test]
+async fn tables_side_by_side_have_a_bound_whatever_they_are() {
+    let world = World::new();
+    let view = product(sales(0..1).schema(), vec![sales(0..2)], vec![]);
+    let many = |count: usize, one: &str, between: &str| -> String {
+        let all: Vec<String> = (0..count).map(|number| one.replace('#', &number.to_string())).collect();
+        format!("SELECT count(*) FROM {}", all.join(between))
+    };
+    for (one, between) in [
+        ("unnest([1]) a#(x)", ", "),
+        ("unnest([1]) a#(x)", " CROSS JOIN "),
+        ("range(1, 2) a#", ", "),
+        ("events a#", ", "),
+        ("(SELECT 1 AS x) a#", ", "),
+    ] {
+        let refused = world.ask(&view, &many(33, one, between)).await.unwrap_err();
+        assert!(matches!(refused, QueryError::TooManyJoined), "{one}{between}: {refused:?}");
+    }
+    assert_eq!(world.rows(&view, &many(8, "unnest([1]) a#(x)", ", ")).await, ["1"]);
+    let nested = (1..33).map(|n| format!("CROSS JOIN events a{n} ")).collect::<String>();
+    let nested = format!("SELECT count(*) FROM (events a0 {nested})");
+    assert!(matches!(world.ask(&view, &nested).await.unwrap_err(), QueryError::TooManyJoined));
+}

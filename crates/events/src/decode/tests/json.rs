@@ -160,6 +160,20 @@ fn an_array_of_which_the_next_row_cannot_be_found_is_refused_whole() {
 }
 
 #[test]
+fn a_value_of_a_row_that_is_none_is_no_other_row_s() {
+    let check = |lines: &[&str]| {
+        let decoded = json(&lines.join("\n")).unwrap();
+        let longs = decoded.batch.column_by_name("a").unwrap().as_primitive::<Int64Type>();
+        longs.iter().collect::<Vec<_>>()
+    };
+    let (none, junk) = (r#"{"a":2,"time":true}"#, r#"{"a":2} junk"#);
+    assert_eq!(check(&[r#"{"a":1}"#, none, r#"{"b":1}"#, r#"{"a":3}"#]), [Some(1), None, Some(3)]);
+    assert_eq!(check(&[r#"{"a":1}"#, none, r#"{"b":1}"#]), [Some(1), None]);
+    assert_eq!(check(&["{", r#"{"a":1}"#, junk, r#"{"b":1}"#]), [Some(1), None]);
+    assert_eq!(check(&[r#"{"a":1}"#, none]), [Some(1)]);
+}
+
+#[test]
 fn many_broken_lines_cost_no_more_than_their_bytes() {
     // Each would be looked at to the end of the body, were it not for lines.
     let body = "[\n{\"a\":[\n".repeat(20_000).replacen('[', "{}\n[", 1);
