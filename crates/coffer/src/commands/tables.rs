@@ -69,12 +69,12 @@ fn listed(columns: &[(String, String)]) -> String {
 
 /// The first names, as many as fit beside the rest on a terminal of 80 columns.
 fn some(columns: &[(String, String)]) -> String {
-    const WIDTH: usize = 24;
+    const WIDTH: usize = 12;
     let mut text = String::new();
     for (number, (name, _)) in columns.iter().enumerate() {
         let more = if number == 0 { name.clone() } else { format!(", {name}") };
         if text.chars().count() + more.chars().count() > WIDTH && number > 0 {
-            return format!("{text}, … ({} in all)", columns.len());
+            return format!("{text}, … ({})", columns.len());
         }
         text.push_str(&more);
     }
@@ -105,10 +105,7 @@ mod tests {
     fn of_many_columns_the_first_are_shown_and_how_many_there_are() {
         let columns = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), "long".to_owned())).collect::<Vec<_>>();
         assert_eq!(some(&columns(&["time", "event"])), "time, event");
-        assert_eq!(
-            some(&columns(&["time", "event", "email", "visitor", "url"])),
-            "time, event, email, … (5 in all)"
-        );
+        assert_eq!(some(&columns(&["time", "event", "email", "visitor", "url"])), "time, event, … (5)");
     }
 
     #[test]
