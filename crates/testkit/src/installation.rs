@@ -143,6 +143,14 @@ impl Installation {
     /// Starts the installation on the directory as it is, and waits until it is ready.
     pub async fn up(&mut self) -> anyhow::Result<()> {
         ensure!(self.supervisor.is_none(), "it runs already");
+        // Of a killed process the first thread may be gone while others still hold what it listened on.
+        until("its ports are free", STOP, || async {
+            for port in [self.port, self.plain_port] {
+                TcpListener::bind(("127.0.0.1", port)).with_context(|| format!("port {port}"))?;
+            }
+            Ok(())
+        })
+        .await?;
         self.starts += 1;
         let log = File::create(self.logs().join(format!("serve-{}.log", self.starts)))?;
         let child = self
