@@ -16,6 +16,7 @@ mod errors;
 mod failures;
 mod forms;
 mod imports;
+mod intake;
 mod jobs;
 mod linger;
 mod params;
@@ -159,7 +160,7 @@ fn app(settings: GatewaySettings, ctx: &RoleContext, revocations: Arc<Watch>) ->
         callers,
         upstream,
         bodies: Budget::of(settings.max_import_bytes.max(settings.limits.max_body)),
-        inflated: imports::budget(&settings),
+        inflated: intake::budget(&settings),
         decoding: Arc::new(Semaphore::new(settings.max_decoding.max(1))),
         answers: ctx.metrics.histograms("http_seconds", "how long answers to the world took"),
         rows: ctx.metrics.counter("imported_rows", "rows that were taken and are durable"),

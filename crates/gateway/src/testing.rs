@@ -106,7 +106,7 @@ impl World {
             callers,
             upstream,
             bodies: Budget::of(settings.max_import_bytes),
-            inflated: crate::imports::budget(&settings),
+            inflated: crate::intake::budget(&settings),
             decoding: Arc::new(Semaphore::new(1)),
             answers: metrics.histograms("http_seconds", ""),
             rows: metrics.counter("imported_rows", ""),

@@ -1,0 +1,337 @@
+//! Intake: from a body that was read to rows that are durable; decoded once, freed of identities, handed to the warehouse.
+//!
+//! Promise: what leaves here for the warehouse holds ids in place of identities, and no import takes more memory than it was given.
+//!
+//! Start at [`decode`], then [`append`]. Does not know of routes and answers, nor how rows are stored or how identities are kept.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::record_batch::RecordBatch;
+use base::{DatabaseName, ErrorKind, Secret, TableName, Timestamp};
+use bytes::Bytes;
+use events::identities::{self, Distinct};
+use events::{DecodeError, InflateError, Limits, Rejected, Told};
+use md5::{Digest, Md5};
+use wire::v1::{AppendRequest, TranslateRequest};
+
+use crate::bodies::{self, Budget, Share};
+use crate::calls::{App, Call};
+use crate::errors::ApiError;
+use crate::forms::Form;
+use crate::settings::GatewaySettings;
+
+/// How many identities one call translates.
+const MAX_IDENTITIES: usize = 100_000;
+/// How long an import waits for memory or a core, before its sender is told to try again.
+const TURN: Duration = Duration::from_secs(10);
+/// What an append message holds besides the batch.
+const ENVELOPE: usize = 64 << 10;
+/// What a cell takes in memory, empty or not, besides its text.
+const CELL: usize = 8;
+/// What even the smallest import is given.
+const SMALL: usize = 64 << 10;
+
+/// Rows in memory, identities still in them.
+pub(crate) struct Decoded {
+    pub(crate) md5_hex: String,
+    batch: RecordBatch,
+    identities: Distinct,
+    /// Held until the rows are gone.
+    memory: Share,
+}
+
+pub(crate) async fn decode(app: &Arc<App>, body: Bytes, form: Form, columns: Vec<String>, now: Timestamp) -> Result<Decoded, ApiError> {
+    let limits = app.settings.limits.clone();
+    let most = most(&limits);
+    let mut memory = app.inflated.wait(expected(&body, form).min(most), TURN).await?;
+    let mut room = memory.bytes();
+    loop {
+        let (body, limits, columns) = (body.clone(), limits.clone(), columns.clone());
+        let outcome = with_a_core(app, move || decode_within(&body, form, &columns, &limits, room, now)).await?;
+        match outcome {
+            Ok((md5_hex, batch, identities)) => {
+                return Ok(Decoded {
+                    md5_hex,
+                    batch,
+                    identities,
+                    memory,
+                });
+            }
+            Err(Undecoded::MoreRoom) => {
+                // The body said less than it holds, or leaves many cells empty. Now it gets all that is allowed.
+                drop(memory);
+                memory = app.inflated.wait(most, TURN).await?;
+                room = most;
+            }
+            Err(Undecoded::Refused(error)) => return Err(error),
+        }
+    }
+}
+
+/// The most that one import takes in memory: its body inflated, its texts, and its cells, those that sparse rows leave empty included.
+fn most(limits: &Limits) -> usize {
+    let columns = limits.max_cells.saturating_mul(CELL).saturating_add(limits.max_text);
+    limits.max_inflated.saturating_add(columns)
+}
+
+/// The memory that all imports share: never less than one of them may take.
+pub(crate) fn budget(settings: &GatewaySettings) -> Budget {
+    Budget::of(settings.max_inflated_bytes.max(most(&settings.limits)).saturating_add(1 << 20))
+}
+
+/// What a body will probably take: once inflated, and as much each for texts and cells.
+fn expected(body: &[u8], form: Form) -> usize {
+    events::claimed_size(form.encoding, body).saturating_mul(3).saturating_add(SMALL)
+}
+
+enum Undecoded {
+    MoreRoom,
+    Refused(ApiError),
+}
+
+impl From<ApiError> for Undecoded {
+    fn from(error: ApiError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+fn decode_within(
+    body: &Bytes,
+    form: Form,
+    columns: &[String],
+    limits: &Limits,
+    room: usize,
+    now: Timestamp,
+) -> Result<(String, RecordBatch, Distinct), Undecoded> {
+    let all = room >= most(limits);
+    let md5_hex = hex::encode(Md5::digest(body));
+    let inflated = match events::inflate(form.encoding, body, room.min(limits.max_inflated)) {
+        Err(InflateError::TooLarge { .. }) if !all => return Err(Undecoded::MoreRoom),
+        other => other.map_err(|error| ApiError::new(error.kind(), error.to_string()))?,
+    };
+    let within = if all {
+        limits.clone()
+    } else {
+        let half = room.saturating_sub(inflated.len()) / 2;
+        Limits {
+            max_cells: limits.max_cells.min(half / CELL),
+            max_text: limits.max_text.min(half),
+            ..limits.clone()
+        }
+    };
+    let told = Told {
+        limits: &within,
+        received_at: now,
+        identities: columns,
+    };
+    let decoded = match events::decode(form.syntax, &inflated, &told) {
+        Err(DecodeError::TooManyCells { .. } | DecodeError::TooMuchText { .. }) if !all => return Err(Undecoded::MoreRoom),
+        other => other.map_err(|error| ApiError::new(error.kind(), error.to_string()))?,
+    };
+    if let Some(first) = decoded.rejected.first() {
+        return Err(refusal(first, decoded.rejected.len()).into());
+    }
+    let identities = identities::distinct(&decoded.batch, columns).map_err(|_| ApiError::of(ErrorKind::Internal))?;
+    Ok((md5_hex, decoded.batch, identities))
+}
+
+/// Nothing of a body is taken while one of its rows cannot be.
+fn refusal(first: &Rejected, count: usize) -> ApiError {
+    let others = match count {
+        1 => String::new(),
+        2 => ", and another row cannot be taken either".to_owned(),
+        more => format!(", and {} other rows cannot be taken either", more - 1),
+    };
+    let said = format!(
+        "row {} cannot be taken: {}{others}; nothing of the body was stored",
+        first.row, first.fault
+    );
+    ApiError::new(first.fault.kind(), said)
+}
+
+/// Translates, replaces, appends.
+pub(crate) async fn append(call: &Call, database: &DatabaseName, table: &TableName, id: &str, decoded: Decoded) -> Result<u64, ApiError> {
+    let Decoded {
+        batch, identities, memory, ..
+    } = decoded;
+    let ids = translate(call, identities.values()).await?;
+    let batches = with_a_core(call.app(), move || {
+        identities::replace(&batch, &identities, &ids)
+            .map(|batch| events::to_ipc(&batch))
+            .map_err(|error| ApiError::of(error.kind()))
+    })
+    .await??;
+    drop(memory);
+    if batches.len() > wire::MAX_MESSAGE - ENVELOPE {
+        return Err(ApiError::new(
+            ErrorKind::TooLarge,
+            "the import is too large once decoded; send the events in smaller parts",
+        ));
+    }
+    let asked = AppendRequest {
+        database: database.to_string(),
+        table: table.to_string(),
+        batch_id: id.to_owned(),
+        batches,
+    };
+    let appended = call.warehouse(asked, |mut to, ask| async move { to.append(ask).await }).await?;
+    Ok(if appended.duplicate { 0 } else { appended.rows })
+}
+
+async fn translate(call: &Call, identities: &[Secret]) -> Result<Vec<i64>, ApiError> {
+    let mut ids = Vec::with_capacity(identities.len());
+    for part in identities.chunks(MAX_IDENTITIES) {
+        let asked = TranslateRequest {
+            identities: part.iter().map(|identity| identity.reveal().to_owned()).collect(),
+        };
+        let found = call
+            .identity(asked, |mut to, ask| async move { to.translate(ask).await })
+            .await?
+            .ids;
+        if found.len() != part.len() || found.iter().any(|id| *id <= 0) {
+            return Err(ApiError::of(ErrorKind::Internal));
+        }
+        ids.extend(found);
+    }
+    Ok(ids)
+}
+
+/// Runs `work` away from the threads that answer requests, when it is its turn.
+async fn with_a_core<R: Send + 'static>(app: &Arc<App>, work: impl FnOnce() -> R + Send + 'static) -> Result<R, ApiError> {
+    let turn = tokio::time::timeout(TURN, Arc::clone(&app.decoding).acquire_owned()).await;
+    let Ok(Ok(turn)) = turn else { return Err(bodies::busy()) };
+    tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(turn);
+        done
+    })
+    .await
+    .map_err(|_| ApiError::of(ErrorKind::Internal))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use events::{Encoding, Syntax};
+    use flate2::{Compression, write::GzEncoder};
+
+    use super::*;
+
+    const ROW: &[u8] = &[
+        0x82, 0xa4, b't', b'i', b'm', b'e', 5, 0xa7, b'u', b's', b'e', b'r', b'_', b'i', b'd', 0xa3, b'a', b'd', b'a',
+    ];
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    const GZIP: Form = Form {
+        syntax: Syntax::Msgpack,
+        encoding: Encoding::Gzip,
+    };
+    const PLAIN: Form = Form {
+        syntax: Syntax::Msgpack,
+        encoding: Encoding::Identity,
+    };
+    const JSON: Form = Form {
+        syntax: Syntax::Json,
+        encoding: Encoding::Identity,
+    };
+
+    fn decoded_within(
+        limits: &Limits,
+        body: Vec<u8>,
+        form: Form,
+        room: usize,
+    ) -> Result<(String, RecordBatch, Distinct), Option<ApiError>> {
+        let columns = ["user_id".to_owned()];
+        decode_within(&body.into(), form, &columns, limits, room, Timestamp::from_secs(1)).map_err(|refused| match refused {
+            Undecoded::MoreRoom => None,
+            Undecoded::Refused(error) => Some(error),
+        })
+    }
+
+    fn decoded(body: Vec<u8>, form: Form, room: usize) -> Result<(String, RecordBatch, Distinct), Option<u16>> {
+        decoded_within(&Limits::default(), body, form, room).map_err(|refused| refused.map(|error| error.status().as_u16()))
+    }
+
+    #[test]
+    fn all_forms_become_the_same_rows() {
+        let plain = decoded(ROW.to_vec(), PLAIN, 1000).unwrap();
+        let gz = decoded(gzip(ROW), GZIP, 1000).unwrap();
+        let json = decoded(b"{\"time\":5,\"user_id\":\"ada\"}".to_vec(), JSON, 1000).unwrap();
+        assert_eq!(plain.1, gz.1);
+        assert_eq!(plain.1, json.1);
+        assert_eq!(gz.2.values(), [Secret::new("ada".into())]);
+        assert_eq!(gz.0, hex::encode(Md5::digest(gzip(ROW))), "of the body as it was sent");
+    }
+
+    #[test]
+    fn an_empty_import_is_an_import() {
+        let (_, batch, identities) = decoded(gzip(b""), GZIP, 0).unwrap();
+        assert_eq!((batch.num_rows(), identities.is_empty()), (0, true));
+    }
+
+    #[test]
+    fn a_body_that_holds_more_than_it_says_asks_for_room_once() {
+        let twice = [gzip(ROW), gzip(ROW)].concat();
+        assert_eq!(decoded(twice.clone(), GZIP, ROW.len()).err(), Some(None));
+        assert_eq!(decoded(twice, GZIP, most(&Limits::default())).unwrap().1.num_rows(), 2);
+    }
+
+    #[test]
+    fn cells_that_sparse_rows_leave_empty_take_room_as_well() {
+        let limits = Limits {
+            max_inflated: 100_000,
+            max_cells: 50_000,
+            ..Limits::default()
+        };
+        // 200 rows with a key of their own each: a few kilobytes, 40,000 cells.
+        let sparse: String = (0..200).map(|row| format!("{{\"k{row}\":1}}\n")).collect();
+        let outcome =
+            |limits: &Limits, room| decoded_within(limits, sparse.clone().into_bytes(), JSON, room).map(|(_, batch, _)| batch.num_rows());
+        assert!(matches!(outcome(&limits, expected(sparse.as_bytes(), JSON)), Err(None)));
+        assert_eq!(outcome(&limits, most(&limits)).ok(), Some(200));
+        let fewer = Limits {
+            max_cells: 30_000,
+            ..limits
+        };
+        let refused = outcome(&fewer, most(&fewer)).unwrap_err().expect("no room helps");
+        assert_eq!(refused.status().as_u16(), 413);
+    }
+
+    #[test]
+    fn texts_that_grow_take_room_as_well() {
+        // Each NUL becomes six bytes of JSON.
+        let body = [&b"\x81\xa1a\x91\xdb\x00\x0f\x00\x00"[..], &vec![0; 0xf_0000]].concat();
+        let limits = Limits::default();
+        let outcome = |room| decoded_within(&limits, body.clone(), PLAIN, room).map(|(_, batch, _)| batch.num_rows());
+        assert!(matches!(outcome(expected(&body, PLAIN)), Err(None)));
+        assert_eq!(outcome(most(&limits)).ok(), Some(1));
+    }
+
+    #[test]
+    fn what_is_not_events_is_refused() {
+        assert_eq!(decoded(b"plain".to_vec(), GZIP, 1000).err(), Some(Some(400)));
+        assert_eq!(decoded(b"plain".to_vec(), JSON, 1000).err(), Some(Some(400)));
+        assert_eq!(decoded(gzip(&[0x93, 1, 2, 3]), GZIP, 1000).err(), Some(Some(400)));
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(40), "]".repeat(40));
+        assert_eq!(decoded(deep.into_bytes(), JSON, 10_000).err(), Some(Some(413)));
+        let said = refusal(
+            &Rejected {
+                row: 7,
+                fault: events::RowFault::NotAMap,
+                sent: 0..1,
+            },
+            3,
+        );
+        assert!(
+            format!("{said:?}")
+                .contains("row 7 cannot be taken: it is not a map of keys and values, and 2 other rows cannot be taken either; nothing")
+        );
+    }
+}
