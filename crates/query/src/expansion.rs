@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query, Select, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName, Query, Select, TableFactor, TableWithJoins, Visit, Visitor};
 
 use crate::error::QueryError;
 
@@ -60,7 +60,7 @@ impl Visitor for Counting {
     type Break = QueryError;
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<QueryError> {
-        if select.from.iter().map(|from| 1 + from.joins.len()).sum::<usize>() > MOST_JOINED {
+        if select.from.iter().map(side_by_side).sum::<usize>() > MOST_JOINED {
             return ControlFlow::Break(QueryError::TooManyJoined);
         }
         ControlFlow::Continue(())
@@ -70,9 +70,6 @@ impl Visitor for Counting {
         match factor {
             // These have a name, or are queries: they are counted as such.
             TableFactor::Table { .. } | TableFactor::Derived { .. } => ControlFlow::Continue(()),
-            TableFactor::NestedJoin { table_with_joins, .. } if table_with_joins.joins.len() >= MOST_JOINED => {
-                ControlFlow::Break(QueryError::TooManyJoined)
-            }
             _ => self.reads(1),
         }
     }
@@ -105,19 +102,29 @@ impl Visitor for Counting {
     }
 
     fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<QueryError> {
-        let alone = match name.0.as_slice() {
-            [one] => one.as_ident().map(folded),
-            _ => None,
-        };
-        let named = alone.and_then(|name| self.frames.iter().rev().find_map(|frame| frame.named.get(&name).copied()));
+        // As the engine looks for it: a name in quotes may hold the dots of one that has several parts.
+        let parts: Option<Vec<_>> = name.0.iter().map(|part| part.as_ident().map(folded)).collect();
+        let named = parts.and_then(|parts| {
+            let name = parts.join(".");
+            self.frames.iter().rev().find_map(|frame| frame.named.get(&name).copied())
+        });
         self.reads(named.unwrap_or(1))
     }
 }
 
-/// As the engine compares names: in lower case unless they are quoted.
+/// How many tables stand side by side, those in brackets included.
+fn side_by_side(from: &TableWithJoins) -> usize {
+    let tables = |factor: &TableFactor| match factor {
+        TableFactor::NestedJoin { table_with_joins, .. } => side_by_side(table_with_joins),
+        _ => 1,
+    };
+    tables(&from.relation) + from.joins.iter().map(|join| tables(&join.relation)).sum::<usize>()
+}
+
+/// As the engine compares names: its ASCII letters in lower case unless they are quoted.
 fn folded(name: &Ident) -> String {
     match name.quote_style {
         Some(_) => name.value.clone(),
-        None => name.value.to_lowercase(),
+        None => name.value.to_ascii_lowercase(),
     }
 }

@@ -7,6 +7,7 @@ mod operators;
 mod sizes;
 #[cfg(test)]
 mod tests;
+mod work;
 
 use std::sync::Arc;
 

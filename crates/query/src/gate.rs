@@ -9,7 +9,7 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
-    ArrayElemTypeDef, DataType, Expr, Function, ObjectName, Query, Select, Statement as Sql, TableFactor, Visit, Visitor,
+    ArrayElemTypeDef, BinaryOperator, DataType, Expr, Function, ObjectName, Query, Select, Statement as Sql, TableFactor, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 
@@ -181,6 +181,24 @@ impl Visitor for Inspector {
                 return ControlFlow::Break(QueryError::NotAQuery {
                     what: "an array type of that size".to_owned(),
                     advice: "leave the size out, as in BIGINT[]",
+                });
+            }
+            Expr::BinaryOp {
+                op:
+                    BinaryOperator::PGRegexMatch
+                    | BinaryOperator::PGRegexIMatch
+                    | BinaryOperator::PGRegexNotMatch
+                    | BinaryOperator::PGRegexNotIMatch,
+                right,
+                ..
+            }
+            | Expr::SimilarTo { pattern: right, .. }
+            | Expr::RLike { pattern: right, .. }
+                if !matches!(right.as_ref(), Expr::Value(_)) =>
+            {
+                return ControlFlow::Break(QueryError::NotAQuery {
+                    what: "matching with a pattern that is worked out".to_owned(),
+                    advice: "write the pattern as a text in quotes, or call regexp_like(text, pattern)",
                 });
             }
             _ => return ControlFlow::Continue(()),

@@ -20,6 +20,7 @@ use datafusion::logical_expr::{
 use super::allowance::{Allowance, MOST_BYTES};
 use super::grows::Grows;
 use super::sizes::width;
+use super::work;
 
 /// How many types may stand in one another: each level of a struct can double what is below it.
 const MOST_TYPES: usize = 1000;
@@ -132,6 +133,7 @@ impl ScalarUDFImpl for Bounded {
         // A call on constants alone is worked once, whatever the number of rows.
         let constant = call.args.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { call.number_rows };
+        work::check(self.name(), &call.args, rows)?;
         let bytes = self.grows.bytes(&call.args, rows, call.return_field.data_type())?;
         if bytes.iter().fold(0u64, |sum, bytes| sum.saturating_add(*bytes)) <= MOST_BYTES {
             return match self.inner.invoke_with_args(call)? {
@@ -147,6 +149,9 @@ impl ScalarUDFImpl for Bounded {
     }
 
     fn simplify(&self, arguments: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        if !work::may_become_an_operator(self.name(), &arguments) {
+            return Ok(ExprSimplifyResult::Original(arguments));
+        }
         Ok(match self.inner.simplify(arguments, info)? {
             ExprSimplifyResult::Simplified(expr) => ExprSimplifyResult::Simplified(within_bounds(expr, &self.allowance)),
             original => original,

@@ -109,6 +109,19 @@ async fn named_queries_that_double_are_refused_before_they_are_planned() {
         let refused = world.ask(&view, &doubling(40, part)).await.unwrap_err();
         assert!(matches!(refused, QueryError::TooManyTables), "{part}: {refused:?}");
     }
+    // Names as only the engine reads them: a dot within quotes, and letters that have another lower case than it thinks.
+    for spelled in ["q.c#", "É#"] {
+        let mut with = format!("WITH \"{}\" AS (SELECT 1 AS a)", spelled.replace('#', "0"));
+        for level in 1..40 {
+            let (last, next) = (
+                spelled.replace('#', &(level - 1).to_string()),
+                spelled.replace('#', &level.to_string()),
+            );
+            with += &format!(", \"{next}\" AS (SELECT x.a FROM {last} x JOIN {last} y ON x.a = y.a)");
+        }
+        let refused = world.ask(&view, &format!("{with} SELECT 1")).await.unwrap_err();
+        assert!(matches!(refused, QueryError::TooManyTables), "{spelled}: {refused:?}");
+    }
     let pairs = "NEXT AS (SELECT struct(a, a) AS a FROM LAST)";
     assert!(world.ask(&view, &doubling(40, pairs)).await.is_err());
 
@@ -137,4 +150,7 @@ async fn tables_side_by_side_have_a_bound_whatever_they_are() {
     let nested = (1..33).map(|n| format!("CROSS JOIN events a{n} ")).collect::<String>();
     let nested = format!("SELECT count(*) FROM (events a0 {nested})");
     assert!(matches!(world.ask(&view, &nested).await.unwrap_err(), QueryError::TooManyJoined));
+    let twenty = (1..20).map(|n| format!(" CROSS JOIN events b{n}")).collect::<String>();
+    let brackets = format!("SELECT count(*) FROM ((events b0{twenty}){})", twenty.replace(" b", " c"));
+    assert!(matches!(world.ask(&view, &brackets).await.unwrap_err(), QueryError::TooManyJoined));
 }

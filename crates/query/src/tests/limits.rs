@@ -180,6 +180,37 @@ async fn functions_do_not_make_much_out_of_little() {
 }
 
 #[tokio::test]
+async fn functions_do_not_work_long_on_little() {
+    let world = World::new();
+    let view = product(sales(0..1).schema(), vec![sales(0..1000)], vec![]);
+    for (slow, said) in [
+        ("levenshtein(repeat('a', 1000000), repeat('b', 1000000))", "pairs at once"),
+        ("max(levenshtein(repeat(event, 200), repeat(event, 201)))", "pairs at once"),
+        ("array_has_all(range(1000000), range(1000000))", "pairs at once"),
+        ("count(array_has_any(range(time), range(5 * time)))", "pairs at once"),
+        ("count(regexp_like(event, '\\w{60}' || time))", "patterns at once"),
+        ("sum(regexp_count(event, '\\w{60}' || time))", "patterns at once"),
+        ("sum(regexp_instr(event, '\\w{60}' || time))", "patterns at once"),
+        ("max(regexp_replace(event, '\\w{60}' || time, ''))", "patterns at once"),
+        ("count(regexp_match(event, '\\w{60}' || time))", "patterns at once"),
+        ("count(event ~ ('\\w{60}' || time))", "worked out"),
+        ("count(event !~* event)", "worked out"),
+        ("count(event SIMILAR TO event)", "worked out"),
+    ] {
+        let sql = format!("SELECT {slow} FROM events");
+        let refused = match world.ask(&view, &sql).await {
+            Err(refused) => refused,
+            Ok(_) => panic!("{sql} was answered"),
+        };
+        assert!(refused.to_string().contains(said), "{slow}: {refused:?}");
+        assert_eq!(refused.kind(), ErrorKind::Invalid, "{slow}: {refused:?}");
+    }
+    let some = "levenshtein('kitten', 'sitting'), array_has_all([1, 2], [1]), regexp_like('abc', 'b'), 'abc' ~ '^a', \
+                max(regexp_replace(event, '^' || substr(event, 1, 1), ''))";
+    assert_eq!(world.rows(&view, &format!("SELECT {some} FROM events")).await.len(), 1);
+}
+
+#[tokio::test]
 async fn functions_that_stay_small_are_not_refused() {
     let world = World::new();
     let view = product(sales(0..1).schema(), vec![sales(0..8000)], vec![]);
