@@ -1,7 +1,7 @@
 //! Who is calling: from the key in the header to passes for the other roles.
 //!
-//! Promise: a key is judged by the vault alone and kept by nobody here: what is remembered, for at most five minutes, is a keyed
-//! hash of it and the passes that it led to. A revoked credential is forgotten as soon as the revocation is heard.
+//! Promise: a key is judged by the vault alone and kept by nobody here: what is remembered is a keyed hash of it, for at most five
+//! minutes with the passes that it led to, for a day to know that whoever shows it is not guessing. A revoked credential is forgotten as soon as the revocation is heard.
 //!
 //! Start at [`Callers::caller`]. Does not know routes or what a pass will be used for.
 
@@ -29,6 +29,8 @@ const MARGIN: Duration = Duration::from_secs(30);
 /// How long judging a key may take, and waiting for one's turn to have it judged.
 const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_KEPT: Duration = Duration::from_secs(5 * 60);
+/// How long a key that was good is not taken for a guess.
+const GOOD: Duration = Duration::from_secs(24 * 60 * 60);
 
 type KeyHash = [u8; 32];
 
@@ -72,6 +74,8 @@ pub(crate) struct Callers {
     parts: CallersParts,
     secret: DataKey,
     known: Mutex<HashMap<KeyHash, Arc<Caller>>>,
+    // Keys that the vault found good, and until when nobody need suspect them: others behind the same address may be guessing.
+    good: Mutex<HashMap<KeyHash, Timestamp>>,
     // One question to the vault at a time for one key, however many requests come with it at once.
     asking: [tokio::sync::Mutex<()>; 64],
     failures: Failures,
@@ -83,6 +87,7 @@ impl Callers {
         Self {
             secret: DataKey::generate(&*parts.entropy),
             known: Mutex::default(),
+            good: Mutex::default(),
             asking: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             failures: Failures::allowing(parts.failed_keys_per_minute),
             parts,
@@ -102,9 +107,11 @@ impl Callers {
             return Ok(caller);
         }
         let now = self.parts.clock.now();
-        self.failures.check(address, now).map_err(|seconds| {
-            ApiError::new(ErrorKind::TooMuch, "too many keys that are not valid came from this address").retry_after(seconds)
-        })?;
+        if !self.was_good(&hash, now) {
+            self.failures.check(address, now).map_err(|seconds| {
+                ApiError::new(ErrorKind::TooMuch, "too many keys that are not valid came from this address").retry_after(seconds)
+            })?;
+        }
         let turn = timeout(PATIENCE, self.asking[usize::from(hash[0]) % self.asking.len()].lock()).await;
         let Ok(_one_at_a_time) = turn else {
             return Err(ApiError::of(ErrorKind::Unavailable));
@@ -125,6 +132,7 @@ impl Callers {
             }
             Err(refusal) => {
                 if refusal.status() == http::StatusCode::UNAUTHORIZED {
+                    self.good().remove(&hash);
                     self.failures.count(address, now);
                     return Err(not_valid());
                 }
@@ -169,6 +177,14 @@ impl Callers {
 
     fn remember(&self, hash: KeyHash, caller: &Arc<Caller>) {
         let now = self.parts.clock.now();
+        let mut good = self.good();
+        if good.len() >= self.parts.remembered {
+            good.retain(|_, until| now < *until);
+        }
+        if good.len() < self.parts.remembered {
+            good.insert(hash, now.plus(GOOD));
+        }
+        drop(good);
         // Heard while the vault was answering: `known` would refuse it anyway, but it need not be kept.
         if now >= caller.ends || self.parts.revocations.is_revoked(&caller.credential) {
             return;
@@ -181,6 +197,14 @@ impl Callers {
             known.clear();
         }
         known.insert(hash, Arc::clone(caller));
+    }
+
+    fn was_good(&self, hash: &KeyHash, now: Timestamp) -> bool {
+        self.good().get(hash).is_some_and(|until| now < *until)
+    }
+
+    fn good(&self) -> std::sync::MutexGuard<'_, HashMap<KeyHash, Timestamp>> {
+        self.good.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask(&self, key: Secret, request: RequestId) -> Result<Caller, ApiError> {

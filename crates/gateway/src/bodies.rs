@@ -18,6 +18,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::errors::ApiError;
 
+/// How much memory a body takes at a time as it comes.
+const STEP: usize = 1 << 20;
+
 /// The bounds of one body.
 #[derive(Debug, Clone)]
 pub(crate) struct Bounds {
@@ -102,11 +105,13 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, bounds: &Bounds, budge
     if announced.is_some_and(|length| length > bounds.max as u64) {
         return Err(too_large());
     }
-    let mut share = Share::default();
-    let mut reserved = usize::try_from(announced.unwrap_or(0)).unwrap_or(bounds.max);
+    let announced = usize::try_from(announced.unwrap_or(0)).unwrap_or(bounds.max);
     if let Some(budget) = budget {
-        budget.take(reserved, &mut share)?;
+        // What has no room now is refused before it is sent. Nothing is kept for what is only announced: it may never come.
+        budget.take(announced, &mut Share::default())?;
     }
+    let mut share = Share::default();
+    let mut reserved = 0;
     let deadline = Instant::now() + bounds.total;
     let too_slow = || ApiError::with_status(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time, send it again");
     let mut body = body;
@@ -124,8 +129,9 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, bounds: &Bounds, budge
             return Err(too_large());
         }
         if so_far > reserved {
-            // Without an announcement memory is taken a megabyte at a time.
-            let more = (so_far - reserved).max(1 << 20).min(bounds.max - reserved);
+            // A megabyte at a time, and of what was announced no more than that.
+            let most = if so_far <= announced { announced } else { bounds.max };
+            let more = (so_far - reserved).max(STEP).min(most - reserved);
             if let Some(budget) = budget {
                 budget.take(more, &mut share)?;
             }
@@ -135,7 +141,8 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, bounds: &Bounds, budge
             None if whole.is_empty() => first = Some(data),
             None => whole.extend_from_slice(&data),
             Some(earlier) => {
-                whole.reserve(reserved.max(so_far));
+                // Room that is not written to takes no memory.
+                whole.reserve(announced.max(so_far));
                 whole.extend_from_slice(&earlier);
                 whole.extend_from_slice(&data);
             }
@@ -212,6 +219,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_only_announced_keeps_nobody_out() {
+        let budget = Budget::of(8 << 20);
+        let patient = Bounds {
+            idle: Duration::from_secs(60),
+            ..bounds(4 << 20)
+        };
+        let trickling = || {
+            let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"x"))]);
+            Body::from_stream(futures::StreamExt::chain(first, stream::pending()))
+        };
+        let announced = announcing("4194304");
+        let mut slow: Vec<_> = (0..3)
+            .map(|_| Box::pin(read(&announced, trickling(), &patient, Some(&budget))))
+            .collect();
+        for body in &mut slow {
+            assert!(futures::poll!(body).is_pending());
+        }
+        assert!(outcome(&HeaderMap::new(), chunks(&["abc"]), 3, Some(&budget)).await.is_ok());
+        assert_eq!(
+            outcome(&announcing("8388608"), Body::empty(), 8 << 20, Some(&budget)).await,
+            Err(429),
+            "there is no room for all of that now"
+        );
+    }
+
+    #[tokio::test]
     async fn bodies_share_memory_and_give_it_back() {
         let budget = Budget::of(2 << 20);
         let large = "x".repeat(1 << 20);
@@ -224,10 +257,10 @@ mod tests {
             Err(429)
         );
         assert!(
-            outcome(&HeaderMap::new(), Body::from(large.clone()), 1 << 20, Some(&budget))
+            outcome(&HeaderMap::new(), Body::from(format!("{large}x")), 2 << 20, Some(&budget))
                 .await
                 .is_err(),
-            "the first kilobyte is gone"
+            "there is one megabyte"
         );
         drop(held);
         assert!(outcome(&HeaderMap::new(), Body::from(large), 1 << 20, Some(&budget)).await.is_ok());

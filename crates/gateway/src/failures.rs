@@ -1,6 +1,6 @@
 //! Keys that did not work, counted per address, so that nobody tries them by the thousand.
 //!
-//! Promise: an address that guessed too often waits; callers whose key is known already do not notice.
+//! Promise: an address that guessed too often waits; callers whose key was good within a day do not notice (`auth` sees to that).
 //!
 //! Start at [`Failures::check`]. Does not know what a key looks like.
 

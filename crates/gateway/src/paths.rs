@@ -42,11 +42,21 @@ fn normal_path(path: &str) -> Result<Cow<'_, str>, ApiError> {
         let slash = if path.ends_with('/') && !segments.is_empty() { "/" } else { "" };
         normal = Cow::Owned(format!("/{}{slash}", segments.join("/")));
     }
-    // Old documents write `/v3/job/list.json`.
-    if let Some(plain) = normal.strip_prefix("/v3/").and_then(|rest| rest.strip_suffix(".json")) {
-        normal = Cow::Owned(format!("/v3/{plain}"));
+    if let Some(plain) = normal.strip_suffix(".json").filter(|plain| ends_in_a_word_of_ours(plain)) {
+        normal = Cow::Owned(plain.to_owned());
     }
     Ok(normal)
+}
+
+/// Old documents write `/v3/job/list.json` and `/v3/job/show/12.json`. A name that somebody gave is left as it is: `events.json` is
+/// not the table `events`.
+fn ends_in_a_word_of_ours(path: &str) -> bool {
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    match segments.as_slice() {
+        ["v3", "job", _, job] => job.bytes().all(|byte| byte.is_ascii_digit()),
+        ["v3", _, _] => true,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -65,6 +75,9 @@ mod tests {
         check("//v3/job/list?from=0", "/v3/job/list?from=0");
         check("///v3//job///list/?a=//b", "/v3/job/list/?a=//b");
         check("/v3/job/list.json?x=1.json", "/v3/job/list?x=1.json");
+        check("/v3/job/show/12.json", "/v3/job/show/12");
+        check("/v3/table/delete/web/events.json", "/v3/table/delete/web/events.json");
+        check("/v3/database/delete/web.json", "/v3/database/delete/web.json");
         check(
             "/v3/table/import_with_id/d/t/a%2F%2Fb%252F/msgpack.gz",
             "/v3/table/import_with_id/d/t/a%2F%2Fb%252F/msgpack.gz",

@@ -133,7 +133,14 @@ impl LeaseError {
 
 /// Who may look up which product's people until when.
 #[derive(Debug, Default)]
-pub(crate) struct Leases(Mutex<HashMap<ProductId, Held>>);
+pub(crate) struct Leases(Mutex<All>);
+
+#[derive(Debug, Default)]
+struct All {
+    products: HashMap<ProductId, Held>,
+    /// How often something was ended from outside.
+    ends: u64,
+}
 
 #[derive(Debug)]
 struct Held {
@@ -167,6 +174,7 @@ impl Leases {
         if let Some(keys) = self.held(op, now) {
             return Ok(keys);
         }
+        let ends = lock(&self.0).ends;
         let lease = vault
             .lookup_key(pass, op.request)
             .await
@@ -179,14 +187,18 @@ impl Leases {
             keys: Arc::new(ProductKeys::new(op.product, key, hot_identities)),
             terms: HashMap::new(),
         };
-        let held = all.entry(op.product).or_insert_with(new);
+        if all.ends != ends {
+            // A revocation was heard while the vault was answering. It may be this caller's: the key is for this call alone.
+            return Ok(new().keys);
+        }
+        let held = all.products.entry(op.product).or_insert_with(new);
         held.terms.insert(op.actor, Term { from: now, until });
         Ok(Arc::clone(&held.keys))
     }
 
     fn held(&self, op: &Op, now: Timestamp) -> Option<Arc<ProductKeys>> {
         let all = lock(&self.0);
-        let held = all.get(&op.product)?;
+        let held = all.products.get(&op.product)?;
         held.terms
             .get(&op.actor)
             .filter(|term| term.holds(now))
@@ -200,21 +212,23 @@ impl Leases {
 
     /// Ends what a revoked credential held.
     pub(crate) fn revoke(&self, credential: CredentialId) {
+        lock(&self.0).ends += 1;
         self.end(|holder, _| *holder == credential);
     }
 
     /// Ends all: some revocations were missed, and whoever still may will get another.
     pub(crate) fn clear(&self) {
+        lock(&self.0).ends += 1;
         self.end(|_, _| true);
     }
 
     /// How many products' keys are here.
     pub(crate) fn len(&self) -> usize {
-        lock(&self.0).len()
+        lock(&self.0).products.len()
     }
 
     fn end(&self, ended: impl Fn(&CredentialId, &Term) -> bool) {
-        lock(&self.0).retain(|_, held| {
+        lock(&self.0).products.retain(|_, held| {
             held.terms.retain(|holder, term| !ended(holder, term));
             !held.terms.is_empty()
         });
@@ -243,6 +257,56 @@ mod tests {
             assert!(hot.young.len() + hot.old.len() <= 8);
         }
         assert!(hot.get(&[0; 32]).is_none());
+    }
+
+    /// A vault that answers when it is told to.
+    #[derive(Debug, Default)]
+    struct Slow {
+        asked: tokio::sync::Notify,
+        answer: tokio::sync::Notify,
+    }
+
+    #[async_trait::async_trait]
+    impl Vault for Slow {
+        async fn lookup_key(&self, _: &[u8], _: base::RequestId) -> Result<wire::v1::LookupKeyLease, Status> {
+            self.asked.notify_one();
+            self.answer.notified().await;
+            Ok(wire::v1::LookupKeyLease {
+                lookup_key: vec![7; 32],
+                seconds: 300,
+            })
+        }
+
+        async fn state_key(&self) -> Result<Vec<u8>, Status> {
+            Err(Status::unavailable(""))
+        }
+
+        async fn recall(&self) -> Result<Vec<wire::v1::Head>, Status> {
+            Err(Status::unavailable(""))
+        }
+
+        async fn remember(&self, _: Vec<wire::v1::Head>) -> Result<(), Status> {
+            Err(Status::unavailable(""))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_arrives_after_its_revocation_is_not_kept() {
+        let (leases, vault) = (Leases::default(), Slow::default());
+        let actor = CredentialId::from_bytes([1; 16]);
+        let product = ProductId::new(1).unwrap();
+        let request = base::RequestId::from_bytes([1; 16]);
+        let verbs = base::Verbs::of(&[base::Verb::Append]);
+        let op = Op::from_verified(actor, product, verbs, base::Scope::Product, request, Timestamp::from_secs(1));
+        let asking = leases.get(&op, &[1], &vault, 0, Timestamp::from_secs(1));
+        let meanwhile = async {
+            vault.asked.notified().await;
+            leases.revoke(op.actor);
+            vault.answer.notify_one();
+        };
+        let (got, ()) = tokio::join!(asking, meanwhile);
+        assert!(got.is_ok());
+        assert_eq!(leases.len(), 0);
     }
 
     #[test]

@@ -130,6 +130,15 @@ async fn an_address_that_guesses_waits_and_known_keys_go_on() {
         "an unknown key may be a guess"
     );
     assert!(asks(&world, &good, HERE).await.is_ok());
+    // Its pass has ended and the guessing goes on: it is judged again, and is no guess.
+    world.advance(Duration::from_secs(360));
+    for guess in ["1/ffffffffffffffff", "not a key", "9/ffffffffffffffff"] {
+        assert_eq!(asks(&world, guess, HERE).await.err(), Some(401));
+    }
+    assert_eq!(asks(&world, "1/fffffffffffffffe", HERE).await.err(), Some(429));
+    let asked = world.times_asked();
+    assert!(asks(&world, &good, HERE).await.is_ok());
+    assert_eq!(world.times_asked(), asked + 1);
     assert!(asks(&world, &key(KeyKind::Write), "192.0.2.2").await.is_ok());
     world.advance(Duration::from_secs(61));
     assert!(asks(&world, &key(KeyKind::Write), HERE).await.is_ok());

@@ -2,6 +2,9 @@
 //!
 //! Promise: a time is never taken for something that it might not be. Where values are not all of one kind, nothing is recognised.
 
+use std::sync::LazyLock;
+
+use base::{Clock as _, SystemClock};
 use clap::ValueEnum;
 
 /// How times are written.
@@ -17,8 +20,10 @@ pub(crate) enum TimeFormat {
     Iso8601,
 }
 
-/// Numbers from 1973 to 5138 are told apart by their size alone: whatever counts in seconds is below what counts in milliseconds.
-const LEAST: i64 = 100_000_000;
+/// From 1990 until a year from now numbers are told apart by their size alone, and from dates written without signs between their
+/// parts: 20240102153000 would be milliseconds of the year 2611, 2024010215 seconds of 2034.
+const LEAST: i64 = 631_152_000;
+static MOST: LazyLock<i64> = LazyLock::new(|| SystemClock.now().as_secs() + 366 * 86_400);
 
 impl TimeFormat {
     /// What this text is, if it can be only one thing.
@@ -27,14 +32,10 @@ impl TimeFormat {
         let Some(number) = Number::read(text) else {
             return civil_seconds(text).map(|_| Self::Iso8601);
         };
-        match number.whole {
-            _ if number.negative => None,
-            whole if whole < LEAST => None,
-            whole if whole < LEAST * 1_000 => Some(Self::Seconds),
-            whole if whole < LEAST * 1_000_000 => Some(Self::Milliseconds),
-            whole if whole < LEAST * 1_000_000_000 => Some(Self::Microseconds),
-            _ => None,
-        }
+        let within = |unit: i64| !number.negative && (LEAST..*MOST).contains(&(number.whole / unit));
+        [(1, Self::Seconds), (1_000, Self::Milliseconds), (1_000_000, Self::Microseconds)]
+            .into_iter()
+            .find_map(|(unit, form)| within(unit).then_some(form))
     }
 
     /// Whole seconds since 1970, rounded down.
@@ -274,6 +275,11 @@ mod tests {
         // A date without dashes could be a number of seconds in 1970, and the other way round.
         for neither in [
             "20240102",
+            "2024010215",
+            "202401021530",
+            "20240102153000",
+            "20240102153000000",
+            "500000000",
             "0",
             "-1700000000",
             "1700000000000000000",

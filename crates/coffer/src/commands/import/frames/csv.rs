@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use memchr::{memchr, memchr2};
 
-use super::{Damage, Found, Framing, mark};
+use super::{Damage, Found, Framing, header, mark};
 
 /// How far the end of a quote is looked for.
 const MAX_QUOTED: usize = 1 << 20;
@@ -45,7 +45,10 @@ impl Framing for CsvRows {
         };
         Ok(match found {
             Found::Row { from, to, end, .. } if from == to => Found::Between(end),
-            Found::Row { end, .. } if std::mem::take(&mut self.header) => Found::Between(end),
+            Found::Row { to, end, .. } if std::mem::take(&mut self.header) => {
+                header(&bytes[..to])?;
+                Found::Between(end)
+            }
             other => other,
         })
     }

@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 
-use super::{Damage, Found, Framing, mark};
+use super::{Damage, Found, Framing, header, mark};
 
 /// Lines; those with nothing but white space in them are none.
 #[derive(Debug)]
@@ -38,6 +38,7 @@ impl Framing for Lines {
             return Ok(Found::Between(end));
         }
         if std::mem::take(&mut self.header) {
+            header(line)?;
             return Ok(Found::Between(end));
         }
         Ok(Found::Row {

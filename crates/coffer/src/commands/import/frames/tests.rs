@@ -48,6 +48,17 @@ fn a_line_is_a_row_and_an_empty_one_is_none() {
 }
 
 #[test]
+fn a_file_of_one_header_only_because_its_lines_end_otherwise_is_refused() {
+    for text in ["time,n\r1,2\r3,4", "time,n\r1,2\r3,4\r"] {
+        assert!(found(&mut CsvRows::new(true), text.as_bytes(), 100).is_err(), "{text:?}");
+        assert!(
+            found(&mut Lines::new(true), text.replace(',', "\t").as_bytes(), 100).is_err(),
+            "{text:?}"
+        );
+    }
+}
+
+#[test]
 fn a_quoted_line_break_does_not_end_a_row() {
     let csv = |header| move || Box::new(CsvRows::new(header)) as Box<dyn Framing>;
     check(
