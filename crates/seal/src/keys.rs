@@ -148,6 +148,10 @@ pub enum Purpose {
     IdentityLookup,
     /// Seals what an identity is, in the identity role's journal and database, under the product's lookup key.
     IdentityValues,
+    /// Seals personal values, under their owner's key or that of a batch; the context is the product, the owner and the column.
+    PersonalValues,
+    /// Wraps the keys of personal values that nobody owns, under the product's lookup key.
+    PersonalBatches,
     /// Hashes the senders' batch ids and record ids, which stand in clear headers.
     BatchIds,
     /// Marks what a role deleted in its zones.
@@ -168,6 +172,8 @@ impl Purpose {
             Self::RoleValues => b"coffer/v1/role-values",
             Self::IdentityLookup => b"coffer/v1/identity-lookup",
             Self::IdentityValues => b"coffer/v1/identity-values",
+            Self::PersonalValues => b"coffer/v1/personal-values",
+            Self::PersonalBatches => b"coffer/v1/personal-batches",
             Self::BatchIds => b"coffer/v1/batch-ids",
             Self::Graves => b"coffer/v1/graves",
             Self::JobResult => b"coffer/v1/job-result",

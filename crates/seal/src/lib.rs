@@ -6,6 +6,7 @@
 //! Start at [`seal_to`] and [`open_with`] for contents, [`sign`] and [`verify`] for statements, [`verify_pass`] for
 //! callers. Knows keys and bytes. Does not know storage, the network or who ought to have which right.
 
+mod alike;
 mod envelope;
 mod error;
 mod frames;
@@ -14,6 +15,7 @@ mod passes;
 mod signing;
 mod wrap;
 
+pub use alike::{open_alike, seal_alike};
 pub use envelope::{SEALED_KEY_LEN, open_key, open_with, seal_key, seal_to};
 pub use error::{PassError, SealError};
 pub use frames::{FRAME_LEN, FrameSealer, frame_span, open_frames, open_span, seal_frames, sealed_len};
