@@ -47,7 +47,7 @@ pub struct Told<'a> {
     pub limits: &'a Limits,
     /// The time of rows that come without one.
     pub received_at: Timestamp,
-    /// Names of identity columns: they get a column however many there are, so that no identity is overlooked.
+    /// Names of the columns of identities, and of personal ones: they get a column however many there are, so that nobody is overlooked.
     pub identities: &'a [String],
 }
 

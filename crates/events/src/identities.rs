@@ -14,7 +14,7 @@ use base::{ErrorKind, Secret};
 
 use crate::{AdaptError, Seen, field, widen::cells_as_text};
 
-/// Why ids could not be put in place of identities.
+/// Why ids could not be put in place of identities, or sealed texts in place of personal values.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplaceError {
     /// Not one id for each identity.
@@ -25,9 +25,20 @@ pub enum ReplaceError {
         /// How many ids came.
         ids: usize,
     },
-    /// The identities are of another batch or other columns.
-    #[error("the identities are not those of this batch")]
+    /// Not one sealed value for each.
+    #[error("{sealed} sealed values came for {values} personal values")]
+    SealedCount {
+        /// How many personal values were asked for.
+        values: usize,
+        /// How many sealed ones came.
+        sealed: usize,
+    },
+    /// What was gathered is of another batch or other columns.
+    #[error("what was gathered is not of this batch")]
     OtherBatch,
+    /// Sealed, a column is larger than one may be.
+    #[error("a personal column is too large once sealed")]
+    TooMuchText,
     /// Arrow could not make the batch.
     #[error("the batch could not be rebuilt")]
     Arrow(#[from] ArrowError),
@@ -36,7 +47,10 @@ pub enum ReplaceError {
 impl ReplaceError {
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
-        ErrorKind::Internal
+        match self {
+            Self::TooMuchText => ErrorKind::TooLarge,
+            _ => ErrorKind::Internal,
+        }
     }
 }
 
@@ -56,6 +70,22 @@ impl Distinct {
     /// The identities, in order of first sight.
     pub fn values(&self) -> &[Secret] {
         &self.values
+    }
+
+    /// Per row who owns it, as a place among the values: whoever stands in the first of the declared columns that has somebody.
+    pub(crate) fn owners(&self, batch: &RecordBatch, declared: &[String]) -> Vec<Option<u32>> {
+        let schema = batch.schema();
+        let place = |index: usize| {
+            let name = schema.fields().get(index).map(|field| field.name().as_str()).unwrap_or_default();
+            declared.iter().position(|column| is_identity(std::slice::from_ref(column), name))
+        };
+        let mut columns: Vec<_> = self.cells.iter().map(|(index, cells)| (place(*index), cells)).collect();
+        columns.sort_by_key(|(place, _)| *place);
+        let owner = |row: usize| {
+            let mut cells = columns.iter().filter_map(|(_, cells)| cells.get(row).copied());
+            cells.find(|cell| *cell != NOBODY)
+        };
+        (0..batch.num_rows()).map(owner).collect()
     }
 
     /// Whether there is nothing to translate. [`replace`] is still needed: empty texts go.

@@ -16,6 +16,7 @@ mod lines;
 #[cfg(test)]
 mod model;
 mod msgpack;
+pub mod personal;
 mod schema;
 mod text;
 mod types;

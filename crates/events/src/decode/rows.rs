@@ -214,7 +214,7 @@ impl<'a> Rows<'a> {
         if text.is_empty() || text.len() > max {
             return Err(RowFault::Name { max }.into());
         }
-        // `time` and the overflow column are not counted. Identities always have a column: they must be found to be replaced.
+        // `time` and the overflow column are not counted. Identities and personal values always have a column: they must be found to be replaced.
         let full = self.columns.len() > self.told.limits.max_columns + usize::from(self.overflow_column.is_some());
         if text == OVERFLOW || full && !self.told.is_identity(text) {
             push_json_string(&mut self.row.overflow, text);
