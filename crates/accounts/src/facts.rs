@@ -5,7 +5,7 @@ use prost::Message;
 /// One entry of the journal.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Fact {
-    #[prost(oneof = "What", tags = "1, 2")]
+    #[prost(oneof = "What", tags = "1, 2, 3")]
     pub(crate) what: Option<What>,
 }
 
@@ -18,6 +18,9 @@ pub(crate) enum What {
     /// A credential may do something.
     #[prost(message, tag = "2")]
     Grant(CredentialGranted),
+    /// A product says something else about its columns.
+    #[prost(message, tag = "3")]
+    Columns(ColumnsSet),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -31,6 +34,24 @@ pub(crate) struct ProductMade {
     pub(crate) created_at: i64,
     #[prost(string, repeated, tag = "4")]
     pub(crate) identity_columns: Vec<String>,
+    /// Encoded `base::PersonalColumn`.
+    #[prost(string, repeated, tag = "5")]
+    pub(crate) personal_columns: Vec<String>,
+}
+
+/// All that a product says about its columns, from now on.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ColumnsSet {
+    #[prost(uint64, tag = "1")]
+    pub(crate) product: u64,
+    #[prost(string, repeated, tag = "2")]
+    pub(crate) identity_columns: Vec<String>,
+    /// Encoded `base::PersonalColumn`.
+    #[prost(string, repeated, tag = "3")]
+    pub(crate) personal_columns: Vec<String>,
+    /// Microseconds since the epoch.
+    #[prost(int64, tag = "4")]
+    pub(crate) set_at: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -65,6 +86,13 @@ mod tests {
             name: "demo".into(),
             created_at: 1_000_000,
             identity_columns: vec!["email".into()],
+            personal_columns: Vec::new(),
+        };
+        let set = ColumnsSet {
+            product: 7,
+            identity_columns: vec!["id".into()],
+            personal_columns: vec!["name".into()],
+            set_at: 5,
         };
         let grant = CredentialGranted {
             credential: vec![1; 16],
@@ -74,6 +102,7 @@ mod tests {
         };
         let hex = |fact: Fact| fact.encode_to_vec().iter().map(|b| format!("{b:02x}")).collect::<String>();
         assert_eq!(hex(What::Product(product).into()), "0a130807120464656d6f18c0843d2205656d61696c");
+        assert_eq!(hex(What::Columns(set).into()), "1a0e080712026964".to_owned() + "1a046e616d652005");
         assert_eq!(
             hex(What::Grant(grant).into()),
             "12180a100101010101010101010101010101010110071802200 5".replace(' ', "")

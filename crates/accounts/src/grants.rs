@@ -51,6 +51,7 @@ impl Accounts for Grants {
         let settings = product.map(|product| ProductSettings {
             name: product.name.to_string(),
             identity_columns: product.identity_columns,
+            personal_columns: product.personal_columns,
         });
         Ok(Response::new(GrantResponse { grants, settings }))
     }

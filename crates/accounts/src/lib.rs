@@ -6,6 +6,7 @@
 //! Start at [`run`]; the rules are in [`state`]. Knows products, credentials' ids and verbs. Does not know keys, verifiers, events or identities,
 //! and cannot say who somebody is.
 
+mod columns;
 mod facts;
 mod grants;
 mod heads;
@@ -106,6 +107,7 @@ pub async fn run(settings: AccountsSettings, ctx: RoleContext) -> Result<(), Run
     let operator = Routes::new(AccountsOperatorServer::new(operator::Operator {
         state: Arc::clone(&state),
         vault: telling,
+        feed,
     }));
     let served = edge::serve_role(&ctx, services, operator).await;
     state.close().await;

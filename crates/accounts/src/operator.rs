@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use base::{CredentialId, ErrorKind, ProductId, Verbs};
+use edge::revocations::Feed;
 use edge::status;
 use tonic::{Request, Response, Status};
 use wire::v1::accounts_operator_server::AccountsOperator;
 use wire::v1::{
     CreateProductRequest, GrantCredentialRequest, GrantCredentialResponse, ListProductsRequest, ListProductsResponse, Product as Listed,
+    SetProductRequest,
 };
 
 use crate::heads::Vault;
@@ -18,22 +20,49 @@ use crate::state::{Product, ProductError, State};
 pub(crate) struct Operator {
     pub(crate) state: Arc<State>,
     pub(crate) vault: Vault,
+    /// Tells gateways of changes.
+    pub(crate) feed: Feed,
 }
 
 #[tonic::async_trait]
 impl AccountsOperator for Operator {
     async fn create_product(&self, request: Request<CreateProductRequest>) -> Result<Response<Listed>, Status> {
-        let CreateProductRequest { name, identity_columns } = request.into_inner();
+        let CreateProductRequest {
+            name,
+            identity_columns,
+            personal_columns,
+        } = request.into_inner();
         let name = name
             .parse()
             .map_err(|error: ProductError| status(error.kind(), error.to_string()))?;
         let product = self
             .state
-            .create_product(name, identity_columns)
+            .create_product(name, identity_columns, personal_columns)
             .await
             .map_err(|error| status(error.kind(), error.to_string()))?;
         tracing::info!(product.id = %product.id, "made product {}", product.id);
         self.vault.tell();
+        Ok(Response::new(listed(product)))
+    }
+
+    async fn set_product(&self, request: Request<SetProductRequest>) -> Result<Response<Listed>, Status> {
+        let SetProductRequest {
+            product,
+            identity_columns,
+            personal_columns,
+        } = request.into_inner();
+        let id = ProductId::new(product).map_err(|_| status(ErrorKind::Invalid, "the product number is not valid"))?;
+        let names = |given: Option<wire::v1::ColumnNames>| given.map(|given| given.names);
+        let (product, changed) = self
+            .state
+            .set_product(id, names(identity_columns), names(personal_columns))
+            .await
+            .map_err(|error| status(error.kind(), error.to_string()))?;
+        if changed {
+            tracing::info!(product.id = %id, "changed the columns of product {id}");
+            self.feed.changed(id);
+            self.vault.tell();
+        }
         Ok(Response::new(listed(product)))
     }
 
@@ -75,5 +104,6 @@ fn listed(product: Product) -> Listed {
         name: product.name.to_string(),
         created_at: product.created_at.as_micros(),
         identity_columns: product.identity_columns,
+        personal_columns: product.personal_columns,
     }
 }

@@ -18,14 +18,12 @@ use seal::{Assertion, Grant, HolderId, InstallationKey, PassError, PrivateKey};
 use tokio::sync::Mutex;
 use zones::Zones;
 
-use crate::facts::{CredentialGranted, Fact, ProductMade, What};
+use crate::columns::{Columns, MOST_IDENTITY_COLUMNS, MOST_PERSONAL_COLUMNS};
+use crate::facts::{ColumnsSet, CredentialGranted, Fact, ProductMade, What};
 use crate::view::{RememberedHead, View, ViewError};
 
 /// The journal's name in the zones.
 pub(crate) const JOURNAL: &str = "accounts";
-/// The columns that hold an identity, unless said otherwise.
-const IDENTITY_COLUMNS: [&str; 3] = ["identity", "user_id", "email"];
-const MOST_IDENTITY_COLUMNS: usize = 32;
 
 /// What the state works with.
 pub struct Parts {
@@ -89,6 +87,8 @@ pub struct Product {
     pub created_at: Timestamp,
     /// Columns whose values are identities.
     pub identity_columns: Vec<String>,
+    /// Columns whose values are sealed: encoded [`base::PersonalColumn`].
+    pub personal_columns: Vec<String>,
 }
 
 /// Why a fact was not added.
@@ -125,6 +125,18 @@ pub enum ProductError {
     /// A column's name cannot be one.
     #[error("identity columns are at most {MOST_IDENTITY_COLUMNS} names of 1 to 128 characters without comma, and never `time`")]
     IdentityColumns,
+    /// A column's name cannot be that of a personal one.
+    #[error(transparent)]
+    PersonalColumn(base::PersonalColumnError),
+    /// Too many of them.
+    #[error("a product has at most {MOST_PERSONAL_COLUMNS} personal columns")]
+    TooManyPersonal,
+    /// What is an identity becomes an id and cannot be sealed as well.
+    #[error("the column `{0}` is one of identities and cannot be personal as well")]
+    Both(String),
+    /// There is no such product.
+    #[error("there is no such product")]
+    Unknown,
     /// The name is taken.
     #[error("there is a product \"{name}\" already: number {number}")]
     Exists {
@@ -142,7 +154,8 @@ impl ProductError {
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Name | Self::IdentityColumns => ErrorKind::Invalid,
+            Self::Name | Self::IdentityColumns | Self::PersonalColumn(_) | Self::TooManyPersonal | Self::Both(_) => ErrorKind::Invalid,
+            Self::Unknown => ErrorKind::NotFound,
             Self::Exists { .. } => ErrorKind::Conflict,
             Self::State(error) => error.kind(),
         }
@@ -302,8 +315,13 @@ impl State {
     }
 
     /// Makes a product with the next number.
-    pub async fn create_product(self: &Arc<Self>, name: ProductName, identity_columns: Vec<String>) -> Result<Product, ProductError> {
-        let identity_columns = columns(identity_columns)?;
+    pub async fn create_product(
+        self: &Arc<Self>,
+        name: ProductName,
+        identity_columns: Vec<String>,
+        personal_columns: Vec<String>,
+    ) -> Result<Product, ProductError> {
+        let columns = Columns::of(&identity_columns, &personal_columns)?;
         let state = Arc::clone(self);
         // In a task of its own: a caller who goes away must not leave the journal ahead of the view.
         let made = tokio::spawn(async move {
@@ -319,7 +337,8 @@ impl State {
                 number,
                 name: name.as_str().to_owned(),
                 created_at: created_at.as_micros(),
-                identity_columns: identity_columns.clone(),
+                identity_columns: columns.identity.clone(),
+                personal_columns: columns.personal.clone(),
             };
             state.add(&mut changing, What::Product(fact)).await?;
             let id = ProductId::new(number).map_err(|_| StateError::Unfinished)?;
@@ -327,10 +346,44 @@ impl State {
                 id,
                 name,
                 created_at,
-                identity_columns,
+                identity_columns: columns.identity,
+                personal_columns: columns.personal,
             })
         });
         made.await.unwrap_or(Err(ProductError::State(StateError::Unfinished)))
+    }
+
+    /// Changes what a product says about its columns; what is `None` stays as it is. Says whether anything is different now.
+    pub async fn set_product(
+        self: &Arc<Self>,
+        id: ProductId,
+        identity_columns: Option<Vec<String>>,
+        personal_columns: Option<Vec<String>>,
+    ) -> Result<(Product, bool), ProductError> {
+        let state = Arc::clone(self);
+        let set = tokio::spawn(async move {
+            let mut changing = state.changing.lock().await;
+            state.catch_up(&mut changing).await?;
+            let found = state.view.product(id).await.map_err(StateError::from)?;
+            let mut product = found.ok_or(ProductError::Unknown)?;
+            let identity = identity_columns.as_ref().unwrap_or(&product.identity_columns);
+            let personal = personal_columns.as_ref().unwrap_or(&product.personal_columns);
+            let columns = Columns::of(identity, personal)?;
+            if columns.identity == product.identity_columns && columns.personal == product.personal_columns {
+                return Ok((product, false));
+            }
+            let fact = ColumnsSet {
+                product: id.get(),
+                identity_columns: columns.identity.clone(),
+                personal_columns: columns.personal.clone(),
+                set_at: state.clock.now().as_micros(),
+            };
+            state.add(&mut changing, What::Columns(fact)).await?;
+            product.identity_columns = columns.identity;
+            product.personal_columns = columns.personal;
+            Ok((product, true))
+        });
+        set.await.unwrap_or(Err(ProductError::State(StateError::Unfinished)))
     }
 
     /// All products.
@@ -425,21 +478,4 @@ impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("State")
     }
-}
-
-fn columns(given: Vec<String>) -> Result<Vec<String>, ProductError> {
-    if given.is_empty() {
-        return Ok(IDENTITY_COLUMNS.map(str::to_owned).to_vec());
-    }
-    let good = |name: &String| (1..=128).contains(&name.len()) && name != "time" && !name.contains(|c: char| c == ',' || c.is_control());
-    if given.len() > MOST_IDENTITY_COLUMNS || !given.iter().all(good) {
-        return Err(ProductError::IdentityColumns);
-    }
-    let mut names: Vec<String> = Vec::with_capacity(given.len());
-    for name in given {
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    Ok(names)
 }

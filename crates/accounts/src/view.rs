@@ -10,10 +10,10 @@ use journal::SegmentId;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row, Sqlite, Transaction};
 
-use crate::facts::{CredentialGranted, Fact, ProductMade, What};
+use crate::facts::{ColumnsSet, CredentialGranted, Fact, ProductMade, What};
 use crate::state::Product;
 
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE applied (
@@ -25,7 +25,8 @@ CREATE TABLE products (
     number INTEGER NOT NULL PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
     created_at INTEGER NOT NULL,
-    identity_columns TEXT NOT NULL
+    identity_columns TEXT NOT NULL,
+    personal_columns TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE TABLE credentials (
     product INTEGER NOT NULL,
@@ -42,6 +43,9 @@ CREATE TABLE heads (
     PRIMARY KEY (role, journal)
 ) STRICT, WITHOUT ROWID;
 ";
+
+/// What version 1 lacked. Its journal says nothing about it either.
+const SINCE_1: &str = "ALTER TABLE products ADD COLUMN personal_columns TEXT NOT NULL DEFAULT ''; PRAGMA user_version = 2;";
 
 /// Why the view could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +100,12 @@ impl View {
             0 => {
                 let mut change = pool.begin().await?;
                 sqlx::raw_sql(SCHEMA).execute(&mut *change).await?;
-                sqlx::raw_sql("PRAGMA user_version = 1").execute(&mut *change).await?;
+                sqlx::raw_sql("PRAGMA user_version = 2").execute(&mut *change).await?;
+                change.commit().await?;
+            }
+            1 => {
+                let mut change = pool.begin().await?;
+                sqlx::raw_sql(SINCE_1).execute(&mut *change).await?;
                 change.commit().await?;
             }
             VERSION => {}
@@ -127,6 +136,7 @@ impl View {
             match &fact.what {
                 Some(What::Product(product)) => add_product(&mut change, product).await?,
                 Some(What::Grant(grant)) => add_grant(&mut change, grant).await?,
+                Some(What::Columns(columns)) => set_columns(&mut change, columns).await?,
                 None => return Err(ViewError::Corrupt("a fact of an unknown kind")),
             }
         }
@@ -141,7 +151,7 @@ impl View {
 
     /// All products, by number.
     pub(crate) async fn products(&self) -> Result<Vec<Product>, ViewError> {
-        let rows = sqlx::query("SELECT number, name, created_at, identity_columns FROM products ORDER BY number")
+        let rows = sqlx::query("SELECT number, name, created_at, identity_columns, personal_columns FROM products ORDER BY number")
             .fetch_all(&self.0)
             .await?;
         rows.iter().map(product).collect()
@@ -149,7 +159,7 @@ impl View {
 
     /// One product.
     pub(crate) async fn product(&self, id: ProductId) -> Result<Option<Product>, ViewError> {
-        let row = sqlx::query("SELECT number, name, created_at, identity_columns FROM products WHERE number = ?")
+        let row = sqlx::query("SELECT number, name, created_at, identity_columns, personal_columns FROM products WHERE number = ?")
             .bind(number(id.get()))
             .fetch_optional(&self.0)
             .await?;
@@ -216,6 +226,13 @@ impl View {
         Ok(all)
     }
 
+    /// Makes it what the first version was.
+    #[cfg(test)]
+    pub(crate) async fn degrade(&self) {
+        let back = "ALTER TABLE products DROP COLUMN personal_columns; PRAGMA user_version = 1";
+        sqlx::raw_sql(back).execute(&self.0).await.expect("the view can be changed");
+    }
+
     /// Closes every connection.
     pub(crate) async fn close(&self) {
         self.0.close().await;
@@ -223,11 +240,25 @@ impl View {
 }
 
 async fn add_product(change: &mut Transaction<'_, Sqlite>, product: &ProductMade) -> Result<(), ViewError> {
-    sqlx::query("INSERT INTO products (number, name, created_at, identity_columns) VALUES (?, ?, ?, ?) ON CONFLICT (number) DO NOTHING")
-        .bind(number(product.number))
-        .bind(&product.name)
-        .bind(product.created_at)
-        .bind(product.identity_columns.join(","))
+    sqlx::query(
+        "INSERT INTO products (number, name, created_at, identity_columns, personal_columns) VALUES (?, ?, ?, ?, ?)
+         ON CONFLICT (number) DO NOTHING",
+    )
+    .bind(number(product.number))
+    .bind(&product.name)
+    .bind(product.created_at)
+    .bind(product.identity_columns.join(","))
+    .bind(product.personal_columns.join(","))
+    .execute(&mut **change)
+    .await?;
+    Ok(())
+}
+
+async fn set_columns(change: &mut Transaction<'_, Sqlite>, columns: &ColumnsSet) -> Result<(), ViewError> {
+    sqlx::query("UPDATE products SET identity_columns = ?, personal_columns = ? WHERE number = ?")
+        .bind(columns.identity_columns.join(","))
+        .bind(columns.personal_columns.join(","))
+        .bind(number(columns.product))
         .execute(&mut **change)
         .await?;
     Ok(())
@@ -245,7 +276,10 @@ async fn add_grant(change: &mut Transaction<'_, Sqlite>, grant: &CredentialGrant
 }
 
 fn product(row: &sqlx::sqlite::SqliteRow) -> Result<Product, ViewError> {
-    let columns: String = row.try_get(3)?;
+    let names = |at| -> Result<Vec<String>, ViewError> {
+        let joined: String = row.try_get(at)?;
+        Ok(joined.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect())
+    };
     Ok(Product {
         id: product_id(row.try_get(0)?)?,
         name: row
@@ -253,7 +287,8 @@ fn product(row: &sqlx::sqlite::SqliteRow) -> Result<Product, ViewError> {
             .parse()
             .map_err(|_| ViewError::Corrupt("a product's name"))?,
         created_at: Timestamp::from_micros(row.try_get(2)?),
-        identity_columns: columns.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect(),
+        identity_columns: names(3)?,
+        personal_columns: names(4)?,
     })
 }
 

@@ -172,6 +172,35 @@ pub(crate) enum Products {
         /// Columns that hold an identity and are translated before anything is stored [default: identity, user_id, email]
         #[arg(long, value_name = "NAME", value_delimiter = ',')]
         identity_columns: Vec<String>,
+        /// Columns that are sealed for the person whose row it is before anything is stored: NAME in every table, or DATABASE.TABLE:NAME
+        #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+        personal_columns: Vec<String>,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Change what a product says about its columns; what is left out stays as it is
+    #[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["identity_columns", "personal_columns"]))]
+    Set {
+        /// Name or number of the product
+        #[arg(value_name = "PRODUCT")]
+        product: String,
+        /// All columns that hold an identity from now on; "" for the usual ones: identity, user_id, email
+        #[arg(long, value_name = "NAME", value_delimiter = ',')]
+        identity_columns: Option<Vec<String>>,
+        /// All columns that are sealed from now on: NAME in every table, or DATABASE.TABLE:NAME; "" for none
+        #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+        personal_columns: Option<Vec<String>>,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Show one product
+    Show {
+        /// Name or number of the product
+        #[arg(value_name = "PRODUCT")]
+        product: String,
+        /// Form of the answer [default: table on a terminal, otherwise tsv]
+        #[arg(short, long, value_enum)]
+        output: Option<Format>,
         #[command(flatten)]
         data: DataArgs,
     },
@@ -282,6 +311,7 @@ mod tests {
             "coffer role cook",
             "coffer sql -f a b",
             "coffer keys create --kind write",
+            "coffer products set shop",
             "coffer import --table web.events",
             "coffer import x.csv",
             "coffer import x.csv --table web.events --types a=number",

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -79,6 +80,8 @@ pub(crate) struct Callers {
     // One question to the vault at a time for one key, however many requests come with it at once.
     asking: [tokio::sync::Mutex<()>; 64],
     failures: Failures,
+    /// How often word came that settings have changed.
+    changes: AtomicU64,
 }
 
 impl Callers {
@@ -90,6 +93,7 @@ impl Callers {
             good: Mutex::default(),
             asking: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             failures: Failures::allowing(parts.failed_keys_per_minute),
+            changes: AtomicU64::new(0),
             parts,
         }
     }
@@ -123,11 +127,12 @@ impl Callers {
             self.failures.count(address, now);
             return Err(not_valid());
         }
+        let changes = self.changes.load(Ordering::SeqCst);
         let judged = timeout(PATIENCE, self.ask(key, request)).await;
         match judged.unwrap_or_else(|_| Err(ApiError::of(ErrorKind::Unavailable))) {
             Ok(caller) => {
                 let caller = Arc::new(caller);
-                self.remember(hash, &caller);
+                self.remember(hash, &caller, changes);
                 Ok(caller)
             }
             Err(refusal) => {
@@ -164,6 +169,22 @@ impl Callers {
         }
     }
 
+    /// Forgets callers of products whose settings have changed, as that is heard; for ever.
+    pub(crate) async fn follow_changes(&self) {
+        let mut changed = self.parts.revocations.changes();
+        loop {
+            let told = changed.recv().await;
+            // Under the lock, so that nobody who was asked about before is remembered after.
+            let mut known = self.lock();
+            self.changes.fetch_add(1, Ordering::SeqCst);
+            match told {
+                Ok(product) => known.retain(|_, caller| caller.product != product),
+                Err(RecvError::Lagged(_)) => known.clear(),
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
     fn known(&self, hash: &KeyHash) -> Option<Arc<Caller>> {
         let now = self.parts.clock.now();
         let mut known = self.lock();
@@ -175,7 +196,8 @@ impl Callers {
         None
     }
 
-    fn remember(&self, hash: KeyHash, caller: &Arc<Caller>) {
+    /// Remembers a caller, unless settings have changed since there were `changes` changes: these may still be the old ones.
+    fn remember(&self, hash: KeyHash, caller: &Arc<Caller>, changes: u64) {
         let now = self.parts.clock.now();
         let mut good = self.good();
         if good.len() >= self.parts.remembered {
@@ -190,6 +212,9 @@ impl Callers {
             return;
         }
         let mut known = self.lock();
+        if self.changes.load(Ordering::SeqCst) != changes {
+            return;
+        }
         if known.len() >= self.parts.remembered {
             known.retain(|_, caller| now < caller.ends);
         }

@@ -14,6 +14,7 @@ use crate::calls::Call;
 use crate::errors::{ApiError, ok};
 use crate::forms::Form;
 use crate::intake;
+use crate::people::Columns;
 
 const MAX_ID: usize = 1_024;
 
@@ -35,7 +36,8 @@ pub(crate) async fn import(mut call: Call) -> Result<Response, ApiError> {
     };
     let body = call.take_body();
     let (body, memory) = bodies::read(call.headers(), body, &bounds, Some(&call.app().bodies)).await?;
-    let decoded = intake::decode(call.app(), body, form, call.caller.settings.identity_columns.clone(), call.now()).await?;
+    let columns = Columns::of(&call.caller.settings, &database, &table)?;
+    let decoded = intake::decode(call.app(), body, form, columns, call.now()).await?;
     drop(memory);
     let md5_hex = decoded.md5_hex.clone();
     let rows = intake::append(&call, &database, &table, &unique_id, decoded).await?;

@@ -1,6 +1,6 @@
 //! Intake: from a body that was read to rows that are durable; decoded once, freed of identities, handed to the warehouse.
 //!
-//! Promise: what leaves here for the warehouse holds ids in place of identities, and no import takes more memory than it was given.
+//! Promise: what leaves here for the warehouse holds ids in place of identities and sealed texts in place of personal values, and no import takes more memory than it was given.
 //!
 //! Start at [`decode`], then [`append`]. Does not know of routes and answers, nor how rows are stored or how identities are kept.
 
@@ -8,53 +8,53 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
-use base::{DatabaseName, ErrorKind, Secret, TableName, Timestamp};
+use base::{DatabaseName, ErrorKind, TableName, Timestamp};
 use bytes::Bytes;
-use events::identities::{self, Distinct};
 use events::{DecodeError, InflateError, Limits, Rejected, Told};
 use md5::{Digest, Md5};
-use wire::v1::{AppendRequest, TranslateRequest};
+use wire::v1::AppendRequest;
 
 use crate::bodies::{self, Budget, Share};
 use crate::calls::{App, Call};
 use crate::errors::ApiError;
 use crate::forms::Form;
+use crate::people::{self, Columns, People};
 use crate::settings::GatewaySettings;
 
-/// How many identities one call translates.
-const MAX_IDENTITIES: usize = 100_000;
 /// How long an import waits for memory or a core, before its sender is told to try again.
 const TURN: Duration = Duration::from_secs(10);
 /// What an append message holds besides the batch.
 const ENVELOPE: usize = 64 << 10;
 /// What a cell takes in memory, empty or not, besides its text.
 const CELL: usize = 8;
+/// How many times as much as the body its personal values will probably take while they are sealed.
+const SEALED: usize = 6;
 /// What even the smallest import is given.
 const SMALL: usize = 64 << 10;
 
-/// Rows in memory, identities still in them.
+/// Rows in memory, people still in them.
 pub(crate) struct Decoded {
     pub(crate) md5_hex: String,
     batch: RecordBatch,
-    identities: Distinct,
+    people: People,
     /// Held until the rows are gone.
     memory: Share,
 }
 
-pub(crate) async fn decode(app: &Arc<App>, body: Bytes, form: Form, columns: Vec<String>, now: Timestamp) -> Result<Decoded, ApiError> {
+pub(crate) async fn decode(app: &Arc<App>, body: Bytes, form: Form, columns: Columns, now: Timestamp) -> Result<Decoded, ApiError> {
     let limits = app.settings.limits.clone();
     let most = most(&limits);
-    let mut memory = app.inflated.wait(expected(&body, form).min(most), TURN).await?;
+    let mut memory = app.inflated.wait(expected(&body, form, &columns).min(most), TURN).await?;
     let mut room = memory.bytes();
     loop {
         let (body, limits, columns) = (body.clone(), limits.clone(), columns.clone());
         let outcome = with_a_core(app, move || decode_within(&body, form, &columns, &limits, room, now)).await?;
         match outcome {
-            Ok((md5_hex, batch, identities)) => {
+            Ok((md5_hex, batch, people)) => {
                 return Ok(Decoded {
                     md5_hex,
                     batch,
-                    identities,
+                    people,
                     memory,
                 });
             }
@@ -80,9 +80,12 @@ pub(crate) fn budget(settings: &GatewaySettings) -> Budget {
     Budget::of(settings.max_inflated_bytes.max(most(&settings.limits)).saturating_add(1 << 20))
 }
 
-/// What a body will probably take: once inflated, and as much each for texts and cells.
-fn expected(body: &[u8], form: Form) -> usize {
-    events::claimed_size(form.encoding, body).saturating_mul(3).saturating_add(SMALL)
+/// What a body will probably take: once inflated, and as much each for texts and cells; where values are sealed, those as well.
+fn expected(body: &[u8], form: Form, columns: &Columns) -> usize {
+    let times = if columns.has_personal() { 3 + SEALED } else { 3 };
+    events::claimed_size(form.encoding, body)
+        .saturating_mul(times)
+        .saturating_add(SMALL)
 }
 
 enum Undecoded {
@@ -99,11 +102,11 @@ impl From<ApiError> for Undecoded {
 fn decode_within(
     body: &Bytes,
     form: Form,
-    columns: &[String],
+    columns: &Columns,
     limits: &Limits,
     room: usize,
     now: Timestamp,
-) -> Result<(String, RecordBatch, Distinct), Undecoded> {
+) -> Result<(String, RecordBatch, People), Undecoded> {
     let all = room >= most(limits);
     let md5_hex = hex::encode(Md5::digest(body));
     let inflated = match events::inflate(form.encoding, body, room.min(limits.max_inflated)) {
@@ -123,7 +126,7 @@ fn decode_within(
     let told = Told {
         limits: &within,
         received_at: now,
-        identities: columns,
+        identities: columns.all(),
     };
     let decoded = match events::decode(form.syntax, &inflated, &told) {
         Err(DecodeError::TooManyCells { .. } | DecodeError::TooMuchText { .. }) if !all => return Err(Undecoded::MoreRoom),
@@ -132,8 +135,16 @@ fn decode_within(
     if let Some(first) = decoded.rejected.first() {
         return Err(refusal(first, decoded.rejected.len()).into());
     }
-    let identities = identities::distinct(&decoded.batch, columns).map_err(|_| ApiError::of(ErrorKind::Internal))?;
-    Ok((md5_hex, decoded.batch, identities))
+    let people = People::gather(&decoded.batch, columns)?;
+    let sealing = if people.personal().is_empty() {
+        0
+    } else {
+        people.personal().bytes()
+    };
+    if sealing > 0 && sealing > room.saturating_sub(decoded.batch.get_array_memory_size()) {
+        return Err(if all { people::too_large().into() } else { Undecoded::MoreRoom });
+    }
+    Ok((md5_hex, decoded.batch, people))
 }
 
 /// Nothing of a body is taken while one of its rows cannot be.
@@ -152,14 +163,10 @@ fn refusal(first: &Rejected, count: usize) -> ApiError {
 
 /// Translates, replaces, appends.
 pub(crate) async fn append(call: &Call, database: &DatabaseName, table: &TableName, id: &str, decoded: Decoded) -> Result<u64, ApiError> {
-    let Decoded {
-        batch, identities, memory, ..
-    } = decoded;
-    let ids = translate(call, identities.values()).await?;
+    let Decoded { batch, people, memory, .. } = decoded;
+    let made = people.translate(call).await?;
     let batches = with_a_core(call.app(), move || {
-        identities::replace(&batch, &identities, &ids)
-            .map(|batch| events::to_ipc(&batch))
-            .map_err(|error| ApiError::of(error.kind()))
+        people.replace(&batch, &made).map(|batch| events::to_ipc(&batch))
     })
     .await??;
     drop(memory);
@@ -177,24 +184,6 @@ pub(crate) async fn append(call: &Call, database: &DatabaseName, table: &TableNa
     };
     let appended = call.warehouse(asked, |mut to, ask| async move { to.append(ask).await }).await?;
     Ok(if appended.duplicate { 0 } else { appended.rows })
-}
-
-async fn translate(call: &Call, identities: &[Secret]) -> Result<Vec<i64>, ApiError> {
-    let mut ids = Vec::with_capacity(identities.len());
-    for part in identities.chunks(MAX_IDENTITIES) {
-        let asked = TranslateRequest {
-            identities: part.iter().map(|identity| identity.reveal().to_owned()).collect(),
-        };
-        let found = call
-            .identity(asked, |mut to, ask| async move { to.translate(ask).await })
-            .await?
-            .ids;
-        if found.len() != part.len() || found.iter().any(|id| *id <= 0) {
-            return Err(ApiError::of(ErrorKind::Internal));
-        }
-        ids.extend(found);
-    }
-    Ok(ids)
 }
 
 /// Runs `work` away from the threads that answer requests, when it is its turn.
@@ -242,20 +231,15 @@ mod tests {
         encoding: Encoding::Identity,
     };
 
-    fn decoded_within(
-        limits: &Limits,
-        body: Vec<u8>,
-        form: Form,
-        room: usize,
-    ) -> Result<(String, RecordBatch, Distinct), Option<ApiError>> {
-        let columns = ["user_id".to_owned()];
+    fn decoded_within(limits: &Limits, body: Vec<u8>, form: Form, room: usize) -> Result<(String, RecordBatch, People), Option<ApiError>> {
+        let columns = Columns::new(vec!["user_id".to_owned()], vec!["secret".to_owned()]);
         decode_within(&body.into(), form, &columns, limits, room, Timestamp::from_secs(1)).map_err(|refused| match refused {
             Undecoded::MoreRoom => None,
             Undecoded::Refused(error) => Some(error),
         })
     }
 
-    fn decoded(body: Vec<u8>, form: Form, room: usize) -> Result<(String, RecordBatch, Distinct), Option<u16>> {
+    fn decoded(body: Vec<u8>, form: Form, room: usize) -> Result<(String, RecordBatch, People), Option<u16>> {
         decoded_within(&Limits::default(), body, form, room).map_err(|refused| refused.map(|error| error.status().as_u16()))
     }
 
@@ -266,14 +250,14 @@ mod tests {
         let json = decoded(b"{\"time\":5,\"user_id\":\"ada\"}".to_vec(), JSON, 1000).unwrap();
         assert_eq!(plain.1, gz.1);
         assert_eq!(plain.1, json.1);
-        assert_eq!(gz.2.values(), [Secret::new("ada".into())]);
+        assert_eq!(gz.2.identities(), [base::Secret::new("ada".into())]);
         assert_eq!(gz.0, hex::encode(Md5::digest(gzip(ROW))), "of the body as it was sent");
     }
 
     #[test]
     fn an_empty_import_is_an_import() {
-        let (_, batch, identities) = decoded(gzip(b""), GZIP, 0).unwrap();
-        assert_eq!((batch.num_rows(), identities.is_empty()), (0, true));
+        let (_, batch, people) = decoded(gzip(b""), GZIP, 0).unwrap();
+        assert_eq!((batch.num_rows(), people.identities().is_empty()), (0, true));
     }
 
     #[test]
@@ -294,7 +278,10 @@ mod tests {
         let sparse: String = (0..200).map(|row| format!("{{\"k{row}\":1}}\n")).collect();
         let outcome =
             |limits: &Limits, room| decoded_within(limits, sparse.clone().into_bytes(), JSON, room).map(|(_, batch, _)| batch.num_rows());
-        assert!(matches!(outcome(&limits, expected(sparse.as_bytes(), JSON)), Err(None)));
+        assert!(matches!(
+            outcome(&limits, expected(sparse.as_bytes(), JSON, &Columns::default())),
+            Err(None)
+        ));
         assert_eq!(outcome(&limits, most(&limits)).ok(), Some(200));
         let fewer = Limits {
             max_cells: 30_000,
@@ -310,8 +297,27 @@ mod tests {
         let body = [&b"\x81\xa1a\x91\xdb\x00\x0f\x00\x00"[..], &vec![0; 0xf_0000]].concat();
         let limits = Limits::default();
         let outcome = |room| decoded_within(&limits, body.clone(), PLAIN, room).map(|(_, batch, _)| batch.num_rows());
-        assert!(matches!(outcome(expected(&body, PLAIN)), Err(None)));
+        assert!(matches!(outcome(expected(&body, PLAIN, &Columns::default())), Err(None)));
         assert_eq!(outcome(most(&limits)).ok(), Some(1));
+    }
+
+    #[test]
+    fn personal_values_take_room_as_well() {
+        let row = |row| format!("{{\"time\":1700000000,\"user_id\":\"person-{row}\",\"event\":\"look\",\"secret\":\"s{row}\"}}\n");
+        let rows: String = (0..1_000).map(row).collect();
+        let outcome =
+            |room| decoded_within(&Limits::default(), rows.clone().into_bytes(), JSON, room).map(|(_, batch, _)| batch.num_rows());
+        assert!(matches!(outcome(expected(rows.as_bytes(), JSON, &Columns::default())), Err(None)));
+        let sealing = Columns::new(Vec::new(), vec!["secret".to_owned()]);
+        assert!(matches!(outcome(expected(rows.as_bytes(), JSON, &sealing)), Ok(1_000)));
+        let small = Limits {
+            max_inflated: 100_000,
+            max_cells: 10_000,
+            max_text: 100_000,
+            ..Limits::default()
+        };
+        let refused = decoded_within(&small, rows.clone().into_bytes(), JSON, most(&small)).unwrap_err();
+        assert_eq!(refused.expect("no room helps").status().as_u16(), 413);
     }
 
     #[test]

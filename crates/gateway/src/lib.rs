@@ -21,6 +21,7 @@ mod jobs;
 mod linger;
 mod params;
 mod paths;
+mod people;
 mod person_id;
 mod ranges;
 mod results;
@@ -123,8 +124,9 @@ pub async fn run(settings: GatewaySettings, ctx: RoleContext, public: PublicList
     let serving = async { tokio::try_join!(world, plain, roles).map(|_| ()) };
     tokio::select! {
         outcome = serving => outcome,
-        // These two never end by themselves; what is served decides when the role is over.
+        // These never end by themselves; what is served decides when the role is over.
         () = app.callers.follow_revocations() => Ok(()),
+        () = app.callers.follow_changes() => Ok(()),
         () = tell_readiness(&ctx.readiness, &revocations) => Ok(()),
     }
 }

@@ -221,6 +221,7 @@ impl Accounts for Granter {
         let settings = ProductSettings {
             name: "shop".into(),
             identity_columns: vec!["user_id".into()],
+            personal_columns: Vec::new(),
         };
         Ok(Response::new(GrantResponse {
             grants: grants.collect(),

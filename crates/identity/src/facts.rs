@@ -18,7 +18,8 @@ pub(crate) struct PersonSeen {
     /// The id, positive.
     #[prost(sfixed64, tag = "2")]
     pub(crate) id: i64,
-    /// The identity, sealed under a key derived from the product's lookup key.
+    /// The person's key for what is sealed for them, 32 bytes, and the identity, sealed together under a key derived from the
+    /// product's lookup key.
     #[prost(bytes = "vec", tag = "3")]
     pub(crate) sealed: Vec<u8>,
 }

@@ -18,12 +18,16 @@ use crate::vault::Vault;
 /// An identity's keyed hash: how it is found again.
 pub(crate) type Hash = [u8; 32];
 
+const KEY_LEN: usize = 32;
+
 /// A product's keys, while they are leased.
 pub(crate) struct ProductKeys {
     product: ProductId,
     lookup: DataKey,
     values: DataKey,
-    hot: Mutex<Hot>,
+    hot: Mutex<Hot<PersonId>>,
+    /// Keys of people whose values were sealed lately.
+    hot_keys: Mutex<Hot<DataKey>>,
 }
 
 impl ProductKeys {
@@ -34,6 +38,7 @@ impl ProductKeys {
             lookup,
             values,
             hot: Mutex::new(Hot::new(hot_identities)),
+            hot_keys: Mutex::new(Hot::new(hot_identities)),
         }
     }
 
@@ -42,20 +47,52 @@ impl ProductKeys {
         keyed_hash(&self.lookup, identity.reveal().as_bytes())
     }
 
-    /// The identity itself, to be kept beside its hash.
+    /// What is kept of a person beside the hash: a fresh key for what is sealed for them, and the identity itself.
     pub(crate) fn seal(&self, hash: &Hash, identity: &Secret, entropy: &dyn Entropy) -> Vec<u8> {
-        seal::wrap(&self.values, &self.context(hash), identity.reveal().as_bytes(), entropy)
+        let key = DataKey::generate(entropy);
+        let kept = SecretBytes::new([key.reveal(), identity.reveal().as_bytes()].concat());
+        seal::wrap(&self.values, &self.context(hash), kept.reveal(), entropy)
     }
 
-    /// What was sealed.
+    /// A person's key, out of what is kept of them.
+    pub(crate) fn sealing_key(&self, hash: &Hash, kept: &[u8]) -> Result<DataKey, SealError> {
+        let opened = seal::unwrap(&self.values, &self.context(hash), kept)?;
+        let key = opened.reveal().get(..KEY_LEN).unwrap_or_default();
+        DataKey::try_from(key)
+    }
+
+    /// A person's identity, likewise.
     #[cfg(test)]
-    pub(crate) fn open(&self, hash: &Hash, sealed: &[u8]) -> Result<SecretBytes, SealError> {
-        seal::unwrap(&self.values, &self.context(hash), sealed)
+    pub(crate) fn open(&self, hash: &Hash, kept: &[u8]) -> Result<SecretBytes, SealError> {
+        let opened = seal::unwrap(&self.values, &self.context(hash), kept)?;
+        Ok(SecretBytes::new(opened.reveal()[KEY_LEN..].to_vec()))
     }
 
-    /// A sealed identity opens in its own row of its own product only.
+    /// What is kept of a person opens in its own row of its own product only.
     fn context(&self, hash: &Hash) -> Vec<u8> {
-        [format!("identity/{}/", self.product).as_bytes(), hash].concat()
+        [format!("person/{}/", self.product).as_bytes(), hash].concat()
+    }
+
+    /// Whose keys these are.
+    pub(crate) fn product(&self) -> ProductId {
+        self.product
+    }
+
+    /// Another key of the product.
+    pub(crate) fn derived(&self, purpose: Purpose) -> DataKey {
+        derive(self.lookup.reveal(), purpose, self.product.to_string().as_bytes())
+    }
+
+    /// The keys at hand of these people, in order.
+    pub(crate) fn keys_at_hand(&self, hashes: &[Hash]) -> Vec<Option<DataKey>> {
+        let mut hot = lock(&self.hot_keys);
+        hashes.iter().map(|hash| hot.get(hash)).collect()
+    }
+
+    /// Keeps these keys at hand.
+    pub(crate) fn keep_keys(&self, people: impl IntoIterator<Item = (Hash, DataKey)>) {
+        let mut hot = lock(&self.hot_keys);
+        people.into_iter().for_each(|(hash, key)| hot.put(hash, key));
     }
 
     /// The ids at hand of these, in order.
@@ -77,14 +114,15 @@ impl fmt::Debug for ProductKeys {
     }
 }
 
-/// Ids seen lately. Two generations: when the younger is full it becomes the older, and what the older held is forgotten.
-struct Hot {
-    young: HashMap<Hash, PersonId>,
-    old: HashMap<Hash, PersonId>,
+/// What was known of people lately. Two generations: when the younger is full it becomes the older, and what the older held is
+/// forgotten.
+struct Hot<V> {
+    young: HashMap<Hash, V>,
+    old: HashMap<Hash, V>,
     most: usize,
 }
 
-impl Hot {
+impl<V: Clone> Hot<V> {
     fn new(most: usize) -> Self {
         Self {
             young: HashMap::new(),
@@ -93,23 +131,23 @@ impl Hot {
         }
     }
 
-    fn get(&mut self, hash: &Hash) -> Option<PersonId> {
-        if let Some(id) = self.young.get(hash) {
-            return Some(*id);
+    fn get(&mut self, hash: &Hash) -> Option<V> {
+        if let Some(value) = self.young.get(hash) {
+            return Some(value.clone());
         }
-        let id = self.old.remove(hash)?;
-        self.put(*hash, id);
-        Some(id)
+        let value = self.old.remove(hash)?;
+        self.put(*hash, value.clone());
+        Some(value)
     }
 
-    fn put(&mut self, hash: Hash, id: PersonId) {
+    fn put(&mut self, hash: Hash, value: V) {
         if self.most == 0 {
             return;
         }
         if self.young.len() >= self.most {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(hash, id);
+        self.young.insert(hash, value);
     }
 }
 
@@ -318,8 +356,16 @@ mod tests {
         let sealed = keys(1).seal(&hash, &ada, &entropy);
 
         assert_eq!(keys(1).open(&hash, &sealed).unwrap().reveal(), b"ada@example.com");
-        assert!(keys(1).open(&[0; 32], &sealed).is_err());
-        assert!(keys(2).open(&hash, &sealed).is_err());
+        let sealing = keys(1).sealing_key(&hash, &sealed).unwrap();
+        assert_eq!(keys(1).sealing_key(&hash, &sealed).unwrap().reveal(), sealing.reveal());
+        let another = keys(1).seal(&hash, &ada, &entropy);
+        assert_ne!(
+            keys(1).sealing_key(&hash, &another).unwrap().reveal(),
+            sealing.reveal(),
+            "it comes from nothing but chance"
+        );
+        assert!(keys(1).open(&[0; 32], &sealed).is_err() && keys(1).sealing_key(&[0; 32], &sealed).is_err());
+        assert!(keys(2).open(&hash, &sealed).is_err() && keys(2).sealing_key(&hash, &sealed).is_err());
         assert!(!format!("{:?}", keys(1)).contains('7'));
     }
 }

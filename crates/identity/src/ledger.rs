@@ -181,6 +181,16 @@ impl Ledger {
         self.view.find(hashes).await
     }
 
+    /// What is kept, sealed, of those that are known.
+    pub(crate) async fn kept(&self, hashes: &[Hash]) -> Result<HashMap<Hash, Vec<u8>>, ViewError> {
+        self.view.kept(hashes).await
+    }
+
+    /// Who has this id: their hash, and what is kept of them.
+    pub(crate) async fn person(&self, id: PersonId) -> Result<Option<(Hash, Vec<u8>)>, ViewError> {
+        self.view.person(id).await
+    }
+
     /// An id for each of these, in order: theirs, or a new one.
     pub(crate) async fn give(&self, keys: Arc<ProductKeys>, people: Vec<(Hash, Secret)>) -> Result<Vec<PersonId>, GiveError> {
         let queue = self

@@ -1,7 +1,7 @@
 //! The identity role: who a person is. Identities become ids, per product, and stay here.
 //!
 //! Promise: one identity has one id within a product, durable in a majority of this role's zones before it is answered, and
-//! unrelated to the same person's id elsewhere. This role's disk alone tells nobody who is who: identities are found by a
+//! unrelated to the same person's id elsewhere. Personal values leave sealed under their owner's own key. This role's disk alone tells nobody who is who: identities are found by a
 //! keyed hash and kept sealed, both under a key that the vault leases for minutes against a pass.
 //!
 //! Start at [`run`], then `people.rs` (what is asked), `ledger.rs` (how ids are given) and `keys.rs` (what is held, how long).
@@ -11,6 +11,7 @@ mod facts;
 mod keys;
 mod ledger;
 mod people;
+mod personal;
 mod service;
 mod settings;
 mod vault;
@@ -38,6 +39,7 @@ pub use people::StartError;
 pub use settings::IdentitySettings;
 
 use crate::people::{LONGEST, MOST_TRANSLATED, Parts, People};
+use crate::personal::{MOST_PERSONAL, MOST_PERSONAL_BYTES};
 use crate::service::Service;
 use crate::vault::VaultRole;
 
@@ -47,8 +49,8 @@ const LOOK: Duration = Duration::from_millis(250);
 const GATHER: Duration = Duration::from_millis(200);
 /// How long to wait before trying again what failed for want of another role or a zone.
 const AGAIN: Duration = Duration::from_millis(500);
-/// The largest call: all identities as long as may be, and what the encoding adds.
-const LARGEST_CALL: usize = MOST_TRANSLATED * (LONGEST + 4);
+/// The largest call: all identities and personal values as long as may be, and what the encoding adds.
+const LARGEST_CALL: usize = MOST_TRANSLATED * (LONGEST + 4) + MOST_PERSONAL_BYTES + MOST_PERSONAL * 24 + (64 << 10);
 
 /// Why the role ended.
 #[derive(Debug, thiserror::Error)]

@@ -1,18 +1,19 @@
-//! Everybody, product by product: from identities to ids and nowhere else.
+//! Everybody, product by product: from identities to ids, and from personal values to sealed ones.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use base::{Clock, Denied, ErrorKind, Op, PersonId, ProductId, Secret, SecretBytes, Verb, WriterId};
+use base::{Clock, Denied, Entropy, ErrorKind, Op, PersonId, ProductId, Secret, SecretBytes, Verb, WriterId};
 use journal::{Head, JournalParts, JournalSettings};
-use seal::{InstallationKey, PrivateKey};
+use seal::{DataKey, InstallationKey, PrivateKey, SealError};
 use tokio::sync::{Notify, OnceCell, Semaphore};
 use zones::SettleError;
 
 use crate::keys::{Hash, LeaseError, Leases, ProductKeys};
 use crate::ledger::{GiveError, JOURNALS, Ledger, LedgerOpenError, LedgerParts};
+use crate::personal::{Personal, PersonalError, Sealer};
 use crate::vault::Vault;
 use crate::view::ViewError;
 
@@ -85,6 +86,10 @@ pub(crate) enum AskError {
     #[error("identity number {position} is empty; leave empty ones out")]
     Empty { position: usize },
     #[error(transparent)]
+    Personal(#[from] PersonalError),
+    #[error("what is kept of a person does not open: {0}")]
+    Person(#[from] SealError),
+    #[error(transparent)]
     Lease(#[from] LeaseError),
     #[error("the product's people could not be opened: {0}")]
     Open(#[from] LedgerOpenError),
@@ -100,7 +105,8 @@ impl AskError {
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::Denied(error) => error.kind(),
-            Self::TooMany { .. } | Self::TooLong { .. } | Self::Empty { .. } => ErrorKind::Invalid,
+            Self::TooMany { .. } | Self::TooLong { .. } | Self::Empty { .. } | Self::Personal(_) => ErrorKind::Invalid,
+            Self::Person(error) => error.kind(),
             Self::Lease(error) => error.kind(),
             Self::Open(error) => error.kind(),
             Self::Give(error) => error.kind(),
@@ -123,6 +129,7 @@ pub(crate) struct Tally {
 pub(crate) struct People {
     vault: Arc<dyn Vault>,
     clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
     ledgers: Mutex<HashMap<ProductId, Arc<OnceCell<Arc<Ledger>>>>>,
     parts: LedgerParts,
     leases: Leases,
@@ -180,6 +187,7 @@ impl People {
         Ok(Arc::new(Self {
             vault: Arc::clone(&parts.vault),
             clock: Arc::clone(&parts.journal.clock),
+            entropy: Arc::clone(&parts.journal.entropy),
             ledgers: Mutex::new(ledgers),
             parts: ledger_parts,
             leases: Leases::default(),
@@ -189,32 +197,57 @@ impl People {
         }))
     }
 
-    /// An id for each identity, in order; given now where there was none, and durable before this returns.
-    pub(crate) async fn translate(&self, op: &Op, pass: &[u8], identities: Vec<Secret>) -> Result<(Vec<PersonId>, Tally), AskError> {
+    /// An id for each identity, in order; given now where there was none, and durable before this returns. And the personal values
+    /// sealed, in order, under the keys of those whose they are.
+    pub(crate) async fn translate(
+        &self,
+        op: &Op,
+        pass: &[u8],
+        identities: Vec<Secret>,
+        personal: Personal,
+    ) -> Result<(Vec<PersonId>, Vec<Vec<u8>>, Tally), AskError> {
         op.authorize(Verb::Append)?;
         check(&identities, MOST_TRANSLATED)?;
-        let _room = self.room(identities.len()).await?;
+        personal.check(identities.len())?;
+        let _room = self.room(identities.len() + personal.work()).await?;
         let keys = self.keys(op, pass).await?;
         let (hashes, identities) = hashes(&keys, identities).await?;
         let ledger = self.ledger(op.product).await?;
-        let mut ids = known(&keys, &ledger, &hashes).await?;
-        let missing: Vec<usize> = (0..ids.len()).filter(|index| ids[*index].is_none()).collect();
-        let tally = Tally {
-            asked: ids.len(),
-            known: ids.len() - missing.len(),
+        let (ids, tally) = give(&keys, &ledger, &hashes, &identities).await?;
+        let sealed = if personal.values.is_empty() {
+            Vec::new()
+        } else {
+            self.seal(&keys, &ledger, hashes, ids.clone(), personal).await?
         };
-        if !missing.is_empty() {
-            let new = missing.iter().map(|index| (hashes[*index], identities[*index].clone())).collect();
-            let given = ledger.give(Arc::clone(&keys), new).await?;
-            keys.keep(missing.iter().map(|index| hashes[*index]).zip(given.iter().copied()));
-            for (index, id) in missing.into_iter().zip(given) {
-                ids[index] = Some(id);
-            }
-        }
-        ids.into_iter()
-            .collect::<Option<Vec<_>>>()
-            .map(|ids| (ids, tally))
-            .ok_or(AskError::Stopping)
+        Ok((ids, sealed, tally))
+    }
+
+    /// The values sealed, in order. Everybody who owns one is known by now.
+    async fn seal(
+        &self,
+        keys: &Arc<ProductKeys>,
+        ledger: &Ledger,
+        hashes: Vec<Hash>,
+        ids: Vec<PersonId>,
+        personal: Personal,
+    ) -> Result<Vec<Vec<u8>>, AskError> {
+        let owners: BTreeSet<usize> = personal.values.iter().filter_map(|value| value.owner).collect();
+        let owners: Vec<Hash> = owners.into_iter().filter_map(|owner| hashes.get(owner).copied()).collect();
+        let sealing_keys = sealing_keys(keys, ledger, owners).await?;
+        let (keys, entropy) = (Arc::clone(keys), Arc::clone(&self.entropy));
+        let work = move || {
+            let sealer = Sealer::new(&keys, &*entropy);
+            let sealed = personal.values.iter().map(|value| {
+                let owner = match value.owner {
+                    None => None,
+                    Some(owner) => Some((*ids.get(owner)?, sealing_keys.get(hashes.get(owner)?)?)),
+                };
+                Some(sealer.seal(owner, personal.columns.get(value.column)?, &value.value))
+            });
+            sealed.collect::<Option<Vec<_>>>()
+        };
+        let sealed = tokio::task::spawn_blocking(work).await.map_err(|_| AskError::Stopping)?;
+        sealed.ok_or(AskError::View(ViewError::Corrupt("no key of a person")))
     }
 
     /// The ids of those identities that have one, in order. Gives none.
@@ -291,7 +324,7 @@ impl People {
         self.at_work.acquire_many(permits).await.map_err(|_| AskError::Stopping)
     }
 
-    async fn keys(&self, op: &Op, pass: &[u8]) -> Result<Arc<ProductKeys>, LeaseError> {
+    pub(crate) async fn keys(&self, op: &Op, pass: &[u8]) -> Result<Arc<ProductKeys>, LeaseError> {
         self.leases.get(op, pass, &*self.vault, self.hot_identities, self.clock.now()).await
     }
 
@@ -336,6 +369,62 @@ async fn hashes(keys: &Arc<ProductKeys>, identities: Vec<Secret>) -> Result<(Vec
     let keys = Arc::clone(keys);
     let work = move || (identities.iter().map(|identity| keys.hash(identity)).collect(), identities);
     tokio::task::spawn_blocking(work).await.map_err(|_| AskError::Stopping)
+}
+
+/// The ids of all, those who have none getting one.
+async fn give(
+    keys: &Arc<ProductKeys>,
+    ledger: &Ledger,
+    hashes: &[Hash],
+    identities: &[Secret],
+) -> Result<(Vec<PersonId>, Tally), AskError> {
+    let mut ids = known(keys, ledger, hashes).await?;
+    let missing: Vec<usize> = (0..ids.len()).filter(|index| ids[*index].is_none()).collect();
+    let tally = Tally {
+        asked: ids.len(),
+        known: ids.len() - missing.len(),
+    };
+    if !missing.is_empty() {
+        let new = missing.iter().map(|index| (hashes[*index], identities[*index].clone())).collect();
+        let given = ledger.give(Arc::clone(keys), new).await?;
+        keys.keep(missing.iter().map(|index| hashes[*index]).zip(given.iter().copied()));
+        for (index, id) in missing.into_iter().zip(given) {
+            ids[index] = Some(id);
+        }
+    }
+    ids.into_iter()
+        .collect::<Option<Vec<_>>>()
+        .map(|ids| (ids, tally))
+        .ok_or(AskError::Stopping)
+}
+
+/// The keys of these people, all of whom are in the view: those at hand, and then the others.
+async fn sealing_keys(keys: &Arc<ProductKeys>, ledger: &Ledger, people: Vec<Hash>) -> Result<HashMap<Hash, DataKey>, AskError> {
+    let at_hand = keys.keys_at_hand(&people);
+    let missing: Vec<Hash> = people
+        .iter()
+        .zip(&at_hand)
+        .filter(|(_, key)| key.is_none())
+        .map(|(hash, _)| *hash)
+        .collect();
+    let mut found: HashMap<Hash, DataKey> = people
+        .into_iter()
+        .zip(at_hand)
+        .filter_map(|(hash, key)| Some((hash, key?)))
+        .collect();
+    if !missing.is_empty() {
+        let kept = ledger.kept(&missing).await?;
+        let opening = Arc::clone(keys);
+        let work = move || {
+            kept.into_iter()
+                .map(|(hash, kept)| Ok((hash, opening.sealing_key(&hash, &kept)?)))
+                .collect::<Result<Vec<_>, SealError>>()
+        };
+        let opened = tokio::task::spawn_blocking(work).await.map_err(|_| AskError::Stopping)??;
+        keys.keep_keys(opened.iter().cloned());
+        found.extend(opened);
+    }
+    Ok(found)
 }
 
 /// The ids at hand, and then those in the view.

@@ -9,6 +9,7 @@ use wire::v1::identity_server::Identity;
 use wire::v1::{FindRequest, FindResponse, TranslateRequest, TranslateResponse};
 
 use crate::people::{AskError, People};
+use crate::personal::{Personal, PersonalValue};
 
 /// Answers as soon as the people are there, and until then says that they are not.
 pub(crate) struct Service {
@@ -16,6 +17,7 @@ pub(crate) struct Service {
     asked: Counter,
     known: Counter,
     given: Counter,
+    sealed: Counter,
     refused: Counter,
 }
 
@@ -26,6 +28,7 @@ impl Service {
             asked: metrics.counter("identities_translated", "identities that were to be translated"),
             known: metrics.counter("identities_known", "identities that had an id already"),
             given: metrics.counter("identities_written", "identities that went to the writer because none was known"),
+            sealed: metrics.counter("personal_values_sealed", "personal values that were sealed"),
             refused: metrics.counter("identity_calls_refused", "calls that got no answer"),
         }
     }
@@ -47,14 +50,24 @@ impl Service {
 impl Identity for Service {
     async fn translate(&self, request: Request<TranslateRequest>) -> Result<Response<TranslateResponse>, Status> {
         let (op, pass) = (op(&request)?, raw_pass(&request)?);
-        let identities = request.into_inner().identities.into_iter().map(Secret::new).collect();
-        let translated = self.people()?.translate(&op, &pass, identities).await;
-        let (ids, tally) = translated.map_err(|error| self.refuse(op.request, &error))?;
+        let TranslateRequest {
+            identities,
+            personal_columns,
+            personal,
+        } = request.into_inner();
+        let identities = identities.into_iter().map(Secret::new).collect();
+        let translated = self
+            .people()?
+            .translate(&op, &pass, identities, values(personal_columns, personal))
+            .await;
+        let (ids, sealed, tally) = translated.map_err(|error| self.refuse(op.request, &error))?;
+        self.sealed.inc_by(sealed.len() as u64);
         self.asked.inc_by(tally.asked as u64);
         self.known.inc_by(tally.known as u64);
         self.given.inc_by((tally.asked - tally.known) as u64);
         Ok(Response::new(TranslateResponse {
             ids: ids.into_iter().map(PersonId::get).collect(),
+            sealed,
         }))
     }
 
@@ -66,5 +79,17 @@ impl Identity for Service {
         Ok(Response::new(FindResponse {
             ids: ids.into_iter().map(|id| id.map_or(0, PersonId::get)).collect(),
         }))
+    }
+}
+
+fn values(columns: Vec<String>, values: Vec<wire::v1::PersonalValue>) -> Personal {
+    let value = |value: wire::v1::PersonalValue| PersonalValue {
+        owner: (value.owner as usize).checked_sub(1),
+        column: value.column as usize,
+        value: Secret::new(value.value),
+    };
+    Personal {
+        columns,
+        values: values.into_iter().map(value).collect(),
     }
 }

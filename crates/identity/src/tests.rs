@@ -1,5 +1,6 @@
 //! The whole role but its listeners, on zones in memory or in directories, with a vault of the tests' own.
 
+mod personal;
 mod world;
 
 use std::collections::{BTreeMap, HashSet};
@@ -270,7 +271,12 @@ async fn each_call_needs_its_own_verb() {
     let people = world.start().await;
 
     let translated = people
-        .translate(&world.op(1, &[Verb::Query, Verb::Manage]), &[1], secrets(&["ada"]))
+        .translate(
+            &world.op(1, &[Verb::Query, Verb::Manage]),
+            &[1],
+            secrets(&["ada"]),
+            crate::personal::Personal::default(),
+        )
         .await;
     let found = people
         .find(&world.op(1, &[Verb::Append, Verb::Manage]), &[1], secrets(&["ada"]))

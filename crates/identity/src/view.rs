@@ -1,6 +1,6 @@
 //! The view: one product's people in SQLite. It can be deleted at any time and is made again from the journal.
 //!
-//! It holds keyed hashes, ids and sealed identities. Without the product's lookup key, which is never on this disk, it tells
+//! It holds keyed hashes, ids, and sealed together each person's identity and key. Without the product's lookup key, which is never on this disk, it tells
 //! how many people there are.
 
 use std::collections::HashMap;
@@ -38,6 +38,11 @@ const AT_ONCE: usize = 8_192;
 const FIND: &str = "
 WITH RECURSIVE wanted(i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM wanted WHERE i + 1 < ?2)
 SELECT wanted.i, people.id FROM wanted CROSS JOIN people ON people.hash = substr(?1, wanted.i * 32 + 1, 32)";
+
+/// The same for what is kept of people.
+const FIND_KEPT: &str = "
+WITH RECURSIVE wanted(i) AS (VALUES (0) UNION ALL SELECT i + 1 FROM wanted WHERE i + 1 < ?2)
+SELECT wanted.i, people.sealed FROM wanted CROSS JOIN people ON people.hash = substr(?1, wanted.i * 32 + 1, 32)";
 
 /// Ids as a JSON array: `?1`.
 const TAKEN: &str = "
@@ -128,6 +133,33 @@ impl View {
             }
         }
         Ok(found)
+    }
+
+    /// What is kept, sealed, of those that are known.
+    pub(crate) async fn kept(&self, hashes: &[Hash]) -> Result<HashMap<Hash, Vec<u8>>, ViewError> {
+        let mut found = HashMap::new();
+        for chunk in hashes.chunks(AT_ONCE) {
+            let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(FIND_KEPT)
+                .bind(chunk.concat())
+                .bind(number(chunk.len()))
+                .fetch_all(&self.0)
+                .await?;
+            for (index, kept) in rows {
+                let place = usize::try_from(index).ok().and_then(|index| chunk.get(index));
+                found.insert(*place.ok_or(ViewError::Corrupt("a place"))?, kept);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The hash of the person who has this id, and what is kept of them.
+    pub(crate) async fn person(&self, id: PersonId) -> Result<Option<(Hash, Vec<u8>)>, ViewError> {
+        let row: Option<(Vec<u8>, Vec<u8>)> = sqlx::query_as("SELECT hash, sealed FROM people WHERE id = ?")
+            .bind(id.get())
+            .fetch_optional(&self.0)
+            .await?;
+        let Some((hash, kept)) = row else { return Ok(None) };
+        Ok(Some((hash.try_into().map_err(|_| ViewError::Corrupt("a hash"))?, kept)))
     }
 
     /// Those of `ids` that somebody has.
@@ -229,6 +261,12 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(sealed, people[49].sealed);
+        let kept = view.kept(&hashes).await.unwrap();
+        assert_eq!(kept.len(), people.len());
+        assert!(people.iter().zip(&hashes).all(|(person, hash)| kept[hash] == person.sealed));
+        let found = view.person(PersonId::new(people[9].id).unwrap()).await.unwrap();
+        assert_eq!(found, Some((hashes[9], people[9].sealed.clone())));
+        assert_eq!(view.person(PersonId::new(1).unwrap()).await.unwrap(), None);
         let ids = [PersonId::new(people[9].id).unwrap(), PersonId::new(1).unwrap()];
         assert_eq!(view.taken(&ids).await.unwrap(), ids[..1]);
     }

@@ -54,6 +54,7 @@ pub const CALLS: &[(&str, Callers)] = &[
     ("/coffer.v1.Accounts/Grant", Callers::Roles(&[Gateway])),
     ("/coffer.v1.AccountsOperator/CreateProduct", Callers::Operator),
     ("/coffer.v1.AccountsOperator/ListProducts", Callers::Operator),
+    ("/coffer.v1.AccountsOperator/SetProduct", Callers::Operator),
     ("/coffer.v1.AccountsOperator/GrantCredential", Callers::Operator),
     ("/coffer.v1.Identity/Translate", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Identity/Find", Callers::Roles(&[Gateway])),

@@ -9,6 +9,7 @@ use seal::{InstallationSigner, VerifiedPass, verify_pass};
 use zones::{MemoryZone, Zone, ZonesSettings};
 
 use super::*;
+use crate::columns::IDENTITY_COLUMNS;
 
 struct World {
     clock: Arc<ManualClock>,
@@ -92,18 +93,19 @@ fn forget_view(directory: &Path) {
 async fn products_are_numbered_from_one_and_survive_a_restart() {
     let world = World::new();
     let state = world.open().await;
-    let first = state.create_product(name("shop"), Vec::new()).await.unwrap();
+    let first = state.create_product(name("shop"), Vec::new(), Vec::new()).await.unwrap();
     let second = state
-        .create_product(name("game-2"), vec!["player".into(), "player".into()])
+        .create_product(name("game-2"), vec!["player".into(), "player".into()], Vec::new())
         .await
         .unwrap();
     state.close().await;
 
     let again = world.open().await;
-    let third = again.create_product(name("third"), Vec::new()).await.unwrap();
+    let third = again.create_product(name("third"), Vec::new(), Vec::new()).await.unwrap();
 
     assert_eq!((first.id.get(), second.id.get(), third.id.get()), (1, 2, 3));
     assert_eq!(first.identity_columns, IDENTITY_COLUMNS);
+    assert!(first.personal_columns.is_empty());
     assert_eq!(second.identity_columns, ["player"]);
     assert_eq!(again.products().await.unwrap(), [first, second, third]);
 }
@@ -112,7 +114,7 @@ async fn products_are_numbered_from_one_and_survive_a_restart() {
 async fn a_deleted_view_is_rebuilt_from_the_journal_equal_to_what_was_lost() {
     let world = World::new();
     let state = world.open().await;
-    let product = state.create_product(name("shop"), Vec::new()).await.unwrap();
+    let product = state.create_product(name("shop"), Vec::new(), Vec::new()).await.unwrap();
     let credential = world.credential();
     state.grant_credential(credential, product.id, KeyKind::Read.verbs()).await.unwrap();
     let before = state.products().await.unwrap();
@@ -129,12 +131,76 @@ async fn a_deleted_view_is_rebuilt_from_the_journal_equal_to_what_was_lost() {
 }
 
 #[tokio::test]
+async fn what_a_product_says_of_its_columns_changes_and_is_found_again() {
+    let world = World::new();
+    let state = world.open().await;
+    let product = state
+        .create_product(name("shop"), vec!["email".into()], vec!["Phone".into()])
+        .await
+        .unwrap();
+    assert_eq!(product.personal_columns, ["phone"]);
+    let columns = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+
+    let (set, changed) = state
+        .set_product(product.id, None, columns(&["name", "shop.orders:address", "Name"]))
+        .await
+        .unwrap();
+    assert_eq!((set.identity_columns.as_slice(), changed), (&["email".to_owned()][..], true));
+    assert_eq!(set.personal_columns, ["name", "shop.orders:address"]);
+    let (same, changed) = state.set_product(product.id, columns(&["email"]), None).await.unwrap();
+    assert_eq!((same, changed), (set, false));
+    let (last, _) = state.set_product(product.id, columns(&[]), None).await.unwrap();
+    assert_eq!(last.identity_columns, IDENTITY_COLUMNS);
+    assert_eq!(state.head().await.length, 3, "what changes nothing is not written down");
+
+    state.close().await;
+    forget_view(world.directory.path());
+    assert_eq!(world.open().await.products().await.unwrap(), [last]);
+}
+
+#[tokio::test]
+async fn columns_that_cannot_be_personal_are_refused_and_nothing_changes() {
+    let world = World::new();
+    let state = world.open().await;
+    let product = state
+        .create_product(name("shop"), vec!["Email".into()], vec!["phone".into()])
+        .await
+        .unwrap();
+    let set = async |identity: Option<Vec<String>>, personal: Option<Vec<String>>| {
+        state.set_product(product.id, identity, personal).await.unwrap_err().kind()
+    };
+    for wrong in ["", "time", "_overflow", "a,b", "orders:phone", "email", "shop.orders:eMail"] {
+        assert_eq!(set(None, Some(vec![wrong.into()])).await, ErrorKind::Invalid, "{wrong:?}");
+    }
+    assert_eq!(set(Some(vec!["PHONE".into()]), None).await, ErrorKind::Invalid, "it is personal");
+    assert_eq!(
+        set(None, Some((0..=256).map(|n| format!("c{n}")).collect())).await,
+        ErrorKind::Invalid
+    );
+    let nobody = state.set_product(ProductId::new(9).unwrap(), None, None).await.unwrap_err();
+    assert_eq!(nobody.kind(), ErrorKind::NotFound);
+    assert_eq!(state.products().await.unwrap(), [product]);
+}
+
+#[tokio::test]
+async fn a_view_of_the_first_version_is_brought_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let view = View::open(directory.path()).await.unwrap();
+    view.degrade().await;
+    view.close().await;
+
+    let view = View::open(directory.path()).await.unwrap();
+
+    assert!(view.products().await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_name_is_given_once_even_when_asked_for_at_the_same_moment() {
     let world = World::new();
     let state = world.open().await;
     let (one, two) = tokio::join!(
-        state.create_product(name("shop"), Vec::new()),
-        state.create_product(name("shop"), Vec::new())
+        state.create_product(name("shop"), Vec::new(), Vec::new()),
+        state.create_product(name("shop"), Vec::new(), Vec::new())
     );
     let refused = one.and(two).unwrap_err();
 
@@ -151,7 +217,10 @@ async fn names_and_columns_that_cannot_be_are_refused() {
     let world = World::new();
     let state = world.open().await;
     for wrong in ["", "time", "a,b", "a\nb"] {
-        let refused = state.create_product(name("shop"), vec![wrong.into()]).await.unwrap_err();
+        let refused = state
+            .create_product(name("shop"), vec![wrong.into()], Vec::new())
+            .await
+            .unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Invalid, "{wrong:?}");
     }
 }
@@ -160,8 +229,8 @@ async fn names_and_columns_that_cannot_be_are_refused() {
 async fn granting_the_same_again_is_fine_and_anything_else_is_not() {
     let world = World::new();
     let state = world.open().await;
-    let one = state.create_product(name("one"), Vec::new()).await.unwrap().id;
-    let two = state.create_product(name("two"), Vec::new()).await.unwrap().id;
+    let one = state.create_product(name("one"), Vec::new(), Vec::new()).await.unwrap().id;
+    let two = state.create_product(name("two"), Vec::new(), Vec::new()).await.unwrap().id;
     let credential = world.credential();
     let verbs = KeyKind::Write.verbs();
     state.grant_credential(credential, one, verbs).await.unwrap();
@@ -186,7 +255,7 @@ async fn granting_the_same_again_is_fine_and_anything_else_is_not() {
 async fn a_grant_answers_the_vaults_assertion_for_its_holder_only() {
     let world = World::new();
     let state = world.open().await;
-    let product = state.create_product(name("shop"), Vec::new()).await.unwrap().id;
+    let product = state.create_product(name("shop"), Vec::new(), Vec::new()).await.unwrap().id;
     let (known, unknown) = (world.credential(), world.credential());
     state.grant_credential(known, product, KeyKind::Read.verbs()).await.unwrap();
     let (holder, thief) = (HolderId::from_bytes([1; 32]), HolderId::from_bytes([2; 32]));
@@ -225,12 +294,15 @@ async fn without_a_majority_nothing_changes_and_nothing_appears_later() {
     world.zones[0].go_down();
     world.zones[1].go_down();
 
-    let refused = state.create_product(name("shop"), Vec::new()).await.unwrap_err();
+    let refused = state.create_product(name("shop"), Vec::new(), Vec::new()).await.unwrap_err();
 
     assert_eq!(refused.kind(), ErrorKind::Unavailable);
     world.zones[0].come_back();
     world.zones[1].come_back();
-    assert_eq!(state.create_product(name("shop"), Vec::new()).await.unwrap().id.get(), 1);
+    assert_eq!(
+        state.create_product(name("shop"), Vec::new(), Vec::new()).await.unwrap().id.get(),
+        1
+    );
     state.close().await;
     forget_view(world.directory.path());
     assert_eq!(world.open().await.products().await.unwrap().len(), 1);
@@ -240,7 +312,7 @@ async fn without_a_majority_nothing_changes_and_nothing_appears_later() {
 async fn a_journal_shorter_than_the_one_remembered_is_no_answer() {
     let world = World::new();
     let state = world.open().await;
-    state.create_product(name("shop"), Vec::new()).await.unwrap();
+    state.create_product(name("shop"), Vec::new(), Vec::new()).await.unwrap();
     let head = state.head().await;
     state.close().await;
     assert!(world.open_remembering(vec![head]).await.is_ok());

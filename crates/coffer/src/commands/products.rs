@@ -2,7 +2,7 @@
 
 use base::Timestamp;
 use serde_json::json;
-use wire::v1::{CreateProductKeysRequest, CreateProductRequest, ListProductsRequest, Product};
+use wire::v1::{ColumnNames, CreateProductKeysRequest, CreateProductRequest, ListProductsRequest, Product, SetProductRequest};
 
 use crate::cli::Products;
 use crate::failure::Outcome;
@@ -10,22 +10,39 @@ use crate::layout::Layout;
 use crate::output::{self, Format};
 use crate::{operator, terminal};
 
-/// Makes or lists.
+/// Makes, changes, shows or lists.
 pub(crate) async fn run(args: Products) -> Outcome {
     match args {
         Products::Create {
             name,
             identity_columns,
+            personal_columns,
             data,
         } => {
-            let product = create(&Layout::at(&data.data)?, name, identity_columns).await?;
+            let request = CreateProductRequest {
+                name,
+                identity_columns,
+                personal_columns,
+            };
+            let product = create(&Layout::at(&data.data)?, request).await?;
             terminal::say(format_args!(
                 "made product {:?}; identities are translated in: {}",
                 product.name,
                 product.identity_columns.join(", ")
             ));
+            terminal::say(format_args!("personal values are sealed in: {}", personal(&product)));
             terminal::say("custody is managed: the vault keeps a copy of the product's key under the root key");
             terminal::print(product.number)
+        }
+        Products::Set {
+            product,
+            identity_columns,
+            personal_columns,
+            data,
+        } => set(&Layout::at(&data.data)?, &product, identity_columns, personal_columns).await,
+        Products::Show { product, output, data } => {
+            let product = operator::product(&Layout::at(&data.data)?, &product).await?;
+            show(output, vec![product])
         }
         Products::List { output, data } => {
             let layout = Layout::at(&data.data)?;
@@ -34,25 +51,79 @@ pub(crate) async fn run(args: Products) -> Outcome {
                 operator::accounts(&layout).list_products(ListProductsRequest {}),
             )
             .await?;
-            let mut rows = output::to_stdout(Format::chosen(output), true, &["number", "name", "created_at", "identity_columns"]);
-            for product in listed.products {
-                let created = Timestamp::from_micros(product.created_at).to_string();
-                rows.row(vec![
-                    json!(product.number),
-                    json!(product.name),
-                    json!(created),
-                    json!(product.identity_columns.join(",")),
-                ])?;
-            }
-            rows.finish().map(drop)
+            show(output, listed.products)
         }
     }
 }
 
+async fn set(layout: &Layout, wanted: &str, identity: Option<Vec<String>>, personal_columns: Option<Vec<String>>) -> Outcome {
+    let before = operator::product(layout, wanted).await?;
+    let names = |given: Option<Vec<String>>| {
+        given.map(|names| ColumnNames {
+            // What `""` becomes.
+            names: if names == [""] { Vec::new() } else { names },
+        })
+    };
+    let request = SetProductRequest {
+        product: before.number,
+        identity_columns: names(identity),
+        personal_columns: names(personal_columns),
+    };
+    let what = format!("could not change the product {wanted:?}");
+    let after = operator::ask(&what, operator::accounts(layout).set_product(request)).await?;
+    terminal::say(format_args!(
+        "product {:?}: identities are translated in: {}",
+        after.name,
+        after.identity_columns.join(", ")
+    ));
+    terminal::say(format_args!("personal values are sealed in: {}", personal(&after)));
+    if after.identity_columns != before.identity_columns {
+        terminal::say(
+            "warning: rows stored before keep what they were stored with: ids in a column that holds identities no more, and what was \
+             sent in one that holds them from now on; a row's personal values may belong to another of its identities from now on",
+        );
+    }
+    if after.personal_columns != before.personal_columns {
+        terminal::say(
+            "warning: rows stored before keep what they were stored with: what was sent in a column that is personal from now on, \
+             and sealed values in one that is not any more",
+        );
+    }
+    if after != before {
+        terminal::say(
+            "imports that begin from now on follow it: gateways hear of it within a second or two, and after 5 minutes at the latest",
+        );
+    }
+    Ok(())
+}
+
+fn personal(product: &Product) -> String {
+    if product.personal_columns.is_empty() {
+        "none".to_owned()
+    } else {
+        product.personal_columns.join(", ")
+    }
+}
+
+fn show(output: Option<Format>, products: Vec<Product>) -> Outcome {
+    let columns = ["number", "name", "created_at", "identity_columns", "personal_columns"];
+    let mut rows = output::to_stdout(Format::chosen(output), true, &columns);
+    for product in products {
+        let created = Timestamp::from_micros(product.created_at).to_string();
+        rows.row(vec![
+            json!(product.number),
+            json!(product.name),
+            json!(created),
+            json!(product.identity_columns.join(",")),
+            json!(product.personal_columns.join(",")),
+        ])?;
+    }
+    rows.finish().map(drop)
+}
+
 /// Makes a product and its key pair.
-pub(crate) async fn create(layout: &Layout, name: String, identity_columns: Vec<String>) -> Outcome<Product> {
-    let what = format!("could not make the product {name:?}");
-    let request = CreateProductRequest { name, identity_columns };
+pub(crate) async fn create(layout: &Layout, request: CreateProductRequest) -> Outcome<Product> {
+    let what = format!("could not make the product {:?}", request.name);
     let product = operator::ask(&what, operator::accounts(layout).create_product(request)).await?;
     make_keys(layout, product.number).await?;
     Ok(product)

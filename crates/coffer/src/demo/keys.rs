@@ -1,7 +1,7 @@
 //! The demo's product and its keys, in `demo.env`.
 
 use base::{KeyKind, Secret};
-use wire::v1::{ListCredentialsRequest, ListProductsRequest, Product, RevokeCredentialRequest};
+use wire::v1::{CreateProductRequest, ListCredentialsRequest, ListProductsRequest, Product, RevokeCredentialRequest};
 
 use super::PRODUCT;
 use crate::client::access::{EnvFile, names};
@@ -37,7 +37,13 @@ async fn product(layout: &Layout) -> Outcome<Product> {
     .await?;
     match listed.products.into_iter().find(|product| product.name == PRODUCT) {
         Some(product) => Ok(product),
-        None => products::create(layout, PRODUCT.to_owned(), Vec::new()).await,
+        None => {
+            let request = CreateProductRequest {
+                name: PRODUCT.to_owned(),
+                ..CreateProductRequest::default()
+            };
+            products::create(layout, request).await
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use base::{Clock, CredentialId, Timestamp};
+use base::{Clock, CredentialId, ProductId, Timestamp};
 use futures::{Stream, StreamExt, stream};
 use tokio::sync::broadcast;
 use tokio::time::{MissedTickBehavior, interval};
@@ -18,7 +18,15 @@ use super::{HEARTBEAT, REMEMBERED};
 /// How many revocations a listener may be behind before it is made to start over.
 const BEHIND: usize = 1024;
 
-/// Tells of revocations. Clones tell the same.
+/// What there is to tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum News {
+    Revoked(CredentialId),
+    /// A product's settings are different.
+    Changed(ProductId),
+}
+
+/// Tells of revocations, and of products whose settings have changed. Clones tell the same.
 #[derive(Debug, Clone)]
 pub struct Feed(Arc<Inner>);
 
@@ -26,14 +34,14 @@ pub struct Feed(Arc<Inner>);
 struct Inner {
     clock: Arc<dyn Clock>,
     cancel: CancellationToken,
-    recent: Mutex<VecDeque<(Timestamp, CredentialId)>>,
-    sender: broadcast::Sender<CredentialId>,
+    recent: Mutex<VecDeque<(Timestamp, News)>>,
+    sender: broadcast::Sender<News>,
 }
 
 impl Feed {
     /// Starts with what was revoked before this start; only the last ten minutes of it matter. Streams end with `cancel`.
     pub fn new(clock: Arc<dyn Clock>, recent: impl IntoIterator<Item = (Timestamp, CredentialId)>, cancel: CancellationToken) -> Self {
-        let mut recent: Vec<_> = recent.into_iter().collect();
+        let mut recent: Vec<_> = recent.into_iter().map(|(at, credential)| (at, News::Revoked(credential))).collect();
         recent.sort_unstable();
         Self(Arc::new(Inner {
             clock,
@@ -45,15 +53,24 @@ impl Feed {
 
     /// Tells everyone who listens, now. To be called after the revocation is durable.
     pub fn revoke(&self, credential: CredentialId) {
+        self.tell(News::Revoked(credential));
+    }
+
+    /// Tells everyone who listens that this product's settings are different now. To be called after the change is durable.
+    pub fn changed(&self, product: ProductId) {
+        self.tell(News::Changed(product));
+    }
+
+    fn tell(&self, news: News) {
         let now = self.0.clock.now();
         let mut recent = self.recent();
-        recent.push_back((now, credential));
+        recent.push_back((now, news));
         while recent.front().is_some_and(|(at, _)| now.since(*at) > REMEMBERED) {
             recent.pop_front();
         }
         // Told under the lock, so that a listener who joins meanwhile finds it in one place or the other.
         // An error means that nobody listens.
-        let _ = self.0.sender.send(credential);
+        let _ = self.0.sender.send(news);
     }
 
     /// The service, to be added to the role's own.
@@ -61,7 +78,7 @@ impl Feed {
         RevocationsServer::new(self.clone())
     }
 
-    fn recent(&self) -> std::sync::MutexGuard<'_, VecDeque<(Timestamp, CredentialId)>> {
+    fn recent(&self) -> std::sync::MutexGuard<'_, VecDeque<(Timestamp, News)>> {
         self.0.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -72,7 +89,7 @@ impl Feed {
             let past: Vec<_> = recent
                 .iter()
                 .filter(|(at, _)| now.since(*at) <= REMEMBERED)
-                .map(|(_, id)| *id)
+                .map(|(_, news)| *news)
                 .collect();
             (past, self.0.sender.subscribe())
         };
@@ -84,8 +101,8 @@ impl Feed {
                 let next = tokio::select! {
                     biased;
                     () = cancel.cancelled() => return None,
-                    revoked = told.recv() => match revoked {
-                        Ok(credential) => message(Some(credential)),
+                    news = told.recv() => match news {
+                        Ok(news) => message(Some(news)),
                         // It fell behind: it starts over and is told the last ten minutes again, so that nothing is missed.
                         Err(_) => return None,
                     },
@@ -94,13 +111,21 @@ impl Feed {
                 Some((next, (told, heartbeat, cancel)))
             },
         );
-        stream::iter(past).map(|credential| message(Some(credential))).chain(live)
+        stream::iter(past).map(|news| message(Some(news))).chain(live)
     }
 }
 
-fn message(credential: Option<CredentialId>) -> Revocation {
-    Revocation {
-        credential: credential.map(|id| id.to_bytes().to_vec()).unwrap_or_default(),
+fn message(news: Option<News>) -> Revocation {
+    match news {
+        None => Revocation::default(),
+        Some(News::Revoked(credential)) => Revocation {
+            credential: credential.to_bytes().to_vec(),
+            product: 0,
+        },
+        Some(News::Changed(product)) => Revocation {
+            credential: Vec::new(),
+            product: product.get(),
+        },
     }
 }
 

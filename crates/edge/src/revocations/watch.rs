@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use base::{Clock, CredentialId, ErrorKind, Role, Timestamp};
+use base::{Clock, CredentialId, ErrorKind, ProductId, Role, Timestamp};
 use tokio::sync::broadcast;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -64,6 +64,7 @@ pub struct Watch {
     heard: Mutex<BTreeMap<Role, Heard>>,
     revoked: Mutex<HashMap<CredentialId, Timestamp>>,
     sender: broadcast::Sender<CredentialId>,
+    changes: broadcast::Sender<ProductId>,
 }
 
 impl Watch {
@@ -74,6 +75,7 @@ impl Watch {
             heard: Mutex::default(),
             revoked: Mutex::default(),
             sender: broadcast::Sender::new(1024),
+            changes: broadcast::Sender::new(1024),
         })
     }
 
@@ -116,6 +118,11 @@ impl Watch {
     /// Every credential that is revoked from now on, once.
     pub fn subscribe(&self) -> broadcast::Receiver<CredentialId> {
         self.sender.subscribe()
+    }
+
+    /// Every product whose settings are different from now on. After a connection was lost, those of the last minutes again.
+    pub fn changes(&self) -> broadcast::Receiver<ProductId> {
+        self.changes.subscribe()
     }
 
     /// Returns when something that reads for `credential` must end. For `select!` beside a query or a stream.
@@ -162,6 +169,12 @@ impl Watch {
         }
     }
 
+    /// `product`'s settings have changed.
+    pub fn note_change(&self, product: ProductId) {
+        // An error means that nobody remembers settings.
+        let _ = self.changes.send(product);
+    }
+
     async fn follow_one(&self, teller: Role, mut client: RevocationsClient<tonic::transport::Channel>) {
         let mut lost = false;
         loop {
@@ -185,6 +198,11 @@ impl Watch {
             if !message.credential.is_empty() {
                 let credential = CredentialId::try_from(&*message.credential);
                 self.note(credential.map_err(|_| Status::data_loss("it tells of something that is not a credential"))?);
+            }
+            // Only accounts knows of settings.
+            if message.product != 0 && teller == Role::Accounts {
+                let product = ProductId::new(message.product);
+                self.note_change(product.map_err(|_| Status::data_loss("it tells of something that is not a product"))?);
             }
             self.hear(teller);
             if std::mem::take(lost) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base::{Clock, CredentialId, OsEntropy, Role};
+use base::{Clock, CredentialId, OsEntropy, ProductId, Role};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -42,6 +42,12 @@ async fn what_is_revoked_is_heard_within_the_second_and_silence_is_noticed() {
     assert_eq!(open.await.unwrap(), Ended::Revoked);
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     assert!(watch.is_revoked(&credential) && !watch.is_revoked(&other));
+
+    let product = ProductId::new(7).unwrap();
+    let mut changes = watch.changes();
+    vault_feed.changed(ProductId::new(8).unwrap());
+    accounts_feed.changed(product);
+    assert_eq!(changes.recv().await, Ok(product), "settings are for accounts to tell of");
 
     stop_accounts.cancel();
     accounts.cancel.cancel();

@@ -225,6 +225,7 @@ impl Caller {
     pub(super) async fn translate(&mut self, pass: &[u8]) -> Result<Vec<i64>, Status> {
         let request = TranslateRequest {
             identities: vec!["a".to_owned()],
+            ..TranslateRequest::default()
         };
         self.client
             .translate(with_pass(request, pass, request_id()))
@@ -260,6 +261,7 @@ impl Identity for Handler {
     async fn translate(&self, request: Request<TranslateRequest>) -> Result<Response<TranslateResponse>, Status> {
         Ok(Response::new(TranslateResponse {
             ids: self.answer(&request, Verb::Append)?,
+            sealed: Vec::new(),
         }))
     }
 

@@ -107,6 +107,33 @@ async fn a_revoked_credential_is_forgotten_and_what_it_has_open_ends() {
 }
 
 #[tokio::test]
+async fn word_of_changed_settings_has_that_products_callers_judged_again() {
+    let world = World::new();
+    let changed = asks(&world, &key(KeyKind::Admin), HERE).await.unwrap();
+    asks(&world, &key(KeyKind::Read), HERE).await.unwrap();
+    let callers = &world.app.callers;
+
+    let heard = async {
+        while callers.changes.load(Ordering::SeqCst) == 0 {
+            world.watch.note_change(changed.product);
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = callers.follow_changes() => unreachable!("it follows for ever"),
+        () = heard => {}
+    }
+
+    assert_eq!(callers.lock().len(), 1, "the other product's is still remembered");
+    asks(&world, &key(KeyKind::Admin), HERE).await.unwrap();
+    assert_eq!(world.times_asked(), 3);
+    // Whoever was being asked about while the word came is not remembered with what was true before.
+    callers.forget(&changed.credential);
+    callers.remember([0; 32], &changed, 0);
+    assert_eq!(callers.lock().len(), 1);
+}
+
+#[tokio::test]
 async fn without_word_of_revocations_only_appending_goes_on() {
     let world = World::new();
     let caller = asks(&world, &key(KeyKind::Admin), HERE).await.unwrap();

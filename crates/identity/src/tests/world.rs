@@ -18,6 +18,7 @@ use wire::v1::{Head, LookupKeyLease};
 use zones::{MemoryZone, Zone, Zones, ZonesSettings};
 
 use crate::people::{AskError, Parts, People};
+use crate::personal::Personal;
 use crate::vault::Vault;
 
 pub(super) const LEASE: u32 = 300;
@@ -145,8 +146,13 @@ impl World {
     }
 
     pub(super) async fn try_translate(&self, people: &People, product: u8, identities: &[&str]) -> Result<Vec<i64>, AskError> {
-        let (ids, _) = people
-            .translate(&self.op(product, &[Verb::Append]), &[product], secrets(identities))
+        let (ids, _, _) = people
+            .translate(
+                &self.op(product, &[Verb::Append]),
+                &[product],
+                secrets(identities),
+                Personal::default(),
+            )
             .await?;
         Ok(ids.into_iter().map(PersonId::get).collect())
     }

@@ -1,0 +1,56 @@
+//! Which columns a product may declare as those of identities and as personal.
+
+use base::PersonalColumn;
+
+use crate::state::ProductError;
+
+/// The columns that hold an identity, unless said otherwise.
+pub(crate) const IDENTITY_COLUMNS: [&str; 3] = ["identity", "user_id", "email"];
+pub(crate) const MOST_IDENTITY_COLUMNS: usize = 32;
+pub(crate) const MOST_PERSONAL_COLUMNS: usize = 256;
+
+/// What a product says about its columns; every name once, and none both of an identity and personal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Columns {
+    pub(crate) identity: Vec<String>,
+    pub(crate) personal: Vec<String>,
+}
+
+impl Columns {
+    /// Refuses what cannot be. No identity columns at all means the usual ones.
+    pub(crate) fn of(identity: &[String], personal: &[String]) -> Result<Self, ProductError> {
+        let identity = identities(identity)?;
+        if personal.len() > MOST_PERSONAL_COLUMNS {
+            return Err(ProductError::TooManyPersonal);
+        }
+        let mut columns: Vec<PersonalColumn> = Vec::with_capacity(personal.len());
+        for text in personal {
+            let column: PersonalColumn = text.parse().map_err(ProductError::PersonalColumn)?;
+            if identity.iter().any(|name| name.trim().eq_ignore_ascii_case(column.name())) {
+                return Err(ProductError::Both(column.name().to_owned()));
+            }
+            if !columns.contains(&column) {
+                columns.push(column);
+            }
+        }
+        let personal = columns.iter().map(ToString::to_string).collect();
+        Ok(Self { identity, personal })
+    }
+}
+
+fn identities(given: &[String]) -> Result<Vec<String>, ProductError> {
+    if given.is_empty() {
+        return Ok(IDENTITY_COLUMNS.map(str::to_owned).to_vec());
+    }
+    let good = |name: &String| (1..=128).contains(&name.len()) && name != "time" && !name.contains(|c: char| c == ',' || c.is_control());
+    if given.len() > MOST_IDENTITY_COLUMNS || !given.iter().all(good) {
+        return Err(ProductError::IdentityColumns);
+    }
+    let mut names: Vec<String> = Vec::with_capacity(given.len());
+    for name in given {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    Ok(names)
+}

@@ -1,0 +1,241 @@
+//! People on their way out of a batch: identities become ids and personal values sealed texts, both by one call to the identity role.
+//!
+//! Promise: a batch that leaves [`People::replace`] holds neither any more.
+//!
+//! Start at [`Columns`] and [`People::gather`]. Does not know bodies, or what becomes of the batch.
+
+use std::collections::HashMap;
+
+use arrow::record_batch::RecordBatch;
+use base::{DatabaseName, ErrorKind, PersonalColumn, Secret, TableName};
+use events::identities::{self, Distinct};
+use events::personal::{self, Personal, PersonalValue};
+use wire::v1::{PersonalValue as Asked, ProductSettings, TranslateRequest};
+
+use crate::calls::Call;
+use crate::errors::ApiError;
+
+/// How many identities one call translates, and how many personal values it seals.
+const MAX_AT_ONCE: usize = 100_000;
+/// Bytes of the personal values of one call.
+const MAX_PERSONAL_BYTES: usize = 32 << 20;
+
+/// The columns of a table that are of people.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Columns {
+    identities: Vec<String>,
+    personal: Vec<String>,
+    all: Vec<String>,
+}
+
+impl Columns {
+    /// What the product says about this table.
+    pub(crate) fn of(settings: &ProductSettings, database: &DatabaseName, table: &TableName) -> Result<Self, ApiError> {
+        let mut personal: Vec<String> = Vec::new();
+        for declared in &settings.personal_columns {
+            // One that cannot be read might be of this table: rather nothing is taken than a value in clear.
+            let column: PersonalColumn = declared.parse().map_err(|error| {
+                tracing::error!(%error, "accounts tells of a personal column that cannot be one");
+                ApiError::of(ErrorKind::Internal)
+            })?;
+            if column.is_in(database, table) && !personal.iter().any(|known| known == column.name()) {
+                personal.push(column.name().to_owned());
+            }
+        }
+        Ok(Self::new(settings.identity_columns.clone(), personal))
+    }
+
+    pub(crate) fn new(identities: Vec<String>, personal: Vec<String>) -> Self {
+        let all = [identities.as_slice(), personal.as_slice()].concat();
+        Self { identities, personal, all }
+    }
+
+    /// Their names, for whoever decodes.
+    pub(crate) fn all(&self) -> &[String] {
+        &self.all
+    }
+
+    /// Whether any of them is personal.
+    pub(crate) fn has_personal(&self) -> bool {
+        !self.personal.is_empty()
+    }
+}
+
+/// The people of one batch.
+#[derive(Debug, Default)]
+pub(crate) struct People {
+    columns: Vec<String>,
+    identities: Distinct,
+    personal: Personal,
+}
+
+/// What takes their place.
+#[derive(Debug, Default)]
+pub(crate) struct Replacements {
+    ids: Vec<i64>,
+    sealed: Vec<Vec<u8>>,
+}
+
+impl People {
+    /// Gathers them.
+    pub(crate) fn gather(batch: &RecordBatch, columns: &Columns) -> Result<Self, ApiError> {
+        let internal = |_| ApiError::of(ErrorKind::Internal);
+        let identities = identities::distinct(batch, &columns.identities).map_err(internal)?;
+        let personal = if columns.has_personal() {
+            personal::gather(batch, &columns.personal, &columns.identities, &identities).map_err(internal)?
+        } else {
+            Personal::default()
+        };
+        Ok(Self {
+            columns: columns.personal.clone(),
+            identities,
+            personal,
+        })
+    }
+
+    /// Who they are.
+    #[cfg(test)]
+    pub(crate) fn identities(&self) -> &[Secret] {
+        self.identities.values()
+    }
+
+    /// Their personal values.
+    pub(crate) fn personal(&self) -> &Personal {
+        &self.personal
+    }
+
+    /// What takes their place, asked of the identity role in the caller's name.
+    pub(crate) async fn translate(&self, call: &Call) -> Result<Replacements, ApiError> {
+        let mut made = Replacements {
+            ids: vec![0; self.identities.values().len()],
+            sealed: Vec::with_capacity(self.personal.values().len()),
+        };
+        let parts = parts(self.identities.values(), self.personal.values())?;
+        for part in parts {
+            let asked = self.request(&part);
+            let answer = call.identity(asked, |mut to, ask| async move { to.translate(ask).await }).await?;
+            if answer.ids.len() != part.identities.len()
+                || answer.ids.iter().any(|id| *id <= 0)
+                || answer.sealed.len() != part.personal.len()
+                || answer.sealed.iter().any(Vec::is_empty)
+            {
+                return Err(ApiError::of(ErrorKind::Internal));
+            }
+            for (place, id) in part.identities.iter().zip(answer.ids) {
+                made.ids[*place] = id;
+            }
+            made.sealed.extend(answer.sealed);
+        }
+        Ok(made)
+    }
+
+    /// The batch without them.
+    pub(crate) fn replace(&self, batch: &RecordBatch, made: &Replacements) -> Result<RecordBatch, ApiError> {
+        let failed = |error: identities::ReplaceError| match error.kind() {
+            ErrorKind::TooLarge => too_large(),
+            kind => ApiError::of(kind),
+        };
+        let batch = identities::replace(batch, &self.identities, &made.ids).map_err(failed)?;
+        if self.personal.is_empty() {
+            return Ok(batch);
+        }
+        personal::replace(&batch, &self.personal, &made.sealed).map_err(failed)
+    }
+
+    fn request(&self, part: &Part) -> TranslateRequest {
+        let identities = part
+            .identities
+            .iter()
+            .map(|place| self.identities.values()[*place].reveal().to_owned());
+        let personal = part.personal.clone().zip(&part.owners).map(|(place, owner)| {
+            let value = &self.personal.values()[place];
+            Asked {
+                owner: *owner,
+                // There are as many columns as one can declare.
+                column: value.column as u32,
+                value: value.value.reveal().to_owned(),
+            }
+        });
+        TranslateRequest {
+            identities: identities.collect(),
+            personal: personal.collect(),
+            personal_columns: if part.owners.is_empty() { Vec::new() } else { self.columns.clone() },
+        }
+    }
+}
+
+/// The answer to an import whose personal values take more than there is.
+pub(crate) fn too_large() -> ApiError {
+    ApiError::new(
+        ErrorKind::TooLarge,
+        "the import is too large once its personal values are sealed; send the events in smaller parts",
+    )
+}
+
+/// What one call asks for.
+#[derive(Debug, Default)]
+struct Part {
+    /// Places of identities.
+    identities: Vec<usize>,
+    /// Places of personal values.
+    personal: std::ops::Range<usize>,
+    /// Per personal value its owner among `identities`, from 1; 0 for nobody.
+    owners: Vec<u32>,
+}
+
+/// Cuts what there is to ask into calls. All personal values are asked for in order, each together with its owner; every identity is
+/// asked for at least once.
+fn parts(identities: &[Secret], personal: &[PersonalValue]) -> Result<Vec<Part>, ApiError> {
+    let mut parts = Vec::new();
+    let mut asked = vec![false; if personal.is_empty() { 0 } else { identities.len() }];
+    let (mut part, mut places, mut bytes) = (Part::default(), HashMap::new(), 0);
+    for (place, value) in personal.iter().enumerate() {
+        let len = value.value.reveal().len();
+        if len > MAX_PERSONAL_BYTES {
+            return Err(ApiError::new(
+                ErrorKind::TooLarge,
+                format!("a personal value has more than {MAX_PERSONAL_BYTES} bytes; nothing of the body was stored"),
+            ));
+        }
+        // With every value comes at most one owner: when there is room for the value there is for both.
+        if part.owners.len() >= MAX_AT_ONCE || bytes + len > MAX_PERSONAL_BYTES {
+            let full = std::mem::take(&mut part);
+            part.personal = full.personal.end..full.personal.end;
+            parts.push(full);
+            places.clear();
+            bytes = 0;
+        }
+        let owner = match value.owner {
+            None => 0,
+            Some(owner) => *places.entry(owner).or_insert_with(|| {
+                part.identities.push(owner);
+                // At most `MAX_AT_ONCE`.
+                part.identities.len() as u32
+            }),
+        };
+        if let Some(asked) = value.owner.and_then(|owner| asked.get_mut(owner)) {
+            *asked = true;
+        }
+        part.owners.push(owner);
+        part.personal.end = place + 1;
+        bytes += len;
+    }
+    for place in 0..identities.len() {
+        if asked.get(place) == Some(&true) {
+            continue;
+        }
+        if part.identities.len() >= MAX_AT_ONCE {
+            let full = std::mem::take(&mut part);
+            part.personal = full.personal.end..full.personal.end;
+            parts.push(full);
+        }
+        part.identities.push(place);
+    }
+    if !part.identities.is_empty() || !part.owners.is_empty() {
+        parts.push(part);
+    }
+    Ok(parts)
+}
+
+#[cfg(test)]
+mod tests;
