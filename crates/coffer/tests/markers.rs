@@ -18,10 +18,13 @@ const IDENTITY: &str = "planted-ada-7f3a91@example.com";
 const EVENT: &str = "planted-event-value-5c20d4e8";
 const NESTED: &str = "planted-nested-value-91bb07aa";
 const COLUMN_TEXT: &str = "planted-sql-literal-e44d10c7";
+const PERSONAL: &str = "planted-personal-value-d27e19b0";
 const TAIL: &str = "planted-late-value-3b8f6610";
 
 async fn planted(installation: &Installation) -> anyhow::Result<(Markers, Client)> {
     let product = installation.product("markers").await?;
+    let set = ["products", "set", "markers", "--personal-columns", "name"];
+    installation.operator(&set).await?.ok()?;
     let client = installation.client(&product.admin_key)?;
     let mut markers = Markers::default();
     for (name, value) in [
@@ -29,6 +32,7 @@ async fn planted(installation: &Installation) -> anyhow::Result<(Markers, Client
         ("an event's value", EVENT),
         ("a value in nested JSON", NESTED),
         ("a SQL text", COLUMN_TEXT),
+        ("a personal value", PERSONAL),
         ("a value not yet in a table file", TAIL),
     ] {
         markers.plant(name, value);
@@ -46,7 +50,7 @@ async fn planted(installation: &Installation) -> anyhow::Result<(Markers, Client
 
     client.create_table(DATABASE, "events").await?;
     let rows: Vec<Value> = (0..500)
-        .map(|n| json!({"time": 1_700_000_000 + n, "email": IDENTITY, "what": EVENT, "more": {"deep": [NESTED, n]}}))
+        .map(|n| json!({"time": 1_700_000_000 + n, "email": IDENTITY, "what": EVENT, "name": PERSONAL, "more": {"deep": [NESTED, n]}}))
         .collect();
     for key in [&product.write_key, &product.admin_key] {
         client.with_key(key).import(DATABASE, "events", None, &rows).await?.ok()?;

@@ -2,11 +2,10 @@
 //! right has asked for it, nor after a session that only wrote. What makes a pass wrong is tested in the crates `seal` and `edge`.
 
 use std::fs;
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use base::Role;
 use seal::{DataKey, PrivateKey, Purpose, derive};
 use serde_json::{Value, json};
@@ -25,11 +24,11 @@ async fn the_warehouse_holds_no_private_key_of_a_product_that_is_only_written_to
     let product = installation.product("memory").await?;
     installation.client(&product.admin_key)?.create_table(DATABASE, "events").await?;
     let key = private_key(&installation, &product).await?;
-    ensure!(!in_memory(&installation, Role::Warehouse, &key)?, "before anybody read");
+    ensure!(!installation.in_memory(Role::Warehouse, &key)?, "before anybody read");
 
     let writer = installation.client(&product.write_key)?;
     write(&writer).await?;
-    ensure!(!in_memory(&installation, Role::Warehouse, &key)?, "after a session that only wrote");
+    ensure!(!installation.in_memory(Role::Warehouse, &key)?, "after a session that only wrote");
 
     // The control: the same search finds the key while somebody reads.
     let reader = installation.client(&product.read_key)?;
@@ -38,11 +37,11 @@ async fn the_warehouse_holds_no_private_key_of_a_product_that_is_only_written_to
         "the rows are not there"
     );
     ensure!(
-        in_memory(&installation, Role::Warehouse, &key)?,
+        installation.in_memory(Role::Warehouse, &key)?,
         "the search does not find a key that is there"
     );
     for role in [Role::Gateway, Role::Identity, Role::Accounts] {
-        ensure!(!in_memory(&installation, role, &key)?, "the {role} role has it");
+        ensure!(!installation.in_memory(role, &key)?, "the {role} role has it");
     }
 
     // A new process knows nothing of it, though it reads the journal and takes rows.
@@ -50,7 +49,7 @@ async fn the_warehouse_holds_no_private_key_of_a_product_that_is_only_written_to
     installation.up().await?;
     until("rows are taken again", Duration::from_secs(60), || write(&writer)).await?;
     ensure!(
-        !in_memory(&installation, Role::Warehouse, &key)?,
+        !installation.in_memory(Role::Warehouse, &key)?,
         "after a restart and a session that only wrote"
     );
     installation.finish().await
@@ -89,31 +88,4 @@ fn sqlite_in(directory: PathBuf) -> anyhow::Result<PathBuf> {
         }
     }
     anyhow::bail!("the vault has no view")
-}
-
-/// Whether `wanted` stands anywhere in what a role can write to.
-fn in_memory(installation: &Installation, role: Role, wanted: &[u8]) -> anyhow::Result<bool> {
-    let pid = *installation.pids().get(&role).with_context(|| format!("{role} does not run"))?;
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
-    let mut memory = fs::File::open(format!("/proc/{pid}/mem"))?;
-    let mut searched = 0_u64;
-    for line in maps.lines() {
-        let mut fields = line.split_whitespace();
-        let (range, rights) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
-        let Some((from, to)) = range.split_once('-') else { continue };
-        if !rights.starts_with("rw") {
-            continue;
-        }
-        let (from, to) = (u64::from_str_radix(from, 16)?, u64::from_str_radix(to, 16)?);
-        memory.seek(SeekFrom::Start(from))?;
-        let mut bytes = vec![0; usize::try_from(to - from)?];
-        // A stretch may be given back between the list and the look.
-        let Ok(()) = memory.read_exact(&mut bytes) else { continue };
-        searched += to - from;
-        if testkit::markers::contains(&bytes, wanted) {
-            return Ok(true);
-        }
-    }
-    ensure!(searched > 1 << 20, "only {searched} bytes of the {role} role could be read");
-    Ok(false)
 }

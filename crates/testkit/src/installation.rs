@@ -18,7 +18,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::client::Client;
-use crate::processes::{Process, peak_memory, roles_under};
+use crate::processes::{Process, is_in_memory, peak_memory, roles_under};
 use crate::wait::until;
 
 /// How long an installation may take to be ready; generous, because a machine may be busy with other tests.
@@ -254,6 +254,12 @@ impl Installation {
     pub fn peak_memory(&self, role: Role) -> anyhow::Result<u64> {
         let process = *self.roles().get(&role).with_context(|| format!("{role} does not run"))?;
         peak_memory(process.pid).with_context(|| format!("the memory of {role} cannot be read"))
+    }
+
+    /// Whether `wanted` stands anywhere in what a role can write to in its memory. Only root may look.
+    pub fn in_memory(&self, role: Role, wanted: &[u8]) -> anyhow::Result<bool> {
+        let process = *self.roles().get(&role).with_context(|| format!("{role} does not run"))?;
+        is_in_memory(process.pid, wanted).with_context(|| format!("the memory of {role} cannot be searched"))
     }
 
     /// The process number of the supervisor.

@@ -1,11 +1,15 @@
 //! The processes of an installation, as the kernel shows them.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom};
 
+use anyhow::ensure;
 use base::Role;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use crate::markers::contains;
 
 /// A process and when it started: a number alone may belong to somebody else a moment later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +52,32 @@ pub(crate) fn peak_memory(pid: i32) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes << 10)
+}
+
+/// Whether `wanted` stands anywhere in what a process can write to.
+pub(crate) fn is_in_memory(pid: i32, wanted: &[u8]) -> anyhow::Result<bool> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let mut memory = File::open(format!("/proc/{pid}/mem"))?;
+    let mut searched = 0_u64;
+    for line in maps.lines() {
+        let mut fields = line.split_whitespace();
+        let (range, rights) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
+        let Some((from, to)) = range.split_once('-') else { continue };
+        if !rights.starts_with("rw") {
+            continue;
+        }
+        let (from, to) = (u64::from_str_radix(from, 16)?, u64::from_str_radix(to, 16)?);
+        memory.seek(SeekFrom::Start(from))?;
+        let mut bytes = vec![0; usize::try_from(to - from)?];
+        // A stretch may be given back between the list and the look.
+        let Ok(()) = memory.read_exact(&mut bytes) else { continue };
+        searched += to - from;
+        if contains(&bytes, wanted) {
+            return Ok(true);
+        }
+    }
+    ensure!(searched > 1 << 20, "only {searched} bytes could be read");
+    Ok(false)
 }
 
 fn children(parent: i32) -> Vec<Process> {
