@@ -3,6 +3,8 @@
 //! Promise: what is revoked is refused by every role within a second, and a role that has not heard from **both** tellers
 //! for eight seconds reads for nobody until it hears from them again.
 //!
+//! The same stream carries word of products whose settings have changed, so that nobody goes on with old ones until a pass ends.
+//!
 //! Start at [`Feed`] (who tells) and [`Watch`] (who hears). Does not know passes or what they lead to.
 
 mod feed;

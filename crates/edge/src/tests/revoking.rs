@@ -66,16 +66,20 @@ async fn a_new_listener_is_told_of_the_last_ten_minutes_and_not_of_more() {
     let old = CredentialId::generate(now, &OsEntropy);
     let recent = CredentialId::generate(now, &OsEntropy);
     let feed = Feed::new(world.clock(), [(now, old), (now.plus(Duration::from_secs(60)), recent)], cancel);
+    feed.changed(ProductId::new(1).unwrap());
     world.clock.advance(REMEMBERED + Duration::from_secs(30));
-    let vault = world.serve(Role::Vault, Routes::new(feed.service()), None);
+    feed.changed(ProductId::new(2).unwrap());
+    let accounts = world.serve(Role::Accounts, Routes::new(feed.service()), None);
     let tls = world.tls(Role::Gateway);
     let stop = CancellationToken::new();
 
-    let watch = Watch::follow(&world.peers(&tls, &[(Role::Vault, vault.address)]), world.clock(), &stop);
+    let watch = Watch::follow(&world.peers(&tls, &[(Role::Accounts, accounts.address)]), world.clock(), &stop);
+    let mut changes = watch.changes();
 
     eventually("the recent one is told", async || watch.is_revoked(&recent)).await;
     assert!(!watch.is_revoked(&old));
-    assert!(!watch.may_read(), "accounts was never heard");
+    assert_eq!(changes.recv().await, Ok(ProductId::new(2).unwrap()), "of changes no less");
+    assert!(!watch.may_read(), "the vault was never heard");
     stop.cancel();
 }
 
