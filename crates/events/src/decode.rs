@@ -6,6 +6,7 @@ mod column;
 mod error;
 mod json;
 mod msgpack;
+mod records;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use arrow::record_batch::RecordBatch;
 use base::Timestamp;
 
 pub use self::error::{DecodeError, RowFault};
+pub use self::records::{Address, RecordId, Records};
 use self::rows::Rows;
 use crate::{Limits, identities};
 
@@ -28,6 +30,8 @@ pub enum Syntax {
     /// An array of objects, or objects one after the other, with line feeds or any white space between them (RFC 8259, and what is
     /// known as JSON lines).
     Json,
+    /// What the records ingest takes, in JSON.
+    Records(Records),
 }
 
 impl Syntax {
@@ -35,7 +39,7 @@ impl Syntax {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Msgpack => "msgpack",
-            Self::Json => "JSON",
+            Self::Json | Self::Records(_) => "JSON",
         }
     }
 }
@@ -65,6 +69,8 @@ pub struct Decoded {
     pub batch: RecordBatch,
     /// What cannot be a row, in order.
     pub rejected: Vec<Rejected>,
+    /// Of [`Syntax::Records`], the id that each came with, in order, those included that cannot be rows. Empty for the others.
+    pub ids: Vec<Option<RecordId>>,
 }
 
 /// Something among the rows of a body that cannot be a row.
@@ -91,6 +97,10 @@ pub fn decode(syntax: Syntax, body: &[u8], told: &Told<'_>) -> Result<Decoded, D
     match syntax {
         Syntax::Msgpack => msgpack::read(body, &mut rows)?,
         Syntax::Json => json::read(body, &mut rows)?,
+        Syntax::Records(records) => {
+            rows.are_records(records);
+            json::read_records(body, records.single, &mut rows)?;
+        }
     }
     Ok(rows.finish())
 }

@@ -22,7 +22,7 @@ mod text;
 mod types;
 mod widen;
 
-pub use decode::{DecodeError, Decoded, Rejected, RowFault, Syntax, Told, decode};
+pub use decode::{Address, DecodeError, Decoded, RecordId, Records, Rejected, RowFault, Syntax, Told, decode};
 pub use encode::{EncodeError, MsgpackRows, encode_arrays, encode_maps};
 pub use inflate::{Encoding, InflateError, claimed_size, inflate};
 pub use ipc::{IpcError, from_ipc, inflated_len, to_ipc};

@@ -14,6 +14,8 @@ pub enum DecodeError {
     Damaged { row: usize, form: &'static str },
     #[error("the body is not {form}: not one of its rows can be read")]
     NothingReadable { form: &'static str },
+    #[error("the body is not an object that holds an array under \"events\" or \"records\" and nothing else")]
+    NoEnvelope,
     #[error("the batch has more than {max} rows; send it in smaller parts")]
     TooManyRows { max: usize },
     #[error("with row {row} the batch has more than {max} cells (rows times columns); send it in smaller parts")]
@@ -29,7 +31,7 @@ impl DecodeError {
             Self::BodyTooLarge { .. } | Self::TooManyRows { .. } | Self::TooManyCells { .. } | Self::TooMuchText { .. } => {
                 ErrorKind::TooLarge
             }
-            Self::Truncated { .. } | Self::Damaged { .. } | Self::NothingReadable { .. } => ErrorKind::Invalid,
+            Self::Truncated { .. } | Self::Damaged { .. } | Self::NothingReadable { .. } | Self::NoEnvelope => ErrorKind::Invalid,
         }
     }
 }

@@ -24,6 +24,39 @@ pub(super) fn read(body: &[u8], rows: &mut Rows<'_>) -> Result<(), DecodeError> 
     sequence(&mut scanner, rows)
 }
 
+/// Reads one record by itself, or the records of an envelope.
+pub(super) fn read_records(body: &[u8], single: bool, rows: &mut Rows<'_>) -> Result<(), DecodeError> {
+    let mut scanner = Scanner::new(body, if body.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 });
+    scanner.space();
+    if single {
+        element(&mut scanner, rows)?;
+        return end(&mut scanner, rows);
+    }
+    opened(&mut scanner).map_err(|_| DecodeError::NoEnvelope)?;
+    array(&mut scanner, rows)?;
+    scanner.space();
+    // A second list would have to be refused after the first was taken, or be lost: an envelope holds one thing.
+    scanner.expect(b'}').map_err(|_| DecodeError::NoEnvelope)?;
+    end(&mut scanner, rows)
+}
+
+/// `{"events":` or `{"records":`, up to the bracket.
+fn opened(scanner: &mut Scanner<'_>) -> Result<(), Stop> {
+    scanner.expect(b'{')?;
+    scanner.space();
+    match scanner.string()? {
+        Text::Plain(b"events" | b"records") => {}
+        _ => return Err(Stop::Damaged),
+    }
+    scanner.space();
+    scanner.expect(b':')?;
+    scanner.space();
+    match scanner.peek() {
+        Some(b'[') => Ok(()),
+        _ => Err(Stop::Damaged),
+    }
+}
+
 /// Nothing may follow.
 fn end(scanner: &mut Scanner<'_>, rows: &Rows<'_>) -> Result<(), DecodeError> {
     scanner.space();
@@ -48,20 +81,7 @@ fn array(scanner: &mut Scanner<'_>, rows: &mut Rows<'_>) -> Result<(), DecodeErr
     }
     loop {
         scanner.space();
-        let (from, number) = (scanner.at(), rows.number());
-        let clipped = scanner.window(limits.max_row);
-        let fault = match row(scanner, rows).and_then(|()| rows.keep()) {
-            Ok(()) => None,
-            Err(Stop::Row(fault)) => Some(fault),
-            Err(Stop::Truncated) if clipped => Some(RowFault::TooLarge { max: limits.max_row }),
-            Err(stop) => return Err(stop.refusal(number, FORM, limits)),
-        };
-        scanner.no_window();
-        if let Some(fault) = fault {
-            scanner.rewind(from);
-            scanner.skip().map_err(|stop| stop.refusal(number, FORM, limits))?;
-            rows.set_aside(fault, from..scanner.at());
-        }
+        element(scanner, rows)?;
         scanner.space();
         match scanner.next() {
             Some(b',') => {}
@@ -70,6 +90,26 @@ fn array(scanner: &mut Scanner<'_>, rows: &mut Rows<'_>) -> Result<(), DecodeErr
             None => return Err(Stop::Truncated.refusal(rows.number(), FORM, limits)),
         }
     }
+}
+
+/// One value, kept as a row or set aside.
+fn element(scanner: &mut Scanner<'_>, rows: &mut Rows<'_>) -> Result<(), DecodeError> {
+    let limits = rows.told.limits;
+    let (from, number) = (scanner.at(), rows.number());
+    let clipped = scanner.window(limits.max_row);
+    let fault = match row(scanner, rows).and_then(|()| rows.keep()) {
+        Ok(()) => None,
+        Err(Stop::Row(fault)) => Some(fault),
+        Err(Stop::Truncated) if clipped => Some(RowFault::TooLarge { max: limits.max_row }),
+        Err(stop) => return Err(stop.refusal(number, FORM, limits)),
+    };
+    scanner.no_window();
+    if let Some(fault) = fault {
+        scanner.rewind(from);
+        scanner.skip().map_err(|stop| stop.refusal(number, FORM, limits))?;
+        rows.set_aside(fault, from..scanner.at());
+    }
+    Ok(())
 }
 
 /// Objects one after the other.

@@ -4,6 +4,8 @@
 //!
 //! What makes it quick: rows of one sender have their keys in the same order, so each column remembers which one followed it.
 
+mod beside;
+
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use arrow::{
@@ -13,6 +15,7 @@ use arrow::{
 };
 
 use super::column::{Column, Ledger, TooMuchText};
+use super::records::{ADDRESS, Records, UUID};
 use super::time::{self, Moment};
 use super::{DecodeError, Decoded, Rejected, RowFault, Told};
 use crate::{
@@ -21,6 +24,7 @@ use crate::{
     text::{BASE64_PREFIX, push_base64, push_integer, push_json_double, push_json_string},
     time_field,
 };
+use beside::Beside;
 
 /// Why a row was not finished.
 #[derive(Debug)]
@@ -71,6 +75,10 @@ pub(super) enum Slot {
     Column(usize),
     /// There are as many columns as there may be. The key stands in the row's overflow already.
     Overflow,
+    /// A record's own id.
+    Id,
+    /// The address that a record came from.
+    Address,
 }
 
 /// Where `time` stands in the order of keys. It is no column like the others.
@@ -94,6 +102,8 @@ pub(super) struct Rows<'a> {
     ledger: Ledger,
     scratch: Vec<u8>,
     row: Row,
+    /// What only records have.
+    beside: Option<Beside>,
 }
 
 /// What is known of the row in hand.
@@ -133,7 +143,13 @@ impl<'a> Rows<'a> {
             },
             scratch: Vec::new(),
             row: Row::default(),
+            beside: None,
         }
+    }
+
+    /// The rows to come are records.
+    pub(super) fn are_records(&mut self, records: Records) {
+        self.beside = Some(Beside::new(records));
     }
 
     /// The number of the row in hand, from 1.
@@ -162,6 +178,9 @@ impl<'a> Rows<'a> {
         row.touched.clear();
         row.columns = self.columns.len();
         row.room = self.ledger.room;
+        if let Some(beside) = &mut self.beside {
+            beside.begin();
+        }
         let max = self.told.limits.max_rows;
         if self.number() > max {
             return Err(Stop::Body(DecodeError::TooManyRows { max }));
@@ -177,6 +196,16 @@ impl<'a> Rows<'a> {
             let max = self.told.limits.max_keys;
             return Err(RowFault::TooManyKeys { max }.into());
         }
+        match &self.beside {
+            Some(_) if name == UUID.as_bytes() => Ok(Slot::Id),
+            Some(beside) if name == ADDRESS.as_bytes() && beside.address.is_some() => Ok(Slot::Address),
+            _ => self.column(name),
+        }
+    }
+
+    /// Where the value of a key goes that means nothing but itself.
+    #[inline]
+    fn column(&mut self, name: &[u8]) -> Result<Slot, Stop> {
         let mut guess = self.row.previous.map_or(self.first, |index| self.columns[index].next);
         for _ in 0..HOPS {
             // A column that was undone may still be remembered as the next one.
@@ -257,6 +286,8 @@ impl<'a> Rows<'a> {
                 self.row.overflow.push(b',');
                 Ok(())
             }
+            Slot::Id => self.id(value),
+            Slot::Address => self.address(value),
         }
     }
 
@@ -307,6 +338,10 @@ impl<'a> Rows<'a> {
                 self.row.overflow.push(b',');
                 Ok(())
             }
+            Slot::Id | Slot::Address => {
+                let slot = self.nested_beside(slot)?;
+                self.nested(slot, write)
+            }
         }
     }
 
@@ -346,6 +381,7 @@ impl<'a> Rows<'a> {
 
     /// The row is complete.
     pub(super) fn keep(&mut self) -> Result<(), Stop> {
+        self.missing_address()?;
         if !self.row.time_sent.is_empty() || !self.row.overflow.is_empty() {
             self.keep_overflow()?;
         }
@@ -353,6 +389,7 @@ impl<'a> Rows<'a> {
             self.columns[index].keep();
         }
         self.times.push(self.row.time.unwrap_or(self.received_at));
+        self.note_id();
         Ok(())
     }
 
@@ -397,6 +434,7 @@ impl<'a> Rows<'a> {
         }
         let row = self.number();
         self.rejected.push(Rejected { row, fault, sent });
+        self.note_id();
     }
 
     pub(super) fn finish(self) -> Decoded {
@@ -411,6 +449,7 @@ impl<'a> Rows<'a> {
         Decoded {
             batch,
             rejected: self.rejected,
+            ids: self.beside.map_or_else(Vec::new, |beside| beside.ids),
         }
     }
 }

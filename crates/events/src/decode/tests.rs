@@ -468,3 +468,4 @@ fn what_is_not_msgpack_is_refused_whole_without_showing_it() {
 }
 
 mod json;
+mod records;
