@@ -3,6 +3,8 @@
 //! A view in SQLite of what the journal says, with one transaction per change. It holds names, sizes, time ranges and sealed keys;
 //! values of events never. Lost or damaged, it can be made again from the journal.
 
+mod records;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,6 +12,8 @@ use base::{DatabaseName, ErrorKind, TableId, TableName, Timestamp};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
 use sqlx::{Row, Sqlite, Transaction};
 use zones::ObjectName;
+
+pub use records::RecordHash;
 
 const VERSION: i64 = 1;
 
@@ -161,6 +165,8 @@ pub struct Swap<'a> {
     pub remove: &'a [ObjectName],
     /// Batches that are in the new files and need no replay from the journal any more.
     pub covered: &'a [BatchHash],
+    /// Records in them that came with an id.
+    pub records: &'a [RecordHash],
     /// The table's columns as of now.
     pub columns: &'a [(String, u8)],
     /// Now.
@@ -195,6 +201,7 @@ impl Catalog {
             VERSION => {}
             found => return Err(CatalogError::TooNew { found }),
         }
+        sqlx::raw_sql(records::SCHEMA).execute(&pool).await?;
         Ok(Self { pool })
     }
 
@@ -343,14 +350,8 @@ impl Catalog {
                 .execute(&mut *tx)
                 .await?;
         }
-        for batch in swap.covered {
-            sqlx::query("INSERT INTO batches (table_id, batch, stored_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
-                .bind(&table[..])
-                .bind(&batch[..])
-                .bind(swap.at.as_micros())
-                .execute(&mut *tx)
-                .await?;
-        }
+        cover(&mut tx, swap.table, swap.covered, swap.at).await?;
+        records::remember(&mut tx, swap.table, swap.records, swap.at).await?;
         for (position, (name, seen)) in swap.columns.iter().enumerate() {
             sqlx::query(
                 "INSERT INTO columns (table_id, position, name, seen) VALUES (?, ?, ?, ?)
@@ -392,6 +393,19 @@ async fn changed(tx: &mut Transaction<'_, Sqlite>, sequence: u64) -> Result<(), 
     Ok(())
 }
 
+/// Notes that batches need no replay any more.
+async fn cover(tx: &mut Transaction<'_, Sqlite>, table: TableId, batches: &[BatchHash], at: Timestamp) -> Result<(), CatalogError> {
+    for batch in batches {
+        sqlx::query("INSERT INTO batches (table_id, batch, stored_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+            .bind(&table.to_bytes()[..])
+            .bind(&batch[..])
+            .bind(at.as_micros())
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
+}
+
 async fn forget_table(tx: &mut Transaction<'_, Sqlite>, table: TableId) -> Result<Vec<ObjectName>, CatalogError> {
     let id = table.to_bytes();
     let rows = sqlx::query("SELECT object FROM files WHERE table_id = ?")
@@ -403,6 +417,7 @@ async fn forget_table(tx: &mut Transaction<'_, Sqlite>, table: TableId) -> Resul
         "DELETE FROM files WHERE table_id = ?",
         "DELETE FROM columns WHERE table_id = ?",
         "DELETE FROM batches WHERE table_id = ?",
+        "DELETE FROM records WHERE table_id = ?",
         "DELETE FROM tables WHERE id = ?",
     ] {
         sqlx::query(statement).bind(&id[..]).execute(&mut **tx).await?;

@@ -89,6 +89,11 @@ impl Call {
         self.visit.request
     }
 
+    /// Where the request came from. Personal: it is for whoever sent it to ask for, and for no log.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.visit.address
+    }
+
     pub(crate) fn headers(&self) -> &HeaderMap {
         &self.visit.headers
     }

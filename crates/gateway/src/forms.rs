@@ -2,10 +2,11 @@
 //!
 //! Does not know what is done with them.
 
-use events::{Encoding, Syntax};
+use events::{Encoding, Limits, Syntax};
 use http::{HeaderMap, StatusCode, header};
 
 use crate::errors::ApiError;
+use crate::records;
 
 /// The form of one body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,13 +41,24 @@ impl Form {
         };
         Ok(Self { syntax, encoding })
     }
+
+    /// How much a body of this form may be.
+    pub(crate) fn limits(self, most: &Limits) -> Limits {
+        if self.is_records() { records::limits(most) } else { most.clone() }
+    }
+
+    /// Whether each row gets an answer of its own.
+    pub(crate) const fn is_records(self) -> bool {
+        matches!(self.syntax, Syntax::Records(_))
+    }
 }
 
 fn unknown_format() -> ApiError {
     unsupported("imports are sent as msgpack, json or jsonl, compressed with .gz or .zst after it (msgpack.gz), or by a content encoding")
 }
 
-fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
+/// How the body is compressed.
+pub(crate) fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
     let text = match headers.get(header::CONTENT_ENCODING).map(header::HeaderValue::to_str) {
         None => "",
         Some(Ok(text)) => text,
@@ -56,7 +68,7 @@ fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
 }
 
 /// The media type of the body, in lower case and without parameters; empty when none is stated.
-fn media_type(headers: &HeaderMap) -> Result<String, ApiError> {
+pub(crate) fn media_type(headers: &HeaderMap) -> Result<String, ApiError> {
     let text = headers.get(header::CONTENT_TYPE).map_or(Ok(""), |value| value.to_str());
     let text = text.map_err(|_| unsupported("the content type cannot be read"))?;
     Ok(text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
@@ -91,7 +103,7 @@ fn check_type(syntax: Syntax, headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 /// 415, with what is supported.
-fn unsupported(message: &str) -> ApiError {
+pub(crate) fn unsupported(message: &str) -> ApiError {
     ApiError::with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
 }
 

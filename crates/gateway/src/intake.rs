@@ -10,7 +10,7 @@ use std::time::Duration;
 use arrow::record_batch::RecordBatch;
 use base::{DatabaseName, ErrorKind, TableName, Timestamp};
 use bytes::Bytes;
-use events::{DecodeError, InflateError, Limits, Rejected, Told};
+use events::{DecodeError, InflateError, Limits, RecordId, Rejected, Told};
 use md5::{Digest, Md5};
 use wire::v1::AppendRequest;
 
@@ -35,6 +35,10 @@ const SMALL: usize = 64 << 10;
 /// Rows in memory, people still in them.
 pub(crate) struct Decoded {
     pub(crate) md5_hex: String,
+    /// Of records, the id that each came with, those included that cannot be rows.
+    pub(crate) ids: Vec<Option<RecordId>>,
+    /// Of records, those that cannot be rows.
+    pub(crate) rejected: Vec<Rejected>,
     batch: RecordBatch,
     people: People,
     /// Held until the rows are gone.
@@ -42,7 +46,7 @@ pub(crate) struct Decoded {
 }
 
 pub(crate) async fn decode(app: &Arc<App>, body: Bytes, form: Form, columns: Columns, now: Timestamp) -> Result<Decoded, ApiError> {
-    let limits = app.settings.limits.clone();
+    let limits = form.limits(&app.settings.limits);
     let most = most(&limits);
     let mut memory = app.inflated.wait(expected(&body, form, &columns).min(most), TURN).await?;
     let mut room = memory.bytes();
@@ -50,10 +54,12 @@ pub(crate) async fn decode(app: &Arc<App>, body: Bytes, form: Form, columns: Col
         let (body, limits, columns) = (body.clone(), limits.clone(), columns.clone());
         let outcome = with_a_core(app, move || decode_within(&body, form, &columns, &limits, room, now)).await?;
         match outcome {
-            Ok((md5_hex, batch, people)) => {
+            Ok((md5_hex, decoded, people)) => {
                 return Ok(Decoded {
                     md5_hex,
-                    batch,
+                    ids: decoded.ids,
+                    rejected: decoded.rejected,
+                    batch: decoded.batch,
                     people,
                     memory,
                 });
@@ -106,7 +112,7 @@ fn decode_within(
     limits: &Limits,
     room: usize,
     now: Timestamp,
-) -> Result<(String, RecordBatch, People), Undecoded> {
+) -> Result<(String, events::Decoded, People), Undecoded> {
     let all = room >= most(limits);
     let md5_hex = hex::encode(Md5::digest(body));
     let inflated = match events::inflate(form.encoding, body, room.min(limits.max_inflated)) {
@@ -132,7 +138,7 @@ fn decode_within(
         Err(DecodeError::TooManyCells { .. } | DecodeError::TooMuchText { .. }) if !all => return Err(Undecoded::MoreRoom),
         other => other.map_err(|error| ApiError::new(error.kind(), error.to_string()))?,
     };
-    if let Some(first) = decoded.rejected.first() {
+    if let Some(first) = decoded.rejected.first().filter(|_| !form.is_records()) {
         return Err(refusal(first, decoded.rejected.len()).into());
     }
     let people = People::gather(&decoded.batch, columns)?;
@@ -144,7 +150,7 @@ fn decode_within(
     if sealing > 0 && sealing > room.saturating_sub(decoded.batch.get_array_memory_size()) {
         return Err(if all { people::too_large().into() } else { Undecoded::MoreRoom });
     }
-    Ok((md5_hex, decoded.batch, people))
+    Ok((md5_hex, decoded, people))
 }
 
 /// Nothing of a body is taken while one of its rows cannot be.
@@ -163,6 +169,7 @@ fn refusal(first: &Rejected, count: usize) -> ApiError {
 
 /// Translates, replaces, appends.
 pub(crate) async fn append(call: &Call, database: &DatabaseName, table: &TableName, id: &str, decoded: Decoded) -> Result<u64, ApiError> {
+    let record_ids = record_ids(&decoded);
     let Decoded { batch, people, memory, .. } = decoded;
     let made = people.translate(call).await?;
     let batches = with_a_core(call.app(), move || {
@@ -181,9 +188,25 @@ pub(crate) async fn append(call: &Call, database: &DatabaseName, table: &TableNa
         table: table.to_string(),
         batch_id: id.to_owned(),
         batches,
+        record_ids,
     };
     let appended = call.warehouse(asked, |mut to, ask| async move { to.append(ask).await }).await?;
     Ok(if appended.duplicate { 0 } else { appended.rows })
+}
+
+/// The ids of those records that are rows, as the warehouse takes them.
+fn record_ids(decoded: &Decoded) -> Vec<u8> {
+    let mut ids = Vec::new();
+    if decoded.ids.iter().all(Option::is_none) {
+        return ids;
+    }
+    let mut rejected = decoded.rejected.iter().peekable();
+    for (place, id) in decoded.ids.iter().enumerate() {
+        if rejected.next_if(|rejected| rejected.row == place + 1).is_none() {
+            ids.extend(id.map_or([0; 16], RecordId::to_bytes));
+        }
+    }
+    ids
 }
 
 /// Runs `work` away from the threads that answer requests, when it is its turn.
@@ -233,10 +256,12 @@ mod tests {
 
     fn decoded_within(limits: &Limits, body: Vec<u8>, form: Form, room: usize) -> Result<(String, RecordBatch, People), Option<ApiError>> {
         let columns = Columns::new(vec!["user_id".to_owned()], vec!["secret".to_owned()]);
-        decode_within(&body.into(), form, &columns, limits, room, Timestamp::from_secs(1)).map_err(|refused| match refused {
-            Undecoded::MoreRoom => None,
-            Undecoded::Refused(error) => Some(error),
-        })
+        decode_within(&body.into(), form, &columns, limits, room, Timestamp::from_secs(1))
+            .map_err(|refused| match refused {
+                Undecoded::MoreRoom => None,
+                Undecoded::Refused(error) => Some(error),
+            })
+            .map(|(md5_hex, decoded, people)| (md5_hex, decoded.batch, people))
     }
 
     fn decoded(body: Vec<u8>, form: Form, room: usize) -> Result<(String, RecordBatch, People), Option<u16>> {

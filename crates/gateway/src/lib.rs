@@ -10,6 +10,7 @@
 mod auth;
 mod bodies;
 mod calls;
+mod cors;
 mod databases;
 mod dates;
 mod errors;
@@ -24,6 +25,7 @@ mod paths;
 mod people;
 mod person_id;
 mod ranges;
+mod records;
 mod results;
 mod routes;
 mod settings;

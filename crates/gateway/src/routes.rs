@@ -13,7 +13,7 @@ use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{ConnectInfo, RawPathParams, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{MethodFilter, on};
+use axum::routing::{MethodFilter, any, on};
 use base::{RequestId, Verb};
 use futures::future::BoxFuture;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -21,7 +21,7 @@ use serde_json::json;
 
 use crate::calls::{App, Call, Visit};
 use crate::errors::{ApiError, ok};
-use crate::{databases, imports, jobs, linger, paths, results, tables};
+use crate::{cors, databases, imports, jobs, linger, paths, records, results, tables};
 
 /// What a caller needs to be let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +99,8 @@ static ROUTES: &[Route] = routes! {
     GET  "/v3/job/show/{job}"                                               Query   jobs::show;
     GET  "/v3/job/result/{job}"                                             Query   results::result;
     POST "/v3/job/kill/{job}"                                               Query   jobs::kill;
+    OPTIONS "/{database}/{table}"                                           Nothing cors::preflight;
+    POST "/{database}/{table}"                                              Append  records::take;
 };
 
 /// Also asked without a key, to see whether a server is there at all.
@@ -108,7 +110,8 @@ async fn health(_: Visit) -> Result<Response, ApiError> {
 
 /// The router of the public listener.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let mut table = Router::new().fallback(unknown);
+    // Without this, `v3` and a word after it would pass for a database and a table.
+    let mut table = Router::new().fallback(unknown).route("/v3/{*rest}", any(unknown));
     for route in ROUTES {
         let filter = MethodFilter::try_from(route.method.clone()).expect("the table names plain methods only");
         let serve = move |State(app): State<Arc<App>>, path: Result<RawPathParams, RawPathParamsRejection>, request: Request| {
@@ -159,11 +162,13 @@ const ALWAYS: [(&str, &str); 5] = [
 async fn answer(route: &'static Route, app: Arc<App>, path: Result<RawPathParams, RawPathParamsRejection>, request: Request) -> Response {
     let started = Instant::now();
     let (id, seconds) = (request_id(&request), app.answers.clone());
+    let origin = cors::origin(route.path, request.headers());
     let outcome = match path {
         Ok(path) => handled(route, visit(app, id, &path, request)).await,
         Err(_) => Err(ApiError::invalid("the path cannot be read")),
     };
-    let response = outcome.unwrap_or_else(|error| error.respond(id));
+    let mut response = outcome.unwrap_or_else(|error| error.respond(id));
+    cors::allow(origin, response.headers_mut());
     let status = response.status();
     seconds
         .get_or_create(&vec![("route", route.path.to_owned()), ("status", status.as_str().to_owned())])

@@ -3,7 +3,7 @@
 //! Invariant: a header holds names, sizes, time ranges and keyed hashes. Values of events are in the payload, which is sealed.
 
 use base::{DatabaseName, TableId, TableName, Timestamp};
-use columns::catalog::BatchHash;
+use columns::catalog::{BatchHash, RecordHash};
 use prost::Message;
 
 /// One entry of a product's journal, without its payload.
@@ -37,6 +37,8 @@ pub(crate) struct RowsHeader {
     pub(crate) time_max: i64,
     /// The columns of this batch, with the kinds of value seen in each.
     pub(crate) columns: Vec<(String, u8)>,
+    /// Of each row the hash of its own id, zeros for one without; empty when no row has one.
+    pub(crate) records: Vec<RecordHash>,
 }
 
 /// A header that this version cannot read.
@@ -61,6 +63,7 @@ impl Header {
                         seen: u32::from(*seen),
                     })
                     .collect(),
+                records: rows.records.concat(),
             }),
             Self::CreateDatabase { name, at } => stored::Kind::CreateDatabase(stored::CreateDatabase {
                 name: name.to_string(),
@@ -102,6 +105,7 @@ impl Header {
                     .into_iter()
                     .map(|column| Ok((column.name, u8::try_from(column.seen).map_err(|_| UnreadableHeader)?)))
                     .collect::<Result<_, _>>()?,
+                records: records(&rows.records, rows.rows)?,
             }),
             stored::Kind::CreateDatabase(made) => Self::CreateDatabase {
                 name: made.name.parse().map_err(|_| UnreadableHeader)?,
@@ -119,6 +123,16 @@ impl Header {
             },
             stored::Kind::DeleteTable(gone) => Self::DeleteTable { id: id(&gone.id)? },
         })
+    }
+}
+
+/// One for each row, or none at all.
+fn records(bytes: &[u8], rows: u64) -> Result<Vec<RecordHash>, UnreadableHeader> {
+    let (records, rest) = bytes.as_chunks();
+    if rest.is_empty() && (records.is_empty() || records.len() as u64 == rows) {
+        Ok(records.to_vec())
+    } else {
+        Err(UnreadableHeader)
     }
 }
 
@@ -158,6 +172,8 @@ mod stored {
         pub(super) time_max: i64,
         #[prost(message, repeated, tag = "6")]
         pub(super) columns: Vec<Column>,
+        #[prost(bytes = "vec", tag = "7")]
+        pub(super) records: Vec<u8>,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -219,6 +235,16 @@ mod tests {
             time_min: i64::MIN,
             time_max: i64::MAX,
             columns: vec![("event".into(), 16), ("naïve".into(), 1)],
+            records: Vec::new(),
+        }));
+        check(Header::Rows(RowsHeader {
+            table: id,
+            batch: [9; 16],
+            rows: 2,
+            time_min: 0,
+            time_max: 0,
+            columns: Vec::new(),
+            records: vec![[1; 16], [0; 16]],
         }));
         check(Header::CreateDatabase {
             name: "web".parse().unwrap(),
@@ -235,6 +261,22 @@ mod tests {
             at,
         });
         check(Header::DeleteTable { id });
+    }
+
+    #[test]
+    fn a_header_has_a_record_id_for_each_row_or_none() {
+        for records in [1, 3] {
+            let header = Header::Rows(RowsHeader {
+                table: TableId::from_bytes([7; 16]),
+                batch: [9; 16],
+                rows: 2,
+                time_min: 0,
+                time_max: 0,
+                columns: Vec::new(),
+                records: vec![[1; 16]; records],
+            });
+            assert!(Header::decode(&header.encode()).is_err(), "{records}");
+        }
     }
 
     #[test]

@@ -60,7 +60,10 @@ impl WarehouseRpc for Service {
         let open = self.open(&op).await?;
         let id = Some(message.batch_id.as_str()).filter(|id| !id.is_empty());
         let id = id.map(str::to_owned);
-        let stored = async move { open.product.append(&database, &table, id.as_deref(), message.batches).await };
+        let stored = async move {
+            let (rows, records) = (message.batches, message.record_ids);
+            open.product.append(&database, &table, id.as_deref(), rows, &records).await
+        };
         let appended = finished(stored).await?.map_err(failed)?;
         if !appended.duplicate {
             self.warehouse.counted(appended.rows);

@@ -6,8 +6,9 @@
 
 mod scan;
 
+use super::records::UUID;
 use super::rows::{Rows, Slot, Stop, Value};
-use super::{DecodeError, RowFault};
+use super::{DecodeError, RecordId, RowFault};
 use scan::{Scanner, Text};
 
 const FORM: &str = "JSON";
@@ -106,10 +107,40 @@ fn element(scanner: &mut Scanner<'_>, rows: &mut Rows<'_>) -> Result<(), DecodeE
     scanner.no_window();
     if let Some(fault) = fault {
         scanner.rewind(from);
+        if rows.lacks_id() {
+            rows.is_of(id(scanner));
+            scanner.rewind(from);
+        }
         scanner.skip().map_err(|stop| stop.refusal(number, FORM, limits))?;
         rows.set_aside(fault, from..scanner.at());
     }
     Ok(())
+}
+
+/// The id of a record that cannot be a row, wherever in it the id stands: its sender knows it by that.
+fn id(scanner: &mut Scanner<'_>) -> Option<RecordId> {
+    let mut found = None;
+    let mut closed = scanner.expect(b'{').err();
+    while closed.is_none() {
+        scanner.space();
+        let key = scanner.string().ok()?;
+        let is_id = matches!(key, Text::Plain(name) if name == UUID.as_bytes());
+        scanner.space();
+        scanner.expect(b':').ok()?;
+        scanner.space();
+        match scanner.peek() {
+            Some(b'"') if is_id => {
+                found = match scanner.string().ok()? {
+                    Text::Plain(text) => RecordId::parse(text),
+                    Text::Unescaped => RecordId::parse(scanner.unescaped()),
+                }
+            }
+            _ => scanner.skip().ok()?,
+        }
+        scanner.space();
+        closed = scanner.expect(b',').err();
+    }
+    found
 }
 
 /// Objects one after the other.

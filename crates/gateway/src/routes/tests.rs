@@ -58,7 +58,7 @@ fn every_operation_stands_once_in_the_list() {
         .filter(|operation| operation.needs == Needs::Nothing)
         .map(|operation| operation.path)
         .collect();
-    assert_eq!(open, ["/health", "/v3/system/server_status"]);
+    assert_eq!(open, ["/health", "/v3/system/server_status", "/{database}/{table}"]);
 }
 
 #[tokio::test]
@@ -68,7 +68,10 @@ async fn nobody_is_let_in_without_a_key_that_has_the_right() {
         let path = example(operation.path);
         let Needs::Verb(verb) = operation.needs else {
             let sent = send(&world, request(operation.method, &path, None), Body::empty()).await;
-            assert_eq!((sent.status, &sent.body["status"]), (200, &json!("ok")), "{path}");
+            assert_eq!(sent.status, 200, "{path}");
+            if operation.method == "GET" {
+                assert_eq!(sent.body["status"], "ok", "{path}");
+            }
             continue;
         };
         let nobody = send(&world, request(operation.method, &path, None), Body::empty()).await;
@@ -124,9 +127,13 @@ async fn what_is_not_in_the_table_is_not_found_and_says_so_in_json() {
         "/v3/database",
         "/v3/table/create/web/events/item",
         "/v3/job/result",
+        "/web",
+        "/web/events/more",
     ] {
-        let sent = send(&world, request("GET", path, Some(KeyKind::Admin)), Body::empty()).await;
-        assert_eq!((sent.status, &sent.body["severity"]), (404, &json!("error")), "{path}");
+        for method in ["GET", "POST", "OPTIONS"] {
+            let sent = send(&world, request(method, path, Some(KeyKind::Admin)), Body::empty()).await;
+            assert_eq!((sent.status, &sent.body["severity"]), (404, &json!("error")), "{method} {path}");
+        }
     }
 }
 
@@ -263,4 +270,104 @@ async fn a_query_that_asks_for_people_wrongly_is_refused_before_anyone_sees_it()
     let right = send(&world, post(), Body::from(r#"{"query":"SELECT person_id('ada') FROM t"}"#)).await;
     assert_eq!(right.status, 503);
     assert!(!right.body.to_string().contains("ada"));
+}
+
+fn records(kind: Option<KeyKind>) -> http::request::Builder {
+    request("POST", "/web/events?modified=1", kind).header("content-type", "application/vnd.treasuredata.v1+json")
+}
+
+#[tokio::test]
+async fn records_are_judged_before_the_warehouse_is_asked() {
+    let world = World::new();
+    let sent = async |body: String| send(&world, records(Some(KeyKind::Write)), Body::from(body)).await;
+    let many = |count: usize| format!("{{\"events\":[{}]}}", vec!["{}"; count].join(","));
+    let large = |bytes: usize| format!("{{\"records\":[{{\"a\":\"{}\"}}]}}", "x".repeat(bytes));
+    // 503: all was well, and the warehouse is not there.
+    for (body, status) in [
+        (many(1), 503),
+        (many(500), 503),
+        (many(501), 413),
+        (many(0), 400),
+        (large(1 << 20), 503),
+        (large(5 << 20), 413),
+        (String::new(), 400),
+        ("[{}]".into(), 400),
+        ("{\"a\":1}".into(), 400),
+        ("{\"events\":[{}}".into(), 400),
+    ] {
+        let shown: String = body.chars().take(30).collect();
+        assert_eq!(sent(body).await.status, status, "{shown}");
+    }
+    let refused = sent("{\"a\":\"secret\"}".into()).await;
+    let said = refused.body["message"].as_str().unwrap();
+    assert!(said.contains("\"events\"") && !said.contains("secret"), "{said}");
+
+    let gzip = records(Some(KeyKind::Write)).header("content-encoding", "gzip");
+    let bomb = {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut encoder, large(6 << 20).as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    assert!(bomb.len() < 100_000);
+    assert_eq!(send(&world, gzip, Body::from(bomb)).await.status, 413);
+    let typed = request("POST", "/web/events", Some(KeyKind::Write)).header("content-type", "text/plain");
+    let refused = send(&world, typed, Body::from(many(1))).await;
+    assert_eq!(refused.status, 415);
+    assert!(
+        refused.body["message"]
+            .as_str()
+            .unwrap()
+            .contains("application/vnd.treasuredata.v1+json")
+    );
+    assert_eq!(send(&world, records(None), Body::from(many(1))).await.status, 401);
+    assert_eq!(send(&world, records(Some(KeyKind::Read)), Body::from(many(1))).await.status, 403);
+    for path in ["/Web/events", "/v3/events", "/web/e"] {
+        let elsewhere = request("POST", path, Some(KeyKind::Admin)).header("content-type", "application/json");
+        assert_eq!(send(&world, elsewhere, Body::from(many(1))).await.status, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_any_origin_may_send_records_and_read_the_answer_and_nothing_else() {
+    let world = World::new();
+    let origin = "https://shop.example";
+    let asked = request("OPTIONS", "/web/events?modified=1", None)
+        .header("origin", origin)
+        .header("access-control-request-method", "POST")
+        .header("access-control-request-headers", "authorization,content-type");
+    let asked = send(&world, asked, Body::empty()).await;
+    assert_eq!(asked.status, 200);
+    assert_eq!(asked.headers["access-control-allow-origin"], origin);
+    assert_eq!(asked.headers["access-control-allow-credentials"], "true");
+    assert_eq!(asked.headers["access-control-allow-methods"], "POST");
+    let allowed = asked.headers["access-control-allow-headers"].to_str().unwrap();
+    for header in [
+        "authorization",
+        "content-type",
+        "user-agent",
+        "x-td-write-key",
+        "x-td-fetch-api",
+        "accept",
+        "wp13n-token",
+    ] {
+        assert!(allowed.split(", ").any(|known| known == header), "{header}");
+    }
+    assert_eq!(asked.headers["vary"], "origin");
+    assert_eq!(world.times_asked(), 0, "before anybody is asked who it is");
+
+    let refused = send(&world, records(None).header("origin", origin), Body::empty()).await;
+    assert_eq!(
+        (refused.status, refused.headers["access-control-allow-origin"].to_str().unwrap()),
+        (401, origin)
+    );
+    for (method, path) in [
+        ("GET", "/v3/database/list"),
+        ("POST", "/v3/job/issue/trino/web"),
+        ("GET", "/health"),
+    ] {
+        let sent = send(&world, request(method, path, None).header("origin", origin), Body::empty()).await;
+        assert!(!sent.headers.contains_key("access-control-allow-origin"), "{path}");
+    }
+    let elsewhere = send(&world, records(None), Body::empty()).await;
+    assert!(!elsewhere.headers.contains_key("access-control-allow-origin"));
 }

@@ -10,6 +10,7 @@ use journal::Entry;
 use seal::keyed_hash;
 use tokio::sync::Notify;
 
+use super::records::{memory_of_ids, with_id};
 use super::state::{MemoryPart, time_range};
 use super::{Product, ProductError};
 use crate::entries::{Header, RowsHeader};
@@ -21,9 +22,9 @@ const MAX_COLUMNS: usize = 10_000;
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Appended {
-    /// How many rows the batch has.
+    /// How many rows it brought.
     pub(crate) rows: u64,
-    /// Whether it had been stored before.
+    /// Whether all of it had been stored before.
     pub(crate) duplicate: bool,
 }
 
@@ -31,12 +32,14 @@ impl Product {
     /// Takes in a batch: when this returns, a majority of zones holds it and the next query sees it.
     ///
     /// `sender_id` is the sender's own id of the batch: sent again under the same id, it is acknowledged and not stored again.
+    /// `record_ids` are the sender's ids of the rows, in the same way: see [`Product::fresh`].
     pub(crate) async fn append(
         &self,
         database: &DatabaseName,
         name: &TableName,
         sender_id: Option<&str>,
         ipc: Bytes,
+        record_ids: &[u8],
     ) -> Result<Appended, ProductError> {
         let table = self.table_id(database, name)?;
         let wire = ipc.len();
@@ -47,9 +50,9 @@ impl Product {
         let charge = memory.charge(wire).ok_or(ProductError::MemoryFull)?;
         let (ipc, rows, mut charge) = decode(ipc, charge, limit).await?;
         let count = rows.num_rows() as u64;
-        let Some((time_min, time_max)) = time_range(&rows) else {
+        if count == 0 {
             return Ok(Appended { rows: 0, duplicate: false });
-        };
+        }
         self.fits(table, &rows)?;
         let batch = match sender_id {
             Some(id) => hash(keyed_hash(&self.shared.batch_key, format!("{}/{table}/{id}", self.id).as_bytes())),
@@ -72,6 +75,11 @@ impl Product {
             },
             None => None,
         };
+        let fresh = self.fresh(table, record_ids, rows, ipc).await?;
+        let (rows, count) = (fresh.rows.clone(), fresh.rows.num_rows() as u64);
+        let Some((time_min, time_max)) = time_range(&rows) else {
+            return Ok(Appended { rows: 0, duplicate: true });
+        };
         let schema = rows.schema();
         let fields = schema.fields().iter().filter(|field| field.name() != events::TIME);
         let columns = fields.map(|field| (field.name().clone(), events::seen_of(field).bits())).collect();
@@ -82,16 +90,24 @@ impl Product {
             time_min,
             time_max,
             columns,
+            records: fresh.ids.clone(),
         });
         self.journal
             .append(Entry {
                 header: header.encode().into(),
-                payload: ipc,
+                payload: fresh.ipc.clone(),
             })
             .await?;
         // The stream has gone.
-        charge.resize(memory_of(&rows));
-        self.show(table, batch, rows, charge)?;
+        charge.resize(memory_of(&rows) + memory_of_ids(&fresh.ids));
+        let part = MemoryPart {
+            batch,
+            records: with_id(&fresh.ids).collect(),
+            rows,
+            charge: Arc::new(charge),
+            since: self.shared.clock.now(),
+        };
+        self.show(table, part)?;
         Ok(Appended {
             rows: count,
             duplicate: false,
@@ -118,8 +134,7 @@ impl Product {
     }
 
     /// Puts the rows where queries see them.
-    fn show(&self, id: TableId, batch: BatchHash, rows: RecordBatch, charge: Charge) -> Result<(), ProductError> {
-        let now = self.shared.clock.now();
+    fn show(&self, id: TableId, part: MemoryPart) -> Result<(), ProductError> {
         let mut state = self.write();
         // Deleted while the batch was on its way: the rows went with the table.
         let gone = || ProductError::NotFound {
@@ -127,15 +142,11 @@ impl Product {
             name: id.to_string(),
         };
         let table = state.tables.get_mut(&id).ok_or_else(gone)?;
-        table.schema.merge(&rows);
-        table.updated_at = now;
-        table.known.insert(batch);
-        table.memory.push(MemoryPart {
-            batch,
-            rows,
-            charge: Arc::new(charge),
-            since: now,
-        });
+        table.schema.merge(&part.rows);
+        table.updated_at = part.since;
+        table.known.insert(part.batch);
+        table.records.know(&part.records);
+        table.memory.push(part);
         Ok(())
     }
 
@@ -204,7 +215,7 @@ fn unusable(what: &str) -> ProductError {
     ProductError::Invalid(format!("the batch cannot be used: {what}"))
 }
 
-fn hash(long: [u8; 32]) -> BatchHash {
+pub(super) fn hash(long: [u8; 32]) -> BatchHash {
     let mut short = BatchHash::default();
     short.copy_from_slice(&long[..16]);
     short

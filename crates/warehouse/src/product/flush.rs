@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base::{TableId, WriterId};
 use bytes::Bytes;
-use columns::catalog::{BatchHash, FileRecord, Swap};
+use columns::catalog::{BatchHash, FileRecord, RecordHash, Swap};
 use seal::{DataKey, seal_key};
 use zones::ObjectName;
 
@@ -16,6 +16,7 @@ impl Product {
     /// Writes the tables to files whose rows have waited long enough or take too much memory, and makes changes that wait.
     pub(crate) async fn flush_due(&self) {
         self.make_waiting_or_log().await;
+        self.forget_records().await;
         let settings = &self.shared.settings.flush;
         let pressed = self.shared.memory.is_pressed();
         let now = self.shared.clock.now();
@@ -69,6 +70,7 @@ impl Product {
         let rows = parts.iter().map(|part| part.rows.clone()).collect::<Vec<_>>();
         let file = self.write_file(id, rows, schema).await?;
         let covered: Vec<BatchHash> = parts.iter().map(|part| part.batch).collect();
+        let records: Vec<RecordHash> = parts.iter().flat_map(|part| part.records.iter().copied()).collect();
 
         let _control = self.control.lock().await;
         let Some(columns) = self.read().tables.get(&id).map(super::state::Table::stored_columns) else {
@@ -82,6 +84,7 @@ impl Product {
                 add: std::slice::from_ref(&file),
                 remove: &[],
                 covered: &covered,
+                records: &records,
                 columns: &columns,
                 at,
             })
@@ -93,6 +96,7 @@ impl Product {
             table.files.push(Arc::new(file));
             for part in &written {
                 table.known.remove(&part.batch);
+                table.records.written(&part.records);
             }
         }
         tracing::info!(product.id = %self.id, table.id = %id, rows, bytes, "wrote {rows} rows to a file");

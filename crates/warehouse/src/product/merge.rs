@@ -90,6 +90,7 @@ impl Product {
                 add: std::slice::from_ref(&merged),
                 remove: &old,
                 covered: &[],
+                records: &[],
                 columns: &columns,
                 at,
             })

@@ -7,6 +7,7 @@ mod append;
 mod changes;
 mod flush;
 mod merge;
+mod records;
 mod recover;
 mod state;
 mod tables;
@@ -107,6 +108,7 @@ pub(crate) struct Product {
     writing: tokio::sync::Mutex<()>,
     /// Held while rows from before a restart are read back.
     unsealing: tokio::sync::Mutex<()>,
+    looked: records::Looked,
 }
 
 impl Product {
@@ -146,6 +148,7 @@ impl Product {
             control: tokio::sync::Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             unsealing: tokio::sync::Mutex::default(),
+            looked: records::Looked::default(),
         });
         product.remove_objects(gone);
         Ok(product)

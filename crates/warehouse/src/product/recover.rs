@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
 use base::{ProductId, Role, TableId};
-use columns::catalog::{BatchHash, Catalog};
+use columns::catalog::{BatchHash, Catalog, RecordHash};
 use events::Seen;
 use journal::{Segment, Tail};
 use seal::PrivateKey;
@@ -12,6 +13,7 @@ use wire::v1::Head;
 use zones::ObjectName;
 
 use super::changes::commit;
+use super::records::{kept, kept_rows, memory_of_ids, unrepeated, with_id};
 use super::state::{MemoryPart, SealedBatch, State, Table};
 use super::{Product, ProductError, journal_name};
 use crate::entries::{Header, RowsHeader};
@@ -49,7 +51,7 @@ pub(super) async fn recover(id: ProductId, shared: &Shared, catalog: &Catalog, r
         for (entry, header) in segment.headers.iter().enumerate() {
             let header = Header::decode(header).map_err(|error| ProductError::Unreadable(error.to_string()))?;
             match header {
-                Header::Rows(header) => note_rows(&mut state, catalog, &segment, entry, header).await?,
+                Header::Rows(header) => note_rows(&mut state, shared, catalog, (&segment, entry), header).await?,
                 // Made, and perhaps undone by a later change, which the catalog has seen as well.
                 _ if segment.id.sequence < changed_upto => {}
                 change => {
@@ -85,10 +87,10 @@ async fn loaded(catalog: &Catalog) -> Result<(State, u64), ProductError> {
 
 async fn note_rows(
     state: &mut State,
+    shared: &Shared,
     catalog: &Catalog,
-    segment: &Arc<Segment>,
-    entry: usize,
-    header: RowsHeader,
+    (segment, entry): (&Arc<Segment>, usize),
+    mut header: RowsHeader,
 ) -> Result<(), ProductError> {
     let Some(table) = state.tables.get_mut(&header.table) else {
         return Ok(());
@@ -101,12 +103,34 @@ async fn note_rows(
     if catalog.is_covered(header.table, &header.batch).await? || !table.known.insert(header.batch) {
         return Ok(());
     }
+    let mut keep = None;
+    if !header.records.is_empty() {
+        let new = unrepeated(catalog, header.table, &table.records, &header.records).await?;
+        header.records = kept(&header.records, &new);
+        if header.records.is_empty() {
+            // Remembered as covered, or it would be new again once its records are forgotten.
+            table.known.remove(&header.batch);
+            return Ok(catalog.cover(header.table, &[header.batch], shared.clock.now()).await?);
+        }
+        header.rows = header.records.len() as u64;
+        table.records.know(&with_id(&header.records).collect::<Vec<_>>());
+        keep = Some(new).filter(|new| !new.iter().all(|keep| *keep));
+    }
     state.sealed.push(SealedBatch {
         segment: Arc::clone(segment),
         entry,
         header,
+        keep,
     });
     Ok(())
+}
+
+/// A batch that was read back.
+struct ReadBack {
+    table: TableId,
+    batch: BatchHash,
+    records: Arc<[RecordHash]>,
+    rows: RecordBatch,
 }
 
 impl Product {
@@ -135,7 +159,17 @@ impl Product {
                     let entry = entries
                         .get(batch.entry)
                         .ok_or_else(|| ProductError::Unreadable("an entry is missing".into()))?;
-                    Ok((batch.header.table, batch.header.batch, super::append::read_one(&entry.payload)?))
+                    let rows = super::append::read_one(&entry.payload)?;
+                    let rows = match &batch.keep {
+                        Some(keep) => kept_rows(&rows, keep.clone())?,
+                        None => rows,
+                    };
+                    Ok(ReadBack {
+                        table: batch.header.table,
+                        batch: batch.header.batch,
+                        records: with_id(&batch.header.records).collect(),
+                        rows,
+                    })
                 };
                 wanted.iter().map(open).collect::<Result<Vec<_>, ProductError>>()
             })
@@ -159,7 +193,7 @@ impl Product {
     }
 
     /// Rows leave the sealed list and enter memory in one step, so that no query sees them twice or not at all.
-    fn shown_again(&self, segment: &Segment, parts: Vec<(TableId, BatchHash, arrow::record_batch::RecordBatch)>) {
+    fn shown_again(&self, segment: &Segment, parts: Vec<ReadBack>) {
         let since = self.shared.clock.now();
         let mut state = self.write();
         // Tables may have been deleted meanwhile, and their sealed batches with them.
@@ -170,14 +204,16 @@ impl Product {
             .map(|b| b.header.batch)
             .collect();
         state.sealed.retain(|batch| batch.segment.id != segment.id);
-        for (id, batch, rows) in parts {
-            let Some(table) = state.tables.get_mut(&id).filter(|_| still.contains(&batch)) else {
+        for part in parts {
+            let Some(table) = state.tables.get_mut(&part.table).filter(|_| still.contains(&part.batch)) else {
                 continue;
             };
-            let charge = Arc::new(self.shared.memory.charge_anyway(memory_of(&rows)));
+            let bytes = memory_of(&part.rows) + memory_of_ids(&part.records);
+            let charge = Arc::new(self.shared.memory.charge_anyway(bytes));
             table.memory.push(MemoryPart {
-                batch,
-                rows,
+                batch: part.batch,
+                records: part.records,
+                rows: part.rows,
                 charge,
                 since,
             });

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use base::{DatabaseName, TableId, TableName, Timestamp};
-use columns::catalog::{BatchHash, FileRecord, TableRecord};
+use columns::catalog::{BatchHash, FileRecord, RecordHash, TableRecord};
 use events::{ColumnType, Seen, TableSchema};
 use journal::Segment;
 use tokio::sync::Notify;
 
+use super::records::Records;
 use crate::entries::RowsHeader;
 use crate::memory::Charge;
 
@@ -44,12 +45,16 @@ pub(super) struct Table {
     pub(super) known: HashSet<BatchHash>,
     /// Batches on their way into the journal, and who waits for them.
     pub(super) under_way: HashMap<BatchHash, Arc<Notify>>,
+    /// Records that came with an id of their own.
+    pub(super) records: Records,
 }
 
 /// The rows of one batch.
 #[derive(Clone)]
 pub(super) struct MemoryPart {
     pub(super) batch: BatchHash,
+    /// The ids of those rows that came with one.
+    pub(super) records: Arc<[RecordHash]>,
     pub(super) rows: RecordBatch,
     /// For the memory of its rows.
     pub(super) charge: Arc<Charge>,
@@ -63,6 +68,8 @@ pub(super) struct SealedBatch {
     /// Which of the segment's entries.
     pub(super) entry: usize,
     pub(super) header: RowsHeader,
+    /// Which of its rows are stored elsewhere already, when some are: false for those.
+    pub(super) keep: Option<Vec<bool>>,
 }
 
 /// What a list of databases says of one.
@@ -103,6 +110,7 @@ impl Table {
             files: Vec::new(),
             known: HashSet::new(),
             under_way: HashMap::new(),
+            records: Records::default(),
         }
     }
 
@@ -152,6 +160,7 @@ impl State {
         for waiting in table.under_way.values() {
             waiting.notify_waiters();
         }
+        table.records.wake();
     }
 
     /// Takes a database and its tables away.

@@ -3,6 +3,7 @@
 mod control;
 mod crashes;
 mod memory;
+mod records;
 mod revoked;
 
 use std::sync::Arc;
@@ -169,7 +170,9 @@ async fn with_table(product: &Product) {
 }
 
 async fn append(product: &Product, id: Option<&str>, rows: Bytes) -> Result<super::append::Appended, super::ProductError> {
-    product.append(&"web".parse().unwrap(), &"events".parse().unwrap(), id, rows).await
+    product
+        .append(&"web".parse().unwrap(), &"events".parse().unwrap(), id, rows, &[])
+        .await
 }
 
 #[tokio::test]

@@ -94,6 +94,18 @@ impl Rows<'_> {
         self.column(if id { UUID } else { ADDRESS }.as_bytes())
     }
 
+    /// Whether the row in hand may have an id that was not come across.
+    pub(in crate::decode) fn lacks_id(&self) -> bool {
+        self.beside.as_ref().is_some_and(|beside| beside.id.is_none())
+    }
+
+    /// The row in hand has this id.
+    pub(in crate::decode) fn is_of(&mut self, id: Option<RecordId>) {
+        if let Some(beside) = &mut self.beside {
+            beside.id = id;
+        }
+    }
+
     /// The row in hand is over, kept or set aside.
     pub(super) fn note_id(&mut self) {
         if let Some(beside) = &mut self.beside {

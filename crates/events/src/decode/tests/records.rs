@@ -99,9 +99,11 @@ fn a_uuid_stands_beside_its_row_and_what_is_none_stays_a_value() {
 #[test]
 fn a_record_that_cannot_be_a_row_keeps_its_place_among_the_ids() {
     let large = format!(r#"{{"uuid":"{ID}","a":"{}"}}"#, "x".repeat(1_000));
-    let body = format!(r#"{{"events":[{{"a":1}},{large},7,{{"a":2,"uuid":"{ID}"}},{{"time":"secret"}}]}}"#);
+    let body = format!(
+        r#"{{"events":[{{"a":1}},{large},7,{{"a":2,"uuid":"{ID}"}},{{"time":"secret", "b" : [{{"uuid":1}}] , "uuid" :"{ID}","c":1}}]}}"#
+    );
     let decoded = enveloped(&body).unwrap();
-    assert_eq!(ids(&decoded), [None, Some(ID), None, Some(ID), None]);
+    assert_eq!(ids(&decoded), [None, Some(ID), None, Some(ID), Some(ID)]);
     let rejected: Vec<_> = decoded.rejected.iter().map(|rejected| (rejected.row, rejected.fault)).collect();
     assert_eq!(
         rejected,
