@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use base::{CredentialId, ProductId, Role, Scope, SeededEntropy, Timestamp, Verb, Verbs};
+use http::Method;
 use seal::{Assertion, Grant, HolderId, InstallationSigner, Signer};
 use serde_json::{Value, json};
 use testkit::markers::{Found, Markers};
@@ -19,6 +20,7 @@ const EVENT: &str = "planted-event-value-5c20d4e8";
 const NESTED: &str = "planted-nested-value-91bb07aa";
 const COLUMN_TEXT: &str = "planted-sql-literal-e44d10c7";
 const PERSONAL: &str = "planted-personal-value-d27e19b0";
+const RECORD: &str = "b7d41e90-5c3a-4f6e-9a21-d08c6e5f1b37";
 const TAIL: &str = "planted-late-value-3b8f6610";
 
 async fn planted(installation: &Installation) -> anyhow::Result<(Markers, Client)> {
@@ -34,9 +36,11 @@ async fn planted(installation: &Installation) -> anyhow::Result<(Markers, Client
         ("a SQL text", COLUMN_TEXT),
         ("a personal value", PERSONAL),
         ("a value not yet in a table file", TAIL),
+        ("the id of a record", RECORD),
     ] {
         markers.plant(name, value);
     }
+    markers.plant_bytes("the id of a record, in bytes", &hex::decode(RECORD.replace('-', ""))?);
     for (name, key) in [
         ("the write key", &product.write_key),
         ("the read key", &product.read_key),
@@ -55,6 +59,19 @@ async fn planted(installation: &Installation) -> anyhow::Result<(Markers, Client
     for key in [&product.write_key, &product.admin_key] {
         client.with_key(key).import(DATABASE, "events", None, &rows).await?.ok()?;
     }
+    // One that is stored, and one that cannot be.
+    let record = json!({"time": 1_700_000_900, "what": "", "uuid": RECORD});
+    let broken = json!({"time": "not a time", "email": IDENTITY, "uuid": RECORD});
+    let body = json!({ "events": [record, broken] }).to_string();
+    let sent = client
+        .send(
+            Method::POST,
+            &format!("/{DATABASE}/events"),
+            Some("application/vnd.treasuredata.v1.js+json"),
+            body.into(),
+        )
+        .await?;
+    ensure!(sent.ok()?.text().contains(RECORD), "no receipt");
     let asked = format!("SELECT what, more, '{COLUMN_TEXT}' AS t FROM events WHERE email = person_id('{IDENTITY}') ORDER BY time");
     let found = client.with_key(&product.read_key).query(DATABASE, &asked).await?;
     ensure!(
@@ -167,7 +184,7 @@ async fn what_was_planted_is_found_nowhere_at_rest() -> anyhow::Result<()> {
     let count = until("a query is answered", Duration::from_secs(60), || {
         client.number(DATABASE, "SELECT count(*) FROM events WHERE email IS NULL OR what <> ''")
     });
-    ensure!(count.await? == 1001, "the rows are gone");
+    ensure!(count.await? == 1002, "the rows are gone");
     let found = search(&installation, &markers)?;
     ensure!(found.is_empty(), "after a restart: {}", told(&found));
     installation.finish().await

@@ -1,5 +1,9 @@
 //! Records that bring ids of their own: each is stored once, in whatever company it is sent.
 
+use std::collections::BTreeSet;
+
+use zones::{ForgetfulZone, Power};
+
 use super::*;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -174,6 +178,61 @@ async fn records_of_a_batch_that_comes_to_light_late_are_not_there_twice() {
         let product = house.open(&zones).await.unwrap();
         assert_eq!(house.tags(&product).await, ["-", "a", "b", "c"], "flushed {flushed}, ids forgotten");
     }
+}
+
+#[tokio::test]
+async fn after_any_power_cut_every_acknowledged_record_is_there_exactly_once() {
+    let mut acknowledged = 0;
+    for seed in 0..30 {
+        acknowledged += lives(seed).await;
+    }
+    // Without these the test would prove nothing.
+    assert!(acknowledged > 500, "only {acknowledged} records were acknowledged");
+}
+
+async fn lives(seed: u64) -> usize {
+    let (house, power) = (House::new(seed), Power::on());
+    let mut each: Vec<ForgetfulZone> = ["a", "b", "c"].map(|name| ForgetfulZone::new(name, &power)).into();
+    let chance = |below: usize| house.chance.next_u64() as usize % below;
+    // What the senders were told was stored, and what they do not know.
+    let (mut stored, mut perhaps) = (BTreeSet::new(), BTreeSet::new());
+    for life in 0..4 {
+        let shared: Vec<Arc<ForgetfulZone>> = each.into_iter().map(Arc::new).collect();
+        let zones = house.zones(shared.iter().map(|zone| Arc::clone(zone) as Arc<dyn Zone>).collect());
+        let product = house
+            .open(&zones)
+            .await
+            .unwrap_or_else(|error| panic!("seed {seed}, life {life}: {error}"));
+        if life == 0 {
+            with_table(&product).await;
+            sent(&product, &["first"]).await;
+            stored.insert("first".to_owned());
+        }
+        let rows = house.tags(&product).await;
+        let found: BTreeSet<String> = rows.iter().cloned().collect();
+        assert_eq!(found.len(), rows.len(), "seed {seed}, life {life}: twice in {rows:?}");
+        assert!(stored.is_subset(&found), "seed {seed}, life {life}: missing in {rows:?}");
+        assert!(found.is_subset(&(&stored | &perhaps)), "seed {seed}, life {life}: {rows:?}");
+
+        power.cut_after(1 + chance(1_500) as u64);
+        for number in 0..10 {
+            // New ones, and some that were sent before, whatever became of them.
+            let before: Vec<String> = stored.union(&perhaps).cloned().collect();
+            let mut tags: Vec<String> = (0..=chance(2)).map(|new| format!("{life} {number:02} {new}")).collect();
+            tags.extend((0..2).map(|_| before[chance(before.len())].clone()));
+            match send(&product, &tags.iter().map(String::as_str).collect::<Vec<_>>()).await {
+                Ok(_) => stored.extend(tags),
+                Err(_) => perhaps.extend(tags),
+            }
+            if chance(4) == 0 {
+                product.flush_all().await;
+            }
+        }
+        drop(product);
+        power.restore();
+        each = shared.iter().map(|zone| zone.crash_by_chance(&*house.chance)).collect();
+    }
+    stored.len()
 }
 
 #[tokio::test]
