@@ -21,6 +21,7 @@ use crate::calls::Call;
 use crate::errors::ApiError;
 use crate::forms::{self, Form};
 use crate::intake;
+use crate::people::Columns;
 
 /// Records in one body.
 const MAX_RECORDS: usize = 500;
@@ -96,7 +97,8 @@ pub(crate) async fn take(mut call: Call) -> Result<Response, ApiError> {
     };
     let body = call.take_body();
     let (body, memory) = bodies::read(call.headers(), body, &bounds, Some(&call.app().bodies)).await?;
-    let decoded = intake::decode(call.app(), body, form, call.caller.settings.identity_columns.clone(), call.now()).await?;
+    let columns = Columns::of(&call.caller.settings, &database, &table)?;
+    let decoded = intake::decode(call.app(), body, form, columns, call.now()).await?;
     drop(memory);
     if decoded.ids.is_empty() {
         return Err(ApiError::invalid(format!("the body holds no record; {ADVICE}")));
