@@ -22,6 +22,7 @@ mod readiness;
 pub mod revocations;
 pub mod sandbox;
 mod server;
+mod stages;
 mod tls;
 
 pub use call::{Peer, op, raw_pass, with_pass};
@@ -34,6 +35,7 @@ pub use peers::Peers;
 pub use process::{harden_process, install_crypto};
 pub use readiness::Readiness;
 pub use server::{ServeError, serve_role};
+pub use stages::{Lap, Stages};
 pub use tls::{RoleTls, TlsError, TlsKey, read_certificate};
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ pub(crate) struct App {
     pub(crate) decoding: Arc<Semaphore>,
     pub(crate) answers: edge::Histograms,
     pub(crate) rows: edge::Counter,
+    pub(crate) stages: edge::Stages,
 }
 
 /// What a handler gets before anybody has been asked who they are.

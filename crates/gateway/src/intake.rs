@@ -10,6 +10,7 @@ use std::time::Duration;
 use arrow::record_batch::RecordBatch;
 use base::{DatabaseName, ErrorKind, TableName, Timestamp};
 use bytes::Bytes;
+use edge::{Lap, Stages};
 use events::{DecodeError, InflateError, Limits, RecordId, Rejected, Told};
 use md5::{Digest, Md5};
 use wire::v1::AppendRequest;
@@ -51,8 +52,8 @@ pub(crate) async fn decode(app: &Arc<App>, body: Bytes, form: Form, columns: Col
     let mut memory = app.inflated.wait(expected(&body, form, &columns).min(most), TURN).await?;
     let mut room = memory.bytes();
     loop {
-        let (body, limits, columns) = (body.clone(), limits.clone(), columns.clone());
-        let outcome = with_a_core(app, move || decode_within(&body, form, &columns, &limits, room, now)).await?;
+        let (body, limits, columns, stages) = (body.clone(), limits.clone(), columns.clone(), app.stages.clone());
+        let outcome = with_a_core(app, move || decode_within(&body, form, &columns, &limits, room, now, &stages)).await?;
         match outcome {
             Ok((md5_hex, decoded, people)) => {
                 return Ok(Decoded {
@@ -112,13 +113,17 @@ fn decode_within(
     limits: &Limits,
     room: usize,
     now: Timestamp,
+    stages: &Stages,
 ) -> Result<(String, events::Decoded, People), Undecoded> {
     let all = room >= most(limits);
+    let mut lap = Lap::begin();
     let md5_hex = hex::encode(Md5::digest(body));
+    let digesting = lap.end();
     let inflated = match events::inflate(form.encoding, body, room.min(limits.max_inflated)) {
         Err(InflateError::TooLarge { .. }) if !all => return Err(Undecoded::MoreRoom),
         other => other.map_err(|error| ApiError::new(error.kind(), error.to_string()))?,
     };
+    let inflating = lap.end();
     let within = if all {
         limits.clone()
     } else {
@@ -141,6 +146,7 @@ fn decode_within(
     if let Some(first) = decoded.rejected.first().filter(|_| !form.is_records()) {
         return Err(refusal(first, decoded.rejected.len()).into());
     }
+    let decoding = lap.end();
     let people = People::gather(&decoded.batch, columns)?;
     let sealing = if people.personal().is_empty() {
         0
@@ -149,6 +155,15 @@ fn decode_within(
     };
     if sealing > 0 && sealing > room.saturating_sub(decoded.batch.get_array_memory_size()) {
         return Err(if all { people::too_large().into() } else { Undecoded::MoreRoom });
+    }
+    let rows = decoded.batch.num_rows() as u64;
+    for (stage, time) in [
+        ("md5", digesting),
+        ("inflate", inflating),
+        ("decode", decoding),
+        ("find people", lap.end()),
+    ] {
+        stages.took(stage, time, rows);
     }
     Ok((md5_hex, decoded, people))
 }
@@ -171,9 +186,18 @@ fn refusal(first: &Rejected, count: usize) -> ApiError {
 pub(crate) async fn append(call: &Call, database: &DatabaseName, table: &TableName, id: &str, decoded: Decoded) -> Result<u64, ApiError> {
     let record_ids = record_ids(&decoded);
     let Decoded { batch, people, memory, .. } = decoded;
+    let (stages, rows) = (call.app().stages.clone(), batch.num_rows() as u64);
+    let mut lap = Lap::begin();
     let made = people.translate(call).await?;
+    stages.took("wait for identity", lap.end(), rows);
+    let counted = stages.clone();
     let batches = with_a_core(call.app(), move || {
-        people.replace(&batch, &made).map(|batch| events::to_ipc(&batch))
+        let mut lap = Lap::begin();
+        let replaced = people.replace(&batch, &made)?;
+        counted.took("replace people", lap.end(), rows);
+        let batches = events::to_ipc(&replaced);
+        counted.took("encode", lap.end(), rows);
+        Ok::<_, ApiError>(batches)
     })
     .await??;
     drop(memory);
@@ -190,7 +214,9 @@ pub(crate) async fn append(call: &Call, database: &DatabaseName, table: &TableNa
         batches,
         record_ids,
     };
+    lap.end();
     let appended = call.warehouse(asked, |mut to, ask| async move { to.append(ask).await }).await?;
+    stages.took("wait for warehouse", lap.end(), rows);
     Ok(if appended.duplicate { 0 } else { appended.rows })
 }
 
@@ -256,7 +282,7 @@ mod tests {
 
     fn decoded_within(limits: &Limits, body: Vec<u8>, form: Form, room: usize) -> Result<(String, RecordBatch, People), Option<ApiError>> {
         let columns = Columns::new(vec!["user_id".to_owned()], vec!["secret".to_owned()]);
-        decode_within(&body.into(), form, &columns, limits, room, Timestamp::from_secs(1))
+        decode_within(&body.into(), form, &columns, limits, room, Timestamp::from_secs(1), &Stages::default())
             .map_err(|refused| match refused {
                 Undecoded::MoreRoom => None,
                 Undecoded::Refused(error) => Some(error),

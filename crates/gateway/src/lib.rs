@@ -168,6 +168,7 @@ fn app(settings: GatewaySettings, ctx: &RoleContext, revocations: Arc<Watch>) ->
         decoding: Arc::new(Semaphore::new(settings.max_decoding.max(1))),
         answers: ctx.metrics.histograms("http_seconds", "how long answers to the world took"),
         rows: ctx.metrics.counter("imported_rows", "rows that were taken and are durable"),
+        stages: edge::Stages::of(&ctx.metrics),
         settings,
     }
 }

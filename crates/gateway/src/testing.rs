@@ -110,6 +110,7 @@ impl World {
             decoding: Arc::new(Semaphore::new(1)),
             answers: metrics.histograms("http_seconds", ""),
             rows: metrics.counter("imported_rows", ""),
+            stages: edge::Stages::of(&metrics),
             settings,
         });
         Self {

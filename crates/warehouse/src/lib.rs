@@ -129,6 +129,7 @@ pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), Ru
         writer,
         batch_key,
         memory,
+        stages: edge::Stages::of(&ctx.metrics),
     });
     let warehouse = Arc::new(Warehouse::new(
         shared,

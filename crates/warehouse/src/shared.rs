@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use base::{Clock, Entropy, WriterId};
-use edge::CurrentSigner;
+use edge::{CurrentSigner, Stages};
 use seal::{DataKey, InstallationKey};
 use zones::Zones;
 
@@ -26,4 +26,5 @@ pub(crate) struct Shared {
     /// Under which senders' batch ids are hashed. Survives restarts, never leaves the warehouse.
     pub(crate) batch_key: DataKey,
     pub(crate) memory: Arc<Memory>,
+    pub(crate) stages: Stages,
 }

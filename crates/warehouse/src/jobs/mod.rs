@@ -248,6 +248,7 @@ impl Jobs {
         query: &str,
         cancel: CancellationToken,
     ) -> Result<Ending, Failed> {
+        let mut lap = edge::Lap::begin();
         let view = self.product.view(scope, reading.key()).await?;
         let mut stream = self
             .engine
@@ -275,6 +276,7 @@ impl Jobs {
             .await
             .map_err(|_| Failed::inside())??;
         let (rows, result_bytes) = finished.keep()?;
+        self.shared.stages.took("answer a query", lap.end(), rows);
         Ok(Ending {
             rows,
             result_bytes,

@@ -6,6 +6,7 @@ use arrow::record_batch::RecordBatch;
 use base::{DatabaseName, TableId, TableName};
 use bytes::Bytes;
 use columns::catalog::BatchHash;
+use edge::Lap;
 use journal::Entry;
 use seal::keyed_hash;
 use tokio::sync::Notify;
@@ -48,8 +49,10 @@ impl Product {
             return Err(ProductError::BatchTooLarge { bytes: wire, limit });
         }
         let charge = memory.charge(wire).ok_or(ProductError::MemoryFull)?;
+        let mut lap = Lap::begin();
         let (ipc, rows, mut charge) = decode(ipc, charge, limit).await?;
         let count = rows.num_rows() as u64;
+        self.shared.stages.took("decode batch", lap.end(), count);
         if count == 0 {
             return Ok(Appended { rows: 0, duplicate: false });
         }
@@ -92,12 +95,14 @@ impl Product {
             columns,
             records: fresh.ids.clone(),
         });
+        self.shared.stages.took("look for the same batch", lap.end(), count);
         self.journal
             .append(Entry {
                 header: header.encode().into(),
                 payload: fresh.ipc.clone(),
             })
             .await?;
+        self.shared.stages.took("commit to zones", lap.end(), count);
         // The stream has gone.
         charge.resize(memory_of(&rows) + memory_of_ids(&fresh.ids));
         let part = MemoryPart {
@@ -108,6 +113,7 @@ impl Product {
             since: self.shared.clock.now(),
         };
         self.show(table, part)?;
+        self.shared.stages.took("show", lap.end(), count);
         Ok(Appended {
             rows: count,
             duplicate: false,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use base::{TableId, WriterId};
 use bytes::Bytes;
 use columns::catalog::{BatchHash, FileRecord, RecordHash, Swap};
+use edge::Lap;
 use seal::{DataKey, seal_key};
 use zones::ObjectName;
 
@@ -114,7 +115,10 @@ impl Product {
         let aad = columns::aad_prefix(self.id, table, &file);
         let key = DataKey::generate(&*self.shared.entropy);
         let sealed_key = seal_key(&self.public_key, &key, &columns::key_context(self.id, table, &file));
+        let stages = self.shared.stages.clone();
+        let count: u64 = rows.iter().map(|part| part.num_rows() as u64).sum();
         let written = tokio::task::spawn_blocking(move || {
+            let mut lap = Lap::begin();
             let failed = |error: &dyn std::error::Error| ProductError::File(error.to_string());
             let adapted = rows
                 .iter()
@@ -123,7 +127,10 @@ impl Product {
                 .map_err(|e| failed(&e))?;
             let sorted = columns::sort(&adapted).map_err(|e| failed(&e))?;
             drop(adapted);
-            columns::write(&[sorted], &key, &aad).map_err(|e| failed(&e))
+            stages.took("sort for a file", lap.end(), count);
+            let written = columns::write(&[sorted], &key, &aad).map_err(|e| failed(&e))?;
+            stages.took("encode and encrypt a file", lap.end(), count);
+            Ok::<_, ProductError>(written)
         })
         .await
         .map_err(|_| ProductError::Internal("writing a file was interrupted"))??;
@@ -131,7 +138,9 @@ impl Product {
             .map_err(|_| ProductError::Internal("the name of a file is not valid"))?;
         let bytes: Bytes = written.bytes;
         let size = bytes.len() as u64;
+        let mut lap = Lap::begin();
         self.shared.zones.put(&object, bytes).await?;
+        self.shared.stages.took("put a file into zones", lap.end(), count);
         Ok(FileRecord {
             object,
             table,

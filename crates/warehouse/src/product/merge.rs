@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base::TableId;
 use columns::catalog::{FileRecord, Swap};
+use edge::Lap;
 use query::{DatabaseView, Engine, FileView, Lease, ProductView, TableView};
 use tokio_util::sync::CancellationToken;
 
@@ -66,6 +67,7 @@ impl Product {
             }],
         };
         let failed = |error: &dyn std::error::Error| ProductError::File(error.to_string());
+        let mut lap = Lap::begin();
         let running = engine
             .run(&view, Arc::clone(lease), "merge", "SELECT * FROM files", cancel.clone())
             .await;
@@ -75,6 +77,7 @@ impl Product {
         if count != expected {
             return Err(ProductError::File(format!("{count} rows were read of files that hold {expected}")));
         }
+        self.shared.stages.took("read files to merge", lap.end(), count);
         let merged = self.write_file(id, rows, schema).await?;
         let old: Vec<_> = files.iter().map(|file| file.object.clone()).collect();
 

@@ -84,6 +84,7 @@ impl House {
             writer: WriterId::generate(now, &*self.chance),
             batch_key: self.batch_key.clone(),
             memory: Memory::new(self.settings.flush.memory_limit),
+            stages: edge::Stages::default(),
         };
         Product::open(product(), self.private_key.public(), Arc::new(shared), None).await
     }
