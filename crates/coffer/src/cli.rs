@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Keys(Keys),
     /// Say what runs, what is enforced and what is wrong
     Doctor(Doctor),
+    /// Print what the roles count, as text that Prometheus reads
+    Metrics(Metrics),
     /// The configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -260,6 +262,15 @@ pub(crate) struct Doctor {
     pub(crate) output: Option<Format>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Metrics {
+    /// vault, accounts, identity, warehouse or gateway [default: all, each sample with a label `role`]
+    #[arg(value_name = "ROLE", value_parser = role)]
+    pub(crate) role: Option<Role>,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Say everything that is wrong with the configuration, at once
@@ -316,6 +327,7 @@ mod tests {
             "coffer import x.csv",
             "coffer import x.csv --table web.events --types a=number",
             "coffer import x.csv --table web.events --chunk-rows 0",
+            "coffer metrics cook",
             "coffer tail",
             "coffer tail web.events -n 1001",
         ] {

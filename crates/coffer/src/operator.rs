@@ -8,7 +8,7 @@ use tonic::{Code, Response, Status};
 use wire::v1::accounts_operator_client::AccountsOperatorClient;
 use wire::v1::role_operator_client::RoleOperatorClient;
 use wire::v1::vault_operator_client::VaultOperatorClient;
-use wire::v1::{ListProductsRequest, Product, StatusRequest, StatusResponse};
+use wire::v1::{ListProductsRequest, MetricsRequest, Product, StatusRequest, StatusResponse};
 
 use crate::failure::{Exit, Failure, Outcome};
 use crate::layout::Layout;
@@ -32,6 +32,13 @@ pub(crate) async fn status(layout: &Layout, role: Role, patience: Duration) -> R
     asked
         .unwrap_or_else(|_| Err(Status::unavailable("no answer")))
         .map(Response::into_inner)
+}
+
+/// What a role counts, as text that Prometheus reads.
+pub(crate) async fn metrics(layout: &Layout, role: Role) -> Outcome<String> {
+    let mut client = RoleOperatorClient::new(channel(layout, role));
+    let what = format!("could not ask the role {role} what it counts");
+    Ok(ask(&what, client.metrics(MetricsRequest {})).await?.text)
 }
 
 /// The product that `wanted` names, by name or by number.

@@ -4,6 +4,7 @@ pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod import;
 pub(crate) mod keys;
+pub(crate) mod metrics;
 pub(crate) mod products;
 pub(crate) mod serve;
 pub(crate) mod sql;
