@@ -1,9 +1,10 @@
-//! The house's own tools: `cargo xtask check` says whether the tree is in order.
+//! The house's own tools: `cargo xtask check` says whether the tree is in order, `cargo xtask bench` how fast it is.
 //!
 //! Promise: what `./test` and a reviewer hold against a change, a developer can ask for with one command.
 //!
-//! Start at [`checks::ALL`]. Knows cargo, git and the files of this repository. Imports no crate of the product.
+//! Start at [`checks::ALL`] and [`bench::run`]. Knows cargo, git and the files of this repository. Imports no crate of the product.
 
+mod bench;
 mod checks;
 mod repo;
 
@@ -38,19 +39,29 @@ enum Command {
         #[arg(long)]
         fetch_advisories: bool,
     },
+    /// Measures Coffer beside DuckDB and ClickHouse (chdb) over the same rows, and writes docs/benchmarks.md
+    Bench(bench::Bench),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let Command::Check {
-        only,
-        skip,
-        fetch_advisories,
-    } = Cli::parse().command;
     let repo = Repo::find()?;
-    if fetch_advisories {
-        checks::advisories::fetch()?;
+    match Cli::parse().command {
+        Command::Check {
+            only,
+            skip,
+            fetch_advisories,
+        } => {
+            if fetch_advisories {
+                checks::advisories::fetch()?;
+            }
+            check(&repo, &only, &skip)
+        }
+        Command::Bench(asked) => bench::run(&repo, &asked),
     }
-    for name in only.iter().chain(&skip) {
+}
+
+fn check(repo: &Repo, only: &[String], skip: &[String]) -> anyhow::Result<ExitCode> {
+    for name in only.iter().chain(skip) {
         let known: Vec<&str> = checks::ALL.iter().map(|(name, _)| *name).collect();
         anyhow::ensure!(
             known.contains(&name.as_str()),
@@ -65,7 +76,7 @@ fn main() -> anyhow::Result<ExitCode> {
             continue;
         }
         let started = Instant::now();
-        let outcome: Outcome = check(&repo).with_context(|| format!("check {name} could not be made"))?;
+        let outcome: Outcome = check(repo).with_context(|| format!("check {name} could not be made"))?;
         let mark = if outcome.problems.is_empty() { "ok  " } else { "FAIL" };
         writeln!(
             out,
