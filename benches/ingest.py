@@ -9,7 +9,7 @@ import metrics
 from coffer import load
 
 # Rows of one way; all rows go in once more in `full`.
-MOST_LARGE, MOST_SMALL = 1_000_000, 200_000
+MOST_LARGE, MOST_SMALL, MOST_SINGLE = 1_000_000, 200_000, 200_000
 LARGE, SMALL = 10_000, 500
 
 # (name, form, rows of a body, connections)
@@ -17,6 +17,9 @@ COFFER_WAYS = [
     ("Coffer, msgpack.gz, 10,000 rows a body", "msgpack", LARGE, 4),
     ("Coffer, JSON lines gz, 10,000 rows a body", "jsonl", LARGE, 4),
     ("Coffer, msgpack.gz, 500 rows a body", "msgpack", SMALL, 16),
+    # One body after the other: no stage waits for another body's, so these tell best what a stage costs.
+    ("Coffer, msgpack.gz, one connection", "msgpack", LARGE, 1),
+    ("Coffer, JSON lines gz, one connection", "jsonl", LARGE, 1),
 ]
 # (name, peer, rows of a commit, one file after the other)
 PEER_WAYS = [
@@ -29,8 +32,9 @@ PEER_WAYS = [
 ]
 
 
-def _files(asked, form, size):
+def _files(asked, form, size, connections=0):
     folder, most = ("large", MOST_LARGE) if size == LARGE else ("small", MOST_SMALL)
+    most = min(most, MOST_SINGLE) if connections == 1 else most
     rows = min(asked.rows, most)
     files = sorted(glob.glob(os.path.join(asked.data, folder, f"*.{form}.gz")))
     return files[: -(-rows // size)], rows
@@ -67,7 +71,7 @@ def ways(coffer, peers, asked):
     by_name = {peer.which: peer for peer in peers}
     for repeat in range(asked.ingest_repeats):
         for number, (name, form, size, connections) in enumerate(COFFER_WAYS):
-            files, rows = _files(asked, form, size)
+            files, rows = _files(asked, form, size, connections)
             one = _into_coffer(coffer, f"way_{number}_{repeat}", files, rows, connections)
             one["table"] = f"way_{number}_{repeat}"
             found.setdefault(name, []).append(one)

@@ -4,6 +4,26 @@ from answers import geometric_mean, median, spread
 
 ROLES = ("gateway", "identity", "warehouse", "vault", "accounts")
 
+# In the order in which a row passes them.
+STAGES = (
+    "md5",
+    "inflate",
+    "decode",
+    "find identities",
+    "wait for identity",
+    "replace identities",
+    "encode",
+    "wait for warehouse",
+    "decode batch",
+    "look for the same batch",
+    "commit to zones",
+    "show",
+    "read files to merge",
+    "sort for a file",
+    "encode and encrypt a file",
+    "put a file into zones",
+)
+
 _METHOD = """## Method
 
 - The data: events of a web shop over 30 days, 12 columns (time, event, user, session, url, referrer of half of the sessions, country,
@@ -26,8 +46,7 @@ _METHOD = """## Method
   system's own and are left out. A wrong answer makes the command fail.
 - CPU is what the kernel counted for a process from the first row sent until it was idle again with all rows in files. The client is
   a Python program on the same cores, so its share is missing from Coffer's rate.
-- Time by stage comes from counters in the roles (`coffer metrics`). It is time on the clock, waiting included, so with several bodies at once the
-  stages of a row add up to more than its share of a second.
+- Time by stage comes from counters in the roles (`coffer metrics`).
 
 ## Again
 
@@ -77,18 +96,23 @@ def _short(results):
 
 def _sections(results):
     ingest, query = results.get("ingest"), results.get("query")
-    latest = query or ingest
-    yield _machine(latest["about"])
+    latest = max((found for found in (ingest, query) if found), key=lambda found: found["about"][0][1])
+
+    def section(title, found):
+        other = list(map(tuple, found["about"])) != list(map(tuple, latest["about"]))
+        return f"## {title}\n" + ("\nOf an earlier run:\n\n" + _table(("", ""), found["about"]) if other else "")
+
+    yield "## Machine\n\n" + _table(("", ""), latest["about"])
     if ingest:
-        if query and ingest["about"] != query["about"]:
-            yield "## Rows in\n\nOf another run:\n\n" + _table(("", ""), ingest["about"])
-        else:
-            yield "## Rows in\n"
+        yield section("Rows in", ingest)
         yield _ways(ingest["ways"])
         yield _cpu(ingest["ways"])
         yield _stages(ingest["ways"])
+    if not ingest:
+        yield "## Rows in\n"
     yield _full(latest["full"], latest["rows"])
     if query:
+        yield section("Questions", query)
         yield _questions(query["asked"], query.get("memory"))
         yield _merge(query["asked"]["merge"], query["full"])
         yield _memory("### Memory while asking, most at once", query["asked"]["peaks"])
@@ -98,10 +122,6 @@ def _table(head, rows):
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
-
-
-def _machine(about):
-    return "## Machine\n\n" + _table(("", ""), about)
 
 
 def _with_spread(values, form="{:,.0f}"):
@@ -141,11 +161,13 @@ def _stages(ways):
             for role, stage, nanoseconds, _ in run["stages"]:
                 if stage != "answer a query":
                     all_of_them.setdefault((role, stage), {}).setdefault(name, []).append(nanoseconds / run["rows"])
-    order = {role: number for number, role in enumerate(ROLES)}
     rows = []
-    for (role, stage), found in sorted(all_of_them.items(), key=lambda item: order[item[0][0]]):
+    for (role, stage), found in sorted(all_of_them.items(), key=lambda item: (STAGES.index(item[0][1]) if item[0][1] in STAGES else 99, item[0])):
         rows.append((f"{role}: {stage}", *(f"{median(found[name]):,.0f}" if name in found else "–" for name in names)))
-    return "### Time by stage, ns a row\n\n" + _table(("stage", *names), rows)
+    return (
+        "### Time by stage, ns a row\n\nOn the clock: with several connections a stage also waits for cores that other bodies use, so the ways with one"
+        " connection tell best what it costs. What waits for another role holds that role's stages.\n\n" + _table(("stage", *names), rows)
+    )
 
 
 def _full(full, rows):
@@ -231,7 +253,7 @@ def _questions(asked, memory):
                 failed.append(f"- {which}, *{name}*: {query[which]['failed']}")
         if peers and ratios[peers[0]]:
             (slower if ratios[peers[0]] > 1 else quicker).append((ratios[peers[0]], name))
-    parts = [f"## Questions\n\nMilliseconds: the median of {max(len(q['coffer']['times']) for q in queries.values()) - 1} times, warm.\n"]
+    parts = [f"Milliseconds: the median of {max(len(q['coffer']['times']) for q in queries.values()) - 1} times, warm.\n"]
     if memory:
         parts.append(f"One query may hold {memory} MiB of memory here instead of the default.\n")
     parts.append(_table(head, rows))

@@ -6,6 +6,7 @@ from decimal import Decimal
 import asking
 import metrics
 import queries
+import report
 from answers import Wrong, compare, geometric_mean, median, spread
 
 
@@ -90,6 +91,51 @@ class Reckoning(unittest.TestCase):
         before, after = metrics.parse(text % 5), metrics.parse(text % 12)
         self.assertEqual(metrics.between(before, after)[("coffer_stage_rows_total", "gateway", "md5")], 7)
         self.assertEqual(after[("coffer_up", "vault", "")], 1)
+
+
+class Report(unittest.TestCase):
+    def found(self, date):
+        return {
+            "about": [["date", date]],
+            "rows": 10,
+            "full": {
+                "coffer": {
+                    "rate": 1e5,
+                    "cpu": {"gateway": 1.0},
+                    "rest": {"journal": 60, "files": 40, "identities": 1, "views": 1, "everything": 300},
+                    "peaks": {"gateway": 2**27},
+                },
+                "gzip": {"msgpack": 60},
+                "plain": {"msgpack": 280},
+            },
+        }
+
+    def test_it_says_what_is_wrong_what_is_not_answered_and_where_coffer_is_slower(self):
+        times = lambda *all_of_them: {"times": list(all_of_them)}
+        asked = {
+            "a": {"coffer": times(9, 3, 3), "duckdb": times(1, 1, 1), "wrong": []},
+            "b": {"coffer": {"times": [], "failed": "too much memory"}, "duckdb": times(1, 1, 1), "wrong": []},
+            "c": {"coffer": times(9, 1, 1), "duckdb": times(1, 2, 2), "wrong": ["c: coffer against duckdb: 2 rows instead of 1"]},
+        }
+        query = {**self.found("2026-01-02"), "asked": {"queries": asked, "peaks": {}, "merge": {"cpu": 0, "stages": [], "files": 40}}}
+        text = report.text({"ingest": None, "query": query})
+        for part in (
+            "Of 3 questions 1 were not answered by Coffer, and 1 had",
+            "coffer, *b*: too much memory",
+            "- c: coffer against duckdb",
+            "Slower than duckdb in 1 questions of 2; farthest behind: a (3.0)",
+            "Coffer takes 1.22 times as long as duckdb",
+        ):
+            self.assertIn(part, text)
+
+    def test_what_is_of_an_earlier_run_says_so(self):
+        runs = [{"rows": 10, "rate": 1e5, "cpu": {"gateway": 1.0, "client": 0.1}, "waits": 0, "stages": [["gateway", "md5", 100, 10]]}]
+        ingest = {**self.found("2026-01-03"), "ways": {"Coffer": runs}}
+        query = {**self.found("2026-01-02"), "asked": {"queries": {"a": {"coffer": {"times": [1, 1]}, "wrong": []}}, "peaks": {}, "merge": {"cpu": 0, "stages": [], "files": 40}}}
+        text = report.text({"ingest": ingest, "query": query})
+        self.assertEqual(text.count("Of an earlier run:"), 1)
+        self.assertIn("| gateway: md5 | 10 |", text)
+        self.assertNotIn("Of an earlier run", report.text({"ingest": ingest, "query": None}))
 
 
 class Queries(unittest.TestCase):
