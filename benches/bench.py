@@ -7,6 +7,7 @@ Start at main; how rows go in is in ingest.py, how questions are asked in asking
 import argparse
 import json
 import os
+import signal
 import sys
 
 import asking
@@ -32,6 +33,8 @@ def arguments():
 
 def main():
     asked = arguments()
+    # So that what was started is stopped as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # What the last run of each kind found, so that a run of one kind does not lose the other from the report.
     kept = os.path.join(os.path.dirname(asked.place), "debug-results.json" if asked.debug else "results.json")
     results = {}

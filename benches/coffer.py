@@ -19,7 +19,7 @@ ROLES = ("gateway", "identity", "warehouse", "vault", "accounts")
 # A connection that was idle for longer may have been closed by the gateway.
 IDLE = 3
 # How long a question may take until it counts as not answered.
-PATIENCE = 300
+PATIENCE = 60
 
 
 class Refused(Exception):

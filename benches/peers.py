@@ -62,5 +62,8 @@ class Peer:
     def stop(self):
         if self.process and self.process.poll() is None:
             self.process.stdin.close()
-            self.process.wait(60)
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
         self.process = None
