@@ -36,7 +36,7 @@ def main():
     # So that what was started is stopped as well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # What the last run of each kind found, so that a run of one kind does not lose the other from the report.
-    kept = os.path.join(os.path.dirname(asked.place), "debug-results.json" if asked.debug else "results.json")
+    kept = os.path.join(os.path.dirname(asked.place), "debug-results.json" if asked.debug or asked.no_peers else "results.json")
     results = {}
     if os.path.exists(kept):
         with open(kept, encoding="utf-8") as file:

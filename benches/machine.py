@@ -103,7 +103,7 @@ def describe(binary):
     """[(what, which)] for the report."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     version = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False).stdout.strip()
+    commit = subprocess.run(["git", "-C", os.path.dirname(os.path.abspath(__file__)), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False).stdout.strip()
     load = os.getloadavg()[0]
     return [
         ("date", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())),

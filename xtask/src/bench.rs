@@ -64,22 +64,29 @@ pub(crate) fn run(repo: &Repo, bench: &Bench) -> anyhow::Result<ExitCode> {
         bench.repeats > 0 && bench.ingest_repeats > 0,
         "nothing is measured without a repeat"
     );
-    let target = MetadataCommand::new()
+    let target = target(repo)?;
+    measure(repo, bench, &target, &target.join("bench"))
+}
+
+fn target(repo: &Repo) -> anyhow::Result<PathBuf> {
+    let metadata = MetadataCommand::new()
         .manifest_path(repo.root.join("Cargo.toml"))
         .no_deps()
         .exec()
-        .context("could not ask cargo for its target directory")?
-        .target_directory
-        .into_std_path_buf();
-    let place = target.join("bench");
-    fs::create_dir_all(&place)?;
-    let binary = build(repo, &target, bench.debug)?;
+        .context("could not ask cargo for its target directory")?;
+    Ok(metadata.target_directory.into_std_path_buf())
+}
+
+/// Measures with everything that is written under `place`, the report for others excepted.
+fn measure(repo: &Repo, bench: &Bench, target: &Path, place: &Path) -> anyhow::Result<ExitCode> {
+    fs::create_dir_all(place)?;
+    let binary = build(repo, target, bench.debug)?;
     let python = if bench.no_peers {
         PathBuf::from("python3")
     } else {
-        environment(&place, &repo.root.join("benches/requirements.txt"))?
+        environment(place, &repo.root.join("benches/requirements.txt"))?
     };
-    let data = write::prepare(&place, bench.rows, bench.seed)?;
+    let data = write::prepare(place, bench.rows, bench.seed)?;
     let report = match &bench.report {
         Some(named) => named.clone(),
         None if bench.debug || bench.no_peers => place.join("report.md"),
@@ -171,6 +178,31 @@ fn say(line: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_bench_runs_and_coffer_answers_every_question() {
+        let repo = Repo::find().expect("a repository");
+        let target = target(&repo).expect("a target directory");
+        if !target.join("debug/coffer").exists() {
+            let _ = writeln!(io::stderr(), "not tested: ./test builds coffer first");
+            return;
+        }
+        let place = tempfile::tempdir().expect("a folder");
+        let small = Bench {
+            what: What::Query,
+            rows: 2_000,
+            seed: 1,
+            repeats: 1,
+            ingest_repeats: 1,
+            debug: true,
+            no_peers: true,
+            report: None,
+        };
+        let done = measure(&repo, &small, &target, place.path()).expect("it runs");
+        assert_eq!(done, ExitCode::SUCCESS, "is target/debug/coffer of this tree? ./test builds it");
+        let report = fs::read_to_string(place.path().join("report.md")).expect("a report");
+        assert!(report.contains("questions 0 were not answered by Coffer"), "{report}");
+    }
 
     #[test]
     fn the_bench_finds_planted_wrong_answers_and_reckons_rightly() {
