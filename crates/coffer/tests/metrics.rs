@@ -23,9 +23,9 @@ async fn metrics_say_how_many_rows_went_through_each_stage() -> anyhow::Result<(
         "md5",
         "inflate",
         "decode",
-        "find identities",
+        "find people",
         "wait for identity",
-        "replace identities",
+        "replace people",
         "encode",
         "wait for warehouse",
     ] {
