@@ -17,7 +17,7 @@ use anyhow::{Context as _, ensure};
 use cargo_metadata::MetadataCommand;
 use clap::{Args, ValueEnum};
 
-use crate::repo::Repo;
+use crate::repo::{Repo, cargo};
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -130,9 +130,8 @@ fn build(repo: &Repo, target: &Path, debug: bool) -> anyhow::Result<PathBuf> {
         return Ok(built);
     }
     say("building coffer in release mode; from nothing it takes some 20 minutes");
-    let mut cargo = Command::new("cargo");
+    let mut cargo = cargo(repo);
     cargo
-        .current_dir(&repo.root)
         .args(["build", "--release", "--locked", "--workspace", "--bin", "coffer"])
         // Clippy as the compiler would make it all anew.
         .env_remove("RUSTC_WORKSPACE_WRAPPER")

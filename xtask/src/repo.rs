@@ -54,6 +54,32 @@ impl Repo {
     }
 }
 
+/// What `cargo xtask` itself is told by cargo, and build scripts look at.
+const TOLD: [&str; 9] = [
+    "CARGO_MANIFEST_DIR",
+    "CARGO_MANIFEST_LINKS",
+    "CARGO_MANIFEST_PATH",
+    "CARGO_PKG_NAME",
+    "CARGO_PKG_VERSION_MAJOR",
+    "CARGO_PKG_VERSION_MINOR",
+    "CARGO_PKG_VERSION_PATCH",
+    "CARGO_PKG_VERSION_PRE",
+    "OUT_DIR",
+];
+
+/// Cargo in the workspace, as if it were called from a shell.
+///
+/// The build script of `ring` is run again, and all that stands on it up to DataFusion compiled anew, when one of these variables is another
+/// than the last time.
+pub(crate) fn cargo(repo: &Repo) -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(&repo.root);
+    for name in TOLD {
+        cargo.env_remove(name);
+    }
+    cargo
+}
+
 /// Runs a command; its standard output when it ends well.
 pub(crate) fn output(command: &mut Command, what: &str) -> anyhow::Result<String> {
     let done = command.output().with_context(|| format!("could not {what}"))?;
@@ -63,4 +89,17 @@ pub(crate) fn output(command: &mut Command, what: &str) -> anyhow::Result<String
         String::from_utf8_lossy(&done.stderr).trim()
     );
     Ok(String::from_utf8(done.stdout)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargo_is_called_without_what_would_have_dependencies_compiled_anew() {
+        let cargo = cargo(&Repo::find().expect("a repository"));
+        let removed = |wanted: &str| cargo.get_envs().any(|(name, value)| name == wanted && value.is_none());
+        assert!(TOLD.into_iter().all(removed));
+        assert!(!removed("PATH"));
+    }
 }

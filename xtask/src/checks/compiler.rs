@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use crate::checks::Outcome;
-use crate::repo::{Repo, output};
+use crate::repo::{Repo, cargo, output};
 
 /// `cargo fmt --check` over the workspace.
 pub(crate) fn formatting(repo: &Repo) -> anyhow::Result<Outcome> {
@@ -31,8 +31,7 @@ pub(crate) fn clippy(repo: &Repo) -> anyhow::Result<Outcome> {
         Command::new("rustup").current_dir(&repo.root).args(["which", "clippy-driver"]),
         "find clippy-driver",
     )?;
-    let run = Command::new("cargo")
-        .current_dir(&repo.root)
+    let run = cargo(repo)
         .args(["build", "--workspace", "--all-targets", "--locked"])
         .env("RUSTC_WORKSPACE_WRAPPER", driver.trim())
         .env("CLIPPY_ARGS", "-Dwarnings__CLIPPY_HACKERY__")
