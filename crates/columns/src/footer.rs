@@ -70,7 +70,7 @@ pub async fn load_footer(
         Err(FooterError::DoesNotOpen { source, .. }) => {
             tracing::warn!(object = %object, error = %source, "the footer of {object} does not open, verifying its copies");
             zones.report_corrupt(object).await;
-            let whole = zones.get(object).await;
+            let whole = zones.get(object, size).await;
             let whole = Some(whole.map_err(|source| FooterError::Read {
                 object: object.clone(),
                 source,

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use zones::{ObjectName, PutError, Zones};
 
-use crate::record::{self, MAX_HEADER, Place, Position};
+use crate::record::{self, MAX_HEADER, MAX_PAYLOAD, Place, Position};
 use crate::{AppendError, Entry, Head, JournalSettings, SegmentId, Tail};
 
 /// Gives the signer in force: it is renewed while the process runs.
@@ -101,6 +101,12 @@ impl Journal {
             return Err(AppendError::TooLarge {
                 size: entry.header.len(),
                 limit: MAX_HEADER,
+            });
+        }
+        if entry.payload.len() > MAX_PAYLOAD {
+            return Err(AppendError::TooLarge {
+                size: entry.payload.len(),
+                limit: MAX_PAYLOAD,
             });
         }
         let room = self.room.take(entry.weight())?;
@@ -218,7 +224,8 @@ impl Writer {
         let due = self.begun.map(|begun| begun + self.settings.commit_after);
         let (mut size, mut headers) = (first.entry.weight(), first.entry.header.len());
         let mut batch = vec![first];
-        while size < self.settings.commit_at {
+        let commit_at = self.settings.commit_at.min(MAX_PAYLOAD);
+        while size < commit_at {
             let next = match (self.incoming.try_recv(), due) {
                 (Ok(next), _) => next,
                 (Err(_), Some(due)) if due > Instant::now() => match timeout_at(due, self.incoming.recv()).await {
@@ -229,7 +236,7 @@ impl Writer {
             };
             size += next.entry.weight();
             headers += next.entry.header.len();
-            if size > self.settings.commit_at || headers > MAX_HEADER {
+            if size > commit_at || headers > MAX_HEADER {
                 self.carried = Some(next);
                 break;
             }

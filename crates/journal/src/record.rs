@@ -20,6 +20,10 @@ const MAGIC: [u8; 8] = *b"cfsegm\0\x01";
 pub(crate) const PREAMBLE: u64 = 12;
 /// What a head may have at most; room for the headers of one commit.
 pub(crate) const MAX_HEAD: usize = 32 << 20;
+/// What all payloads of a segment may have at most before they are sealed.
+pub(crate) const MAX_PAYLOAD: usize = 256 << 20;
+/// What a segment can have at most. What is longer is none; sealing adds far less than the last summand.
+pub(crate) const MAX_OBJECT: u64 = PREAMBLE + MAX_HEAD as u64 + MAX_PAYLOAD as u64 + 4096;
 /// What the header of one entry may have at most.
 pub(crate) const MAX_HEADER: usize = 4 << 20;
 

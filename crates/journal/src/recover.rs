@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use prost::Message;
 use seal::{Domain, InstallationKey, SealError};
+use tokio::sync::Mutex;
 use zones::{GetError, ObjectName, Zones};
 
 use crate::chain::{self, Damage, Head, Standing, Tail, Unreadable};
@@ -15,6 +16,8 @@ use crate::{HeadError, RecoverError, Segment};
 
 /// How many heads are read at once.
 const AT_ONCE: usize = 16;
+/// Longer heads, and whole segments, are read one at a time: whoever owns a zone may say that any of its objects has one.
+const LONG_HEAD: u64 = 1 << 20;
 
 /// A journal as found.
 #[derive(Debug)]
@@ -109,6 +112,7 @@ pub async fn recover_after(
         role,
         journal: name,
         product,
+        long: Mutex::default(),
     }
     .read(*after)
     .await?;
@@ -138,6 +142,7 @@ pub async fn survey(
         role,
         journal: name,
         product,
+        long: Mutex::default(),
     }
     .read(Head::default())
     .await
@@ -149,6 +154,7 @@ struct Reader<'a> {
     role: Role,
     journal: &'a str,
     product: Option<ProductId>,
+    long: Mutex<()>,
 }
 
 enum Found {
@@ -247,7 +253,8 @@ impl Reader<'_> {
         };
         if verdict.is_err() {
             // Perhaps only one zone's copy is wrong: read it whole, which compares digests and repairs.
-            verdict = match self.zones.get(&name).await {
+            let _one_at_a_time = self.long.lock().await;
+            verdict = match self.zones.get(&name, record::MAX_OBJECT).await {
                 Ok(object) => match record::split(&object) {
                     Some((head, _)) => self.believe(&name, &head),
                     None => Err("it is not in the form of a segment".into()),
@@ -270,6 +277,7 @@ impl Reader<'_> {
     async fn read_head(&self, name: &ObjectName) -> Result<Bytes, GetError> {
         let preamble = self.zones.get_range(name, 0..PREAMBLE).await?;
         let length = record::head_length(&preamble).ok_or_else(|| GetError::Corrupt { name: name.clone() })?;
+        let _one_at_a_time = if length > LONG_HEAD { Some(self.long.lock().await) } else { None };
         self.zones.get_range(name, PREAMBLE..PREAMBLE + length).await
     }
 

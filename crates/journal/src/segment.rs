@@ -59,7 +59,7 @@ impl Segment {
 
     /// Opens all entries, in their order.
     pub async fn open(&self, zones: &Zones, with: &PrivateKey) -> Result<Vec<Entry>, OpenError> {
-        let object = zones.get(&self.name).await?;
+        let object = zones.get(&self.name, record::MAX_OBJECT).await?;
         let (segment, with) = (self.clone(), with.clone());
         let opened = tokio::task::spawn_blocking(move || segment.open_object(&object, &with)).await;
         opened.unwrap_or_else(|_| Err(self.changed()))

@@ -131,7 +131,10 @@ impl ZoneReader {
         let Some(whole) = &self.whole else {
             return Ok(self.zones.get_range(object, range).await.map_err(failed)?);
         };
-        let whole = whole.get_or_try_init(|| self.zones.get(object)).await.map_err(failed)?;
+        let whole = whole
+            .get_or_try_init(|| self.zones.get(object, self.file.bytes))
+            .await
+            .map_err(failed)?;
         let range = usize::try_from(range.start)?..usize::try_from(range.end)?;
         if range.start > range.end || range.end > whole.len() {
             return Err(ParquetError::EOF("the object is too short".to_owned()));

@@ -73,7 +73,7 @@ impl World {
 
     /// Changes an object in the given zones.
     async fn damage(&self, object: &ObjectName, zones: &[usize], change: impl Fn(&mut Vec<u8>)) {
-        let good = self.zones.get(object).await.unwrap();
+        let good = self.zones.get(object, u64::MAX).await.unwrap();
         let mut bytes = good.to_vec();
         change(&mut bytes);
         for &zone in zones {

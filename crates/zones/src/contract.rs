@@ -4,6 +4,9 @@ use bytes::Bytes;
 
 use crate::{DirectoryZone, ForgetfulZone, MemoryZone, ObjectName, Power, Zone, ZoneError};
 
+/// More than any object here has.
+const MOST: u64 = 1000;
+
 async fn keeps_the_contract(zone: &dyn Zone) {
     let object = |prefix: &str, id: &str, bytes: &'static [u8]| (ObjectName::new(prefix, id, bytes).unwrap(), Bytes::from_static(bytes));
     let (one, first) = object("raw/7/20261123", "a-0", b"first");
@@ -11,7 +14,7 @@ async fn keeps_the_contract(zone: &dyn Zone) {
     let (three, third) = object("raw/70", "a-2", b"third");
     zone.probe().await.unwrap();
     assert_eq!(zone.list("").await.unwrap(), []);
-    assert!(matches!(zone.get(&one).await, Err(ZoneError::NotFound { .. })));
+    assert!(matches!(zone.get(&one, MOST).await, Err(ZoneError::NotFound { .. })));
     assert!(matches!(zone.get_range(&one, 0..1).await, Err(ZoneError::NotFound { .. })));
     zone.delete(&one).await.unwrap();
 
@@ -20,7 +23,10 @@ async fn keeps_the_contract(zone: &dyn Zone) {
     }
     zone.put(&one, first.clone()).await.unwrap();
 
-    assert_eq!(zone.get(&one).await.unwrap(), first);
+    assert_eq!(zone.get(&one, MOST).await.unwrap(), first);
+    assert_eq!(zone.get(&one, 5).await.unwrap(), first);
+    let long = zone.get(&one, 4).await;
+    assert!(matches!(long, Err(ZoneError::Long { length: 5, most: 4, .. })), "{long:?}");
     assert_eq!(zone.get_range(&two, 1..4).await.unwrap(), second.slice(1..4));
     assert_eq!(zone.get_range(&two, 0..6).await.unwrap(), second);
     for beyond in [3..7, 6..8, 100..101] {
@@ -39,10 +45,10 @@ async fn keeps_the_contract(zone: &dyn Zone) {
     // What is put under a name replaces what is there: a repair.
     zone.put(&two, Bytes::from_static(b"bad")).await.unwrap();
     zone.put(&two, second.clone()).await.unwrap();
-    assert_eq!(zone.get(&two).await.unwrap(), second);
+    assert_eq!(zone.get(&two, MOST).await.unwrap(), second);
 
     zone.delete(&one).await.unwrap();
-    assert!(matches!(zone.get(&one).await, Err(ZoneError::NotFound { .. })));
+    assert!(matches!(zone.get(&one, MOST).await, Err(ZoneError::NotFound { .. })));
     assert_eq!(zone.list("raw/7").await.unwrap(), [two]);
 }
 

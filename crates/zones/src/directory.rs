@@ -16,9 +16,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use base::{Entropy, OsEntropy};
 use bytes::Bytes;
 
-use crate::disk::{Disk, RealDisk};
+use crate::disk::{Disk, EntryKind, NewFile, RealDisk, Whole};
 use crate::name::is_prefix;
 use crate::{ObjectName, Zone, ZoneError};
 
@@ -33,6 +34,8 @@ struct Inner {
     installation: String,
     root: PathBuf,
     disk: Arc<dyn Disk>,
+    // Temporary files have names of their own in each process: another one may not be done with the same zone yet.
+    run: u64,
     temporary: AtomicU64,
     tidy: AtomicBool,
     // Directories whose entry in their parent is known to be synced. Being there is not enough: it may have been made a
@@ -42,7 +45,6 @@ struct Inner {
 
 // Names of objects begin with no dot, so these are never in their way.
 const TEMPORARY: &str = ".temporary";
-const PROBE: &str = ".probe";
 const PROBE_BYTES: [u8; 4096] = [0; 4096];
 
 impl DirectoryZone {
@@ -55,8 +57,10 @@ impl DirectoryZone {
 
     /// The same, and a directory that belongs to another installation is refused.
     pub fn open_for(installation: &str, name: &str, path: impl Into<PathBuf>, create: bool) -> Self {
-        let zone = Self::on(Arc::new(RealDisk), installation, name, path.into());
-        if create && let Err(error) = zone.0.make_root() {
+        let root = path.into();
+        let disk = Arc::new(RealDisk::at(root.clone()));
+        let zone = Self::on(Arc::clone(&disk) as Arc<dyn Disk>, installation, name, root);
+        if create && let Err(error) = disk.make_root() {
             tracing::warn!(zone = name, "could not make the directory of zone {name}: {}", words(&error));
         }
         if let Err(error) = zone.prepare() {
@@ -72,6 +76,7 @@ impl DirectoryZone {
             installation: installation.to_owned(),
             root,
             disk,
+            run: OsEntropy.next_u64(),
             temporary: AtomicU64::new(0),
             tidy: AtomicBool::new(false),
             synced: Mutex::new(BTreeSet::new()),
@@ -115,15 +120,9 @@ impl Zone for DirectoryZone {
         self.run(move |zone| zone.put(&name, &bytes)).await
     }
 
-    async fn get(&self, name: &ObjectName) -> Result<Bytes, ZoneError> {
+    async fn get(&self, name: &ObjectName, most: u64) -> Result<Bytes, ZoneError> {
         let name = name.clone();
-        self.run(move |zone| {
-            zone.disk
-                .read(&zone.path_of(&name))
-                .map(Bytes::from)
-                .map_err(|error| zone.unread(&name, &error))
-        })
-        .await
+        self.run(move |zone| zone.get(&name, most)).await
     }
 
     async fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, ZoneError> {
@@ -170,27 +169,33 @@ impl Inner {
     /// On failure says whether the object may be there under its name.
     fn place(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), (io::Error, bool)> {
         let nothing = |error| (error, false);
-        let target = self.path_of(name);
-        let parent = self.root.join(name.prefix());
         let temporary = self.write_temporary(bytes).map_err(nothing)?;
-        if let Err(error) = self.make_dirs(name.prefix()).and_then(|()| self.disk.rename(&temporary, &target)) {
+        if let Err(error) = self
+            .make_dirs(name.prefix())
+            .and_then(|()| self.disk.rename(&temporary, Path::new(name.as_str())))
+        {
             // Left behind it would only cost room until the next start.
             let _ = self.disk.remove_file(&temporary);
             return Err(nothing(error));
         }
-        self.disk.sync_dir(&parent).map_err(|error| (error, true))
+        self.disk.sync_dir(Path::new(name.prefix())).map_err(|error| (error, true))
     }
 
-    fn write_temporary(&self, bytes: &[u8]) -> io::Result<PathBuf> {
-        let directory = self.root.join(TEMPORARY);
-        let path = directory.join(self.temporary.fetch_add(1, Ordering::Relaxed).to_string());
-        let mut file = match self.disk.create(&path) {
+    fn new_temporary(&self) -> io::Result<(PathBuf, Box<dyn NewFile>)> {
+        let number = self.temporary.fetch_add(1, Ordering::Relaxed);
+        let path = Path::new(TEMPORARY).join(format!("{:016x}-{number}", self.run));
+        let file = match self.disk.create(&path) {
             Err(error) if error.kind() == Io::NotFound => {
-                self.make_dir(&directory)?;
+                self.make_dir(Path::new(TEMPORARY))?;
                 self.disk.create(&path)?
             }
             other => other?,
         };
+        Ok((path, file))
+    }
+
+    fn write_temporary(&self, bytes: &[u8]) -> io::Result<PathBuf> {
+        let (path, mut file) = self.new_temporary()?;
         if let Err(error) = file.write_all(bytes).and_then(|()| file.sync()) {
             drop(file);
             // On a full disk the half-written file must not stay in the way of what comes next.
@@ -202,7 +207,7 @@ impl Inner {
 
     /// Makes every directory of `prefix` durable, unless it is known to be.
     fn make_dirs(&self, prefix: &str) -> io::Result<()> {
-        let mut path = self.root.clone();
+        let mut path = PathBuf::new();
         for segment in prefix.split('/') {
             let parent = path.clone();
             path.push(segment);
@@ -223,34 +228,29 @@ impl Inner {
         }
     }
 
-    fn make_root(&self) -> io::Result<()> {
-        let missing: Vec<&Path> = self.root.ancestors().filter(|p| !p.as_os_str().is_empty()).collect();
-        for path in missing.into_iter().rev() {
-            match self.disk.make_dir(path) {
-                Ok(()) => match path.parent() {
-                    Some(parent) if parent.as_os_str().is_empty() => self.disk.sync_dir(Path::new("."))?,
-                    Some(parent) => self.disk.sync_dir(parent)?,
-                    None => {}
-                },
-                Err(error) if error.kind() == Io::AlreadyExists => {}
-                // An ancestor that is there and not ours to write in is no trouble; a missing one shows at the next step.
-                Err(error) if path != self.root && error.kind() != Io::NotFound => {}
-                Err(error) => return Err(error),
-            }
+    fn get(&self, name: &ObjectName, most: u64) -> Result<Bytes, ZoneError> {
+        match self.disk.read(Path::new(name.as_str()), most) {
+            Ok(Whole::Bytes(bytes)) => Ok(bytes.into()),
+            Ok(Whole::Longer(length)) => Err(ZoneError::Long {
+                zone: self.name.clone(),
+                name: name.clone(),
+                length,
+                most,
+            }),
+            Err(error) => Err(self.unread(name, &error)),
         }
-        Ok(())
     }
 
     fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, ZoneError> {
-        let path = self.path_of(name);
+        let path = Path::new(name.as_str());
         let bytes = self
             .disk
-            .read_range(&path, range.clone())
+            .read_range(path, range.clone())
             .map_err(|error| self.unread(name, &error))?;
         if bytes.len() as u64 == range.end.saturating_sub(range.start) {
             return Ok(bytes.into());
         }
-        let length = self.disk.length(&path).map_err(|error| self.unread(name, &error))?;
+        let length = self.disk.length(path).map_err(|error| self.unread(name, &error))?;
         Err(ZoneError::Short {
             zone: self.name.clone(),
             name: name.clone(),
@@ -267,7 +267,7 @@ impl Inner {
         }
         let mut open = vec![prefix.to_owned()];
         while let Some(directory) = open.pop() {
-            let entries = match self.disk.list(&self.root.join(&directory)) {
+            let entries = match self.disk.list(Path::new(&directory)) {
                 Err(error) if error.kind() == Io::NotFound => continue,
                 other => other.map_err(|error| self.down(&error))?,
             };
@@ -277,12 +277,10 @@ impl Inner {
                 } else {
                     format!("{directory}/{}", entry.name)
                 };
-                if entry.is_dir && is_prefix(&path) {
-                    open.push(path);
-                } else if !entry.is_dir
-                    && let Ok(name) = ObjectName::checked(&path)
-                {
-                    names.push(name);
+                match entry.kind {
+                    EntryKind::Directory if is_prefix(&path) => open.push(path),
+                    EntryKind::File => names.extend(ObjectName::checked(&path)),
+                    EntryKind::Directory | EntryKind::Other => {}
                 }
             }
         }
@@ -294,25 +292,22 @@ impl Inner {
 
     fn delete(&self, name: &ObjectName) -> Result<(), ZoneError> {
         self.check_marker()?;
-        match self.disk.remove_file(&self.path_of(name)) {
+        match self.disk.remove_file(Path::new(name.as_str())) {
             Err(error) if error.kind() == Io::NotFound => return self.check_marker(),
             other => other.map_err(|error| self.down(&error))?,
         }
         self.disk
-            .sync_dir(&self.root.join(name.prefix()))
+            .sync_dir(Path::new(name.prefix()))
             .map_err(|error| self.unclear(words(&error)))
     }
 
     /// Shows a full or read-only disk; a sync would cost a second's worth of an idle disk's sleep and show no more.
     fn write_probe(&self) -> io::Result<()> {
-        let path = self.root.join(PROBE);
-        let written = self.disk.create(&path).and_then(|mut file| file.write_all(&PROBE_BYTES));
+        let (path, mut file) = self.new_temporary()?;
+        let written = file.write_all(&PROBE_BYTES);
+        drop(file);
         let removed = self.disk.remove_file(&path);
         written.and(removed)
-    }
-
-    fn path_of(&self, name: &ObjectName) -> PathBuf {
-        self.root.join(name.as_str())
     }
 
     fn synced(&self) -> std::sync::MutexGuard<'_, BTreeSet<PathBuf>> {
@@ -323,10 +318,18 @@ impl Inner {
         self.synced().clear();
     }
 
-    /// An object that cannot be read: absent, unless the whole zone is.
+    /// An object that cannot be read: absent, unless the whole zone is; or something else stands in its place.
     fn unread(&self, name: &ObjectName, error: &io::Error) -> ZoneError {
-        if error.kind() != Io::NotFound {
-            return self.down(error);
+        match error.kind() {
+            Io::NotFound => {}
+            Io::InvalidData => {
+                return ZoneError::Wrong {
+                    zone: self.name.clone(),
+                    name: name.clone(),
+                    detail: words(error),
+                };
+            }
+            _ => return self.down(error),
         }
         match self.check_marker() {
             Ok(()) => ZoneError::NotFound {

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use base::Entropy;
 use bytes::Bytes;
 
-use crate::disk::{Disk, DiskEntry, NewFile};
+use crate::disk::{Disk, DiskEntry, EntryKind, NewFile, Whole};
 use crate::{DirectoryZone, ObjectName, Zone, ZoneError};
 
 /// The power supply of one or more simulated disks.
@@ -125,8 +125,8 @@ impl Zone for ForgetfulZone {
     async fn put(&self, name: &ObjectName, bytes: Bytes) -> Result<(), ZoneError> {
         self.zone.put(name, bytes).await
     }
-    async fn get(&self, name: &ObjectName) -> Result<Bytes, ZoneError> {
-        self.zone.get(name).await
+    async fn get(&self, name: &ObjectName, most: u64) -> Result<Bytes, ZoneError> {
+        self.zone.get(name, most).await
     }
     async fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, ZoneError> {
         self.zone.get_range(name, range).await
@@ -317,29 +317,31 @@ impl Disk for Session {
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
         let mut state = self.enter()?;
-        let id = match state.find(path) {
-            Ok(id) => {
-                state.node_mut(id)?.seen.clear();
-                id
-            }
-            Err(_) => state.link(path, false)?,
-        };
+        if state.find(path).is_ok() {
+            return Err(Io::AlreadyExists.into());
+        }
+        let id = state.link(path, false)?;
         Ok(Box::new(OpenFile(self.clone(), id)))
     }
 
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let state = self.enter()?;
-        Ok(state.node(state.find(path)?)?.seen.clone())
+    fn read(&self, path: &Path, most: u64) -> io::Result<Whole> {
+        let length = self.length(path)?;
+        if length > most {
+            return Ok(Whole::Longer(length));
+        }
+        self.read_range(path, 0..length).map(Whole::Bytes)
     }
 
     fn read_range(&self, path: &Path, range: Range<u64>) -> io::Result<Vec<u8>> {
-        let bytes = self.read(path)?;
+        let state = self.enter()?;
+        let bytes = &state.node(state.find(path)?)?.seen;
         let end = range.end.min(bytes.len() as u64);
         Ok(bytes.get(range.start as usize..end as usize).unwrap_or_default().to_vec())
     }
 
     fn length(&self, path: &Path) -> io::Result<u64> {
-        Ok(self.read(path)?.len() as u64)
+        let state = self.enter()?;
+        Ok(state.node(state.find(path)?)?.seen.len() as u64)
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<DiskEntry>> {
@@ -351,7 +353,11 @@ impl Disk for Session {
         let entry = |(name, id): (&String, &u64)| {
             Ok(DiskEntry {
                 name: name.clone(),
-                is_dir: state.node(*id)?.is_dir,
+                kind: if state.node(*id)?.is_dir {
+                    EntryKind::Directory
+                } else {
+                    EntryKind::File
+                },
             })
         };
         node.entries.iter().map(entry).collect()

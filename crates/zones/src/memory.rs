@@ -172,12 +172,23 @@ impl Zone for MemoryZone {
         Ok(())
     }
 
-    async fn get(&self, name: &ObjectName) -> Result<Bytes, ZoneError> {
-        self.enter().await?.objects.get(name).cloned().ok_or_else(|| self.missing(name))
+    async fn get(&self, name: &ObjectName, most: u64) -> Result<Bytes, ZoneError> {
+        let held = self.enter().await?.objects.get(name).cloned();
+        let bytes = held.ok_or_else(|| self.missing(name))?;
+        let length = bytes.len() as u64;
+        if length > most {
+            return Err(ZoneError::Long {
+                zone: self.name.clone(),
+                name: name.clone(),
+                length,
+                most,
+            });
+        }
+        Ok(bytes)
     }
 
     async fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, ZoneError> {
-        let bytes = self.get(name).await?;
+        let bytes = self.get(name, u64::MAX).await?;
         let length = bytes.len() as u64;
         if range.start > range.end || range.end > length {
             return Err(ZoneError::Short {

@@ -43,6 +43,8 @@ pub struct ZonesSettings {
     pub grave_key: GraveKey,
     /// How many requests one zone may have open; one that hangs costs no more than these.
     pub max_in_flight: usize,
+    /// How many bytes an object can have; what is longer in a zone is no copy of it.
+    pub max_object_bytes: u64,
 }
 
 impl Default for ZonesSettings {
@@ -56,6 +58,7 @@ impl Default for ZonesSettings {
             probe_every: Duration::from_secs(1),
             grave_key: GraveKey::default(),
             max_in_flight: 16,
+            max_object_bytes: 1 << 30,
         }
     }
 }

@@ -48,6 +48,28 @@ pub enum ZoneError {
         /// Where the range ends.
         wanted: u64,
     },
+    /// What the zone has under the name is longer than the object can be.
+    #[error("{name} in zone {zone} has {length} bytes, it can have {most} at most")]
+    Long {
+        /// The zone.
+        zone: String,
+        /// What was asked for.
+        name: ObjectName,
+        /// How long the zone's copy is.
+        length: u64,
+        /// How long whoever asked says that it can be.
+        most: u64,
+    },
+    /// What the zone has under the name is no object at all: a link, a pipe, a directory.
+    #[error("{name} in zone {zone} is no object: {detail}")]
+    Wrong {
+        /// The zone.
+        zone: String,
+        /// What was asked for.
+        name: ObjectName,
+        /// What it is, in words for an operator.
+        detail: String,
+    },
 }
 
 impl ZoneError {
@@ -56,7 +78,7 @@ impl ZoneError {
         match self {
             Self::Down { .. } | Self::Unclear { .. } => ErrorKind::Unavailable,
             Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::Short { .. } => ErrorKind::Corrupt,
+            Self::Short { .. } | Self::Long { .. } | Self::Wrong { .. } => ErrorKind::Corrupt,
         }
     }
 
@@ -85,8 +107,9 @@ pub trait Zone: Send + Sync + fmt::Debug {
     /// Keeps `bytes` durably under `name`, whole or not at all; what is there under that name is replaced (a repair).
     async fn put(&self, name: &ObjectName, bytes: Bytes) -> Result<(), ZoneError>;
 
-    /// All bytes of an object, as they are: whoever asks compares the digest.
-    async fn get(&self, name: &ObjectName) -> Result<Bytes, ZoneError>;
+    /// All bytes of an object, as they are: whoever asks compares the digest, and says how many there can be at most. Of more
+    /// than that, nothing is read.
+    async fn get(&self, name: &ObjectName, most: u64) -> Result<Bytes, ZoneError>;
 
     /// Exactly these bytes of an object.
     async fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, ZoneError>;

@@ -14,7 +14,7 @@ fn remove(world: &World, name: &ObjectName) {
 }
 
 async fn bytes_of(world: &World, name: &ObjectName) -> Bytes {
-    world.each[0].get(name).await.unwrap()
+    world.each[0].get(name, record::MAX_OBJECT).await.unwrap()
 }
 
 /// The objects in the order of the journal.
@@ -41,7 +41,7 @@ async fn one_bad_copy_is_passed_over_and_three_are_damage() {
 
         // The repair of the two goes on in the background.
         for _ in 0..1000 {
-            if world.each[0].get(&middle).await.unwrap() == world.each[1].get(&middle).await.unwrap() {
+            if bytes_of(&world, &middle).await == world.each[1].get(&middle, record::MAX_OBJECT).await.unwrap() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -335,4 +335,54 @@ async fn an_end_of_which_one_bad_copy_is_left_is_missed_by_whoever_remembers_it(
     assert_eq!(missed.kind(), ErrorKind::Corrupt);
     let text = missed.to_string();
     assert!(text.contains(last.as_str()) && text.contains("put a good copy back"), "{text}");
+}
+
+#[tokio::test]
+async fn files_without_an_end_in_one_zone_do_not_hold_up_a_start() {
+    let (house, base) = (House::new(1), tempfile::tempdir().unwrap());
+    let open = || {
+        let each = ["a", "b", "c"].map(|name| Arc::new(zones::DirectoryZone::open(name, base.path().join(name), true)) as Arc<dyn Zone>);
+        over(each.into(), &house.clock)
+    };
+    let journal = house.start(&open(), quick(), Tail::empty());
+    let texts: Vec<String> = (0..40).map(|number| number.to_string()).collect();
+    for text in &texts {
+        journal.append(entry(text)).await.unwrap();
+    }
+    journal.close().await;
+    let cancel = caught_up(&open()).await;
+    drop(cancel);
+    let segments: Vec<ObjectName> = house.recover(&open()).await.unwrap().segments.into_iter().map(|s| s.name).collect();
+    for (number, name) in segments.iter().enumerate() {
+        let path = base.path().join("a").join(name.as_str());
+        std::fs::remove_file(&path).unwrap();
+        match number % 3 {
+            0 => nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+            1 => std::fs::File::create(&path).unwrap().set_len(1 << 40).unwrap(),
+            _ => {
+                // The beginning of a segment with the longest head that is possible, and nothing after it.
+                let longest = u32::try_from(record::MAX_HEAD).unwrap().to_le_bytes();
+                std::fs::write(&path, [&b"cfsegm\0\x01"[..], &longest].concat()).unwrap();
+                std::fs::File::options()
+                    .write(true)
+                    .open(&path)
+                    .unwrap()
+                    .set_len(record::MAX_OBJECT)
+                    .unwrap();
+            }
+        }
+    }
+    for marker in [false, true] {
+        if marker {
+            let path = base.path().join("a/zone.json");
+            std::fs::remove_file(&path).unwrap();
+            nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        }
+        let found = tokio::time::timeout(Duration::from_secs(5), house.read(&open())).await;
+        assert_eq!(found.unwrap(), texts);
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    let most: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(most < 500 << 10, "{most} KiB of memory");
 }

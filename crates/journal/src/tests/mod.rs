@@ -274,7 +274,7 @@ async fn the_end_that_a_dead_writer_left_in_an_absent_zone_stays_out() {
         .into_iter()
         .find(|name| name.id().contains("-0000000000000001-"))
         .unwrap();
-    let bytes = world.each[0].get(&left).await.unwrap();
+    let bytes = world.each[0].get(&left, record::MAX_OBJECT).await.unwrap();
     world.each.iter().for_each(|zone| assert!(zone.lose(&left)));
     let zones = world.restarted();
     let tail = world.house.recover(&zones).await.unwrap().tail();

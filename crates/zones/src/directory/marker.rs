@@ -1,15 +1,18 @@
 //! The file that makes a directory a zone: which zone it is, and whose.
 
 use std::io::{self, ErrorKind as Io};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Inner, TEMPORARY};
 use crate::ZoneError;
+use crate::disk::Whole;
 
 const MARKER: &str = "zone.json";
-const NEW_MARKER: &str = ".zone.json.new";
+/// What a marker may have at most.
+const MARKER_BYTES: u64 = 4096;
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Marker {
@@ -28,17 +31,17 @@ impl Inner {
             tracing::info!(zone = %self.name, "adopted an empty directory as zone {}", self.name);
         }
         if !self.tidy.swap(true, Ordering::SeqCst)
-            && let Ok(left) = self.disk.list(&self.root.join(TEMPORARY))
+            && let Ok(left) = self.disk.list(Path::new(TEMPORARY))
         {
             for entry in left {
-                let _ = self.disk.remove_file(&self.root.join(TEMPORARY).join(entry.name));
+                let _ = self.disk.remove_file(&Path::new(TEMPORARY).join(entry.name));
             }
         }
         Ok(())
     }
 
     fn adopt(&self) -> io::Result<()> {
-        let entries = self.disk.list(&self.root)?;
+        let entries = self.disk.list(Path::new(""))?;
         if entries
             .iter()
             .any(|entry| !entry.name.starts_with('.') && entry.name != "lost+found")
@@ -50,13 +53,9 @@ impl Inner {
             zone: self.name.clone(),
             installation: self.installation.clone(),
         };
-        let path = self.root.join(NEW_MARKER);
-        let mut file = self.disk.create(&path)?;
-        file.write_all(&serde_json::to_vec(&marker).map_err(io::Error::other)?)?;
-        file.sync()?;
-        drop(file);
-        self.disk.rename(&path, &self.root.join(MARKER))?;
-        self.disk.sync_dir(&self.root)
+        let path = self.write_temporary(&serde_json::to_vec(&marker).map_err(io::Error::other)?)?;
+        self.disk.rename(&path, Path::new(MARKER))?;
+        self.disk.sync_dir(Path::new(""))
     }
 
     pub(super) fn check_marker(&self) -> Result<(), ZoneError> {
@@ -68,14 +67,16 @@ impl Inner {
 
     /// `None` when the directory is there and has no marker.
     fn read_marker(&self) -> Result<Option<()>, ZoneError> {
-        let bytes = match self.disk.read(&self.root.join(MARKER)) {
-            Ok(bytes) => bytes,
+        let refuse = |why: String| Err(self.down(&io::Error::other(why)));
+        let bytes = match self.disk.read(Path::new(MARKER), MARKER_BYTES) {
+            Ok(Whole::Bytes(bytes)) => bytes,
+            Ok(Whole::Longer(_)) => return refuse(format!("{MARKER} cannot be read")),
+            Err(error) if error.kind() == Io::InvalidData => return refuse(format!("{MARKER} cannot be read")),
             Err(error) if error.kind() == Io::NotFound => {
-                return self.disk.list(&self.root).map(|_| None).map_err(|error| self.down(&error));
+                return self.disk.list(Path::new("")).map(|_| None).map_err(|error| self.down(&error));
             }
             Err(error) => return Err(self.down(&error)),
         };
-        let refuse = |why: String| Err(self.down(&io::Error::other(why)));
         let Ok(marker) = serde_json::from_slice::<Marker>(&bytes) else {
             return refuse(format!("{MARKER} cannot be read"));
         };

@@ -82,7 +82,7 @@ impl Zones {
         if self.is_dead(name) {
             return self.drop_copy(member, name).await;
         }
-        match self.fetch(name).await {
+        match self.fetch(name, self.settings.max_object_bytes).await {
             // It takes itself off the queue, and undoes itself if the object was deleted meanwhile.
             Ok(bytes) => self.put_one(member, name, bytes).await.is_ok(),
             Err(GetError::Unavailable { .. }) => true,

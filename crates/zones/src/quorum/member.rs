@@ -4,6 +4,7 @@
 //! permit stays taken until the zone lets go.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub(super) struct Member {
     probes: Arc<Semaphore>,
     pub(super) visit: tokio::sync::Mutex<()>,
     health: Mutex<Health>,
+    wrong_copies: AtomicU64,
     /// How many writes of each object the zone is not done with. No more of them than there are permits for writes.
     on_their_way: Mutex<BTreeMap<ObjectName, usize>>,
 }
@@ -68,6 +70,7 @@ impl Member {
             probes: permits(1),
             visit: tokio::sync::Mutex::new(()),
             health: Mutex::new(health),
+            wrong_copies: AtomicU64::new(0),
             on_their_way: Mutex::default(),
         })
     }
@@ -171,6 +174,15 @@ impl Member {
 
     pub(super) fn is_up(&self) -> bool {
         self.health().up
+    }
+
+    /// How many wrong copies it has given out: the fewer, the sooner it is asked.
+    pub(super) fn wrong_copies(&self) -> u64 {
+        self.wrong_copies.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn gave_wrong_copy(&self) {
+        self.wrong_copies.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn is_hanging(&self) -> bool {

@@ -31,6 +31,8 @@ pub struct Zones {
     dead: Mutex<BTreeSet<ObjectName>>,
     // Names whose fate is being decided: nobody lists, copies or repairs them meanwhile.
     in_flight: Mutex<BTreeMap<ObjectName, usize>>,
+    // Held by whoever reads a long object as a whole, so that several zones' worth of nonsense do not fill the memory.
+    large: tokio::sync::Mutex<()>,
 }
 
 /// How a zone is doing.
@@ -60,6 +62,7 @@ impl Zones {
             settings,
             dead: Mutex::default(),
             in_flight: Mutex::default(),
+            large: tokio::sync::Mutex::default(),
         })
     }
 

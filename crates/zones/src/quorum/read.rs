@@ -32,21 +32,27 @@ pub(super) struct Holding {
     pub(super) buried: BTreeSet<ObjectName>,
 }
 
+/// Objects up to this size are read at the same time as others; longer ones one at a time.
+const LARGE: u64 = 64 << 20;
+
 /// What came of asking one zone after another.
 struct Search {
     found: Option<Bytes>,
+    /// Who has a copy that may be good and was not read, for its length.
+    large: Vec<Arc<Member>>,
     wrong: Vec<Arc<Member>>,
     lacking: Vec<Arc<Member>>,
     silent: Vec<String>,
 }
 
 impl Zones {
-    /// A whole object, its digest verified. A copy found missing or wrong on the way is repaired in the background.
-    pub async fn get(&self, name: &ObjectName) -> Result<Bytes, GetError> {
+    /// A whole object, its digest verified. A copy found missing or wrong on the way is repaired in the background; one of more
+    /// than `most` bytes is wrong.
+    pub async fn get(&self, name: &ObjectName, most: u64) -> Result<Bytes, GetError> {
         if self.is_dead(name) {
             return Err(GetError::NotFound { name: name.clone() });
         }
-        self.fetch(name).await
+        self.fetch(name, most).await
     }
 
     /// Exactly these bytes of an object, as some zone has them: it is for the caller to authenticate them, and to
@@ -59,7 +65,7 @@ impl Zones {
             let range = range.clone();
             Box::pin(async move { zone.get_range(&name, range).await })
         };
-        let search = self.search(name, read, false).await;
+        let search = self.search(name, read, None).await;
         if search.found.is_some() && (!search.wrong.is_empty() || !search.lacking.is_empty()) {
             let (zones, name) = (self.arc(), name.clone());
             tokio::spawn(async move { zones.report_corrupt(&name).await });
@@ -73,6 +79,7 @@ impl Zones {
         if zones.is_dead(name) || zones.is_in_flight(name) {
             return;
         }
+        let _one_at_a_time = zones.large.lock().await;
         let copies = join_all(zones.members.iter().map(|member| async move {
             let copy = zones.read_one(member, name).await;
             let good = match &copy {
@@ -150,19 +157,30 @@ impl Zones {
         })
     }
 
-    /// A good copy from any zone, graves included.
-    pub(super) async fn fetch(&self, name: &ObjectName) -> Result<Bytes, GetError> {
+    /// A good copy of at most `most` bytes from any zone, graves included.
+    pub(super) async fn fetch(&self, name: &ObjectName, most: u64) -> Result<Bytes, GetError> {
         if name.is_tombstone() {
             let buried = name.buried(&self.settings.grave_key);
             return buried
                 .map(|buried| self.settings.grave_key.epitaph(&buried))
                 .ok_or_else(|| GetError::NotFound { name: name.clone() });
         }
-        let read = |zone: Arc<dyn Zone>, name: ObjectName| -> BoxFuture<'static, Result<Bytes, ZoneError>> {
-            Box::pin(async move { zone.get(&name).await })
+        let read_up_to = |at_most: u64| {
+            move |zone: Arc<dyn Zone>, name: ObjectName| -> BoxFuture<'static, Result<Bytes, ZoneError>> {
+                Box::pin(async move { zone.get(&name, at_most).await })
+            }
         };
-        let search = self.search(name, read, true).await;
+        let mut search = self.search(name, read_up_to(most.min(LARGE)), Some(most)).await;
+        if search.found.is_none() && !search.large.is_empty() {
+            let _one_at_a_time = self.large.lock().await;
+            search = self.search(name, read_up_to(most), Some(most)).await;
+        }
         if let Some(bytes) = &search.found {
+            // With a good copy found, none that is longer is one.
+            for member in std::mem::take(&mut search.large) {
+                member.gave_wrong_copy();
+                search.wrong.push(member);
+            }
             for member in search.wrong.iter().chain(&search.lacking) {
                 self.arc().repair(member, name, bytes.clone());
             }
@@ -170,13 +188,14 @@ impl Zones {
         search.outcome(name)
     }
 
-    /// Asks one zone after the other, the next as soon as one fails or is slow.
-    async fn search<R>(&self, name: &ObjectName, read: R, verify: bool) -> Search
+    /// Asks one zone after the other, the next as soon as one fails or is slow. `whole` is given where objects are read as a
+    /// whole, and so verified, and says how long they can be.
+    async fn search<R>(&self, name: &ObjectName, read: R, whole: Option<u64>) -> Search
     where
         R: Fn(Arc<dyn Zone>, ObjectName) -> BoxFuture<'static, Result<Bytes, ZoneError>>,
     {
         let mut order: Vec<&Arc<Member>> = self.members.iter().collect();
-        order.sort_by_key(|member| !member.is_up());
+        order.sort_by_key(|member| (!member.is_up(), member.wrong_copies()));
         let mut left = order.into_iter();
         let ask = |member: &Arc<Member>| {
             let (member, work) = (Arc::clone(member), read(Arc::clone(&member.zone), name.clone()));
@@ -189,6 +208,7 @@ impl Zones {
         let mut asked: FuturesUnordered<_> = left.next().map(ask).into_iter().collect();
         let mut search = Search {
             found: None,
+            large: Vec::new(),
             wrong: Vec::new(),
             lacking: Vec::new(),
             silent: Vec::new(),
@@ -197,13 +217,15 @@ impl Zones {
             tokio::select! {
                 Some((member, answer)) = asked.next() => {
                     match answer {
-                        Ok(bytes) if !verify || is_object(name, &bytes).await => {
+                        Ok(bytes) if whole.is_none() || is_object(name, &bytes).await => {
                             search.found = Some(bytes);
                             return search;
                         }
-                        Ok(_) | Err(ZoneError::Short { .. }) => {
+                        Err(ZoneError::Long { length, .. }) if whole.is_some_and(|most| length <= most) => search.large.push(member),
+                        Ok(_) | Err(ZoneError::Short { .. } | ZoneError::Long { .. } | ZoneError::Wrong { .. }) => {
                             tracing::warn!(zone = member.zone.name(), object.name = %name,
                                 "the copy of {name} in zone {} is corrupt", member.zone.name());
+                            member.gave_wrong_copy();
                             search.wrong.push(member);
                         }
                         Err(ZoneError::NotFound { .. }) => search.lacking.push(member),
@@ -218,9 +240,11 @@ impl Zones {
     }
 
     async fn read_one(&self, member: &Arc<Member>, name: &ObjectName) -> Result<Bytes, ZoneError> {
-        let name = name.clone();
+        let (name, most) = (name.clone(), self.settings.max_object_bytes);
         member
-            .call(Use::Read, self.settings.read_timeout, |zone| async move { zone.get(&name).await })
+            .call(Use::Read, self.settings.read_timeout, move |zone| async move {
+                zone.get(&name, most).await
+            })
             .await
     }
 

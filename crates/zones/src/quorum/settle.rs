@@ -97,7 +97,8 @@ impl Zones {
     }
 
     async fn spread(self: &Arc<Self>, name: &ObjectName, held: usize, lacking: Vec<&Arc<Member>>) -> Result<(), Spread> {
-        let bytes = self.fetch(name).await.map_err(Spread::Unreadable)?;
+        let bytes = self.fetch(name, self.settings.max_object_bytes).await;
+        let bytes = bytes.map_err(Spread::Unreadable)?;
         let (mut held, mut details) = (held, Vec::new());
         for member in lacking {
             match self.put_one(member, name, bytes.clone()).await {

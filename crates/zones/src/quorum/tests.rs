@@ -10,6 +10,9 @@ use crate::{ForgetfulZone, GraveKey, MemoryZone, Negligence, Power};
 mod late;
 mod settling;
 
+/// More than any object here has.
+const MOST: u64 = 1000;
+
 struct World {
     zones: Arc<Zones>,
     each: Vec<Arc<MemoryZone>>,
@@ -96,7 +99,7 @@ async fn an_object_goes_to_every_zone_and_is_read_from_any() {
             .enumerate()
             .filter(|(i, _)| *i != down)
             .for_each(|(_, zone)| zone.go_down());
-        assert_eq!(world.zones.get(&name).await.unwrap(), bytes);
+        assert_eq!(world.zones.get(&name, MOST).await.unwrap(), bytes);
         assert_eq!(world.zones.get_range(&name, 1..3).await.unwrap(), bytes.slice(1..3));
         world.each.iter().for_each(|zone| zone.come_back());
     }
@@ -116,7 +119,7 @@ async fn one_zone_down_stops_nothing_and_it_catches_up() {
     let state = &world.zones.status()[1];
     assert_eq!((state.up, &*state.detail), (false, "it was told to be down"));
     assert!(world.zones.can_commit());
-    assert_eq!(world.zones.get(&name).await.unwrap(), bytes);
+    assert_eq!(world.zones.get(&name, MOST).await.unwrap(), bytes);
 
     let cancel = CancellationToken::new();
     let task = world.zones.spawn_catch_up(cancel.clone());
@@ -248,7 +251,7 @@ async fn a_zone_that_hangs_costs_nothing_but_its_own_permits() {
     for i in 0..200 {
         let (name, bytes) = object(&format!("number {i}"));
         world.zones.put(&name, bytes.clone()).await.unwrap();
-        assert_eq!(world.zones.get(&name).await.unwrap(), bytes);
+        assert_eq!(world.zones.get(&name, MOST).await.unwrap(), bytes);
     }
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
 
@@ -269,12 +272,12 @@ async fn wrong_and_missing_copies_are_passed_over_and_repaired() {
         eventually(|| !world.zones.is_in_flight(&name)).await;
         assert!(harm(&world.each[0], &name) && harm(&world.each[1], &name));
 
-        assert_eq!(world.zones.get(&name).await.unwrap(), bytes);
+        assert_eq!(world.zones.get(&name, MOST).await.unwrap(), bytes);
 
         for zone in [&world.each[0], &world.each[1]] {
             let mut repaired = false;
             for _ in 0..1000 {
-                repaired = zone.get(&name).await.is_ok_and(|copy| copy == bytes);
+                repaired = zone.get(&name, MOST).await.is_ok_and(|copy| copy == bytes);
                 if repaired {
                     break;
                 }
@@ -283,6 +286,39 @@ async fn wrong_and_missing_copies_are_passed_over_and_repaired() {
             assert!(repaired);
         }
     }
+}
+
+#[tokio::test]
+async fn a_zone_that_gave_out_wrong_copies_is_asked_last() {
+    let world = World::new(3);
+    let (good, bytes) = object("good");
+    world.zones.put(&good, bytes.clone()).await.unwrap();
+    world.eventually_in(&good, "abc").await;
+    let (long, _) = object("long");
+    world.each[0].plant(&long, Bytes::from(vec![0; 2000]));
+
+    assert_eq!(world.zones.get(&long, MOST).await, Err(GetError::Corrupt { name: long.clone() }));
+    assert!(world.zones.status()[0].up, "one wrong copy is not a zone that is down");
+
+    world.each[0].hang();
+    let asked = std::time::Instant::now();
+    assert_eq!(world.zones.get(&good, MOST).await, Ok(bytes));
+    assert!(asked.elapsed() < world.zones.settings.hedge_after, "the zone was asked first");
+}
+
+#[tokio::test]
+async fn a_long_object_is_read_too() {
+    let world = World::new(3);
+    let bytes = Bytes::from(vec![7; (64 << 20) + 1]);
+    let name = ObjectName::new("raw/7", "x", &bytes).unwrap();
+    world.each[2].plant(&name, bytes.clone());
+
+    let length = bytes.len() as u64;
+    assert_eq!(
+        world.zones.get(&name, length - 1).await,
+        Err(GetError::Corrupt { name: name.clone() })
+    );
+    assert!(world.zones.get(&name, length).await.is_ok_and(|got| got == bytes));
 }
 
 #[tokio::test]
@@ -298,7 +334,7 @@ async fn a_reported_range_leads_to_the_repair_of_that_copy() {
     eventually(|| world.each[0].corrupt(&name)).await;
     world.each[0].corrupt(&name);
     for _ in 0..1000 {
-        if world.each[0].get(&name).await.unwrap() == bytes {
+        if world.each[0].get(&name, MOST).await.unwrap() == bytes {
             return;
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -310,17 +346,17 @@ async fn a_reported_range_leads_to_the_repair_of_that_copy() {
 async fn what_cannot_be_read_says_why() {
     let world = World::new(3);
     let (name, bytes) = object("gone");
-    assert_eq!(world.zones.get(&name).await, Err(GetError::NotFound { name: name.clone() }));
+    assert_eq!(world.zones.get(&name, MOST).await, Err(GetError::NotFound { name: name.clone() }));
     world.zones.put(&name, bytes).await.unwrap();
     world.eventually_in(&name, "abc").await;
 
     world.each.iter().for_each(|zone| assert!(zone.corrupt(&name)));
-    assert_eq!(world.zones.get(&name).await, Err(GetError::Corrupt { name: name.clone() }));
+    assert_eq!(world.zones.get(&name, MOST).await, Err(GetError::Corrupt { name: name.clone() }));
 
     world.each[0].lose(&name);
     world.each[1].lose(&name);
     world.each[2].go_down();
-    assert_eq!(world.zones.get(&name).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(world.zones.get(&name, MOST).await.unwrap_err().kind(), ErrorKind::Unavailable);
 }
 
 #[tokio::test]
@@ -352,7 +388,7 @@ async fn what_was_deleted_does_not_come_back_with_a_zone_that_was_away() {
 
     let restarted = world.restarted();
     assert_eq!(names(&restarted).await, []);
-    assert_eq!(restarted.get(&name).await, Err(GetError::NotFound { name: name.clone() }));
+    assert_eq!(restarted.get(&name, MOST).await, Err(GetError::NotFound { name: name.clone() }));
     look_after_all(&restarted).await;
     look_after_all(&restarted).await;
     assert_eq!(world.holders(&name), "");
@@ -377,7 +413,7 @@ async fn a_grave_that_a_zones_owner_dug_buries_nothing() {
     look_after_all(&restarted).await;
 
     assert_eq!(world.holders(&name), "abc");
-    assert!(restarted.get(&name).await.is_ok());
+    assert!(restarted.get(&name, MOST).await.is_ok());
 }
 
 #[tokio::test]
@@ -441,7 +477,7 @@ async fn power_cuts(negligence: Negligence, by_chance: bool) -> Tally {
         // A broken twin may have lost the zones themselves.
         let settled = zones.settle("").await.unwrap_or_default();
         for name in &accepted {
-            tally.lost += usize::from(!settled.objects.contains(name) || zones.get(name).await.is_err());
+            tally.lost += usize::from(!settled.objects.contains(name) || zones.get(name, MOST).await.is_err());
         }
         tally.seen_though_refused += refused.iter().filter(|name| settled.objects.contains(name)).count();
         tally.accepted += accepted.len();
@@ -487,7 +523,7 @@ async fn a_full_zone_stops_nothing_and_catches_up_when_there_is_room() {
 
     each[2].set_full(false);
     look_after_all(&zones).await;
-    assert_eq!(each[2].get(&name).await.unwrap(), bytes);
+    assert_eq!(each[2].get(&name, MOST).await.unwrap(), bytes);
     assert_eq!(
         zones.status()[2],
         ZoneState {

@@ -15,14 +15,14 @@ impl Zone for Locked {
     async fn put(&self, name: &ObjectName, bytes: Bytes) -> Result<(), ZoneError> {
         self.0.put(name, bytes).await
     }
-    async fn get(&self, _: &ObjectName) -> Result<Bytes, ZoneError> {
+    async fn get(&self, _: &ObjectName, _: u64) -> Result<Bytes, ZoneError> {
         Err(ZoneError::Down {
             zone: self.name().to_owned(),
             detail: "permission is denied".into(),
         })
     }
     async fn get_range(&self, name: &ObjectName, _: std::ops::Range<u64>) -> Result<Bytes, ZoneError> {
-        self.get(name).await
+        self.get(name, 0).await
     }
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectName>, ZoneError> {
         self.0.list(prefix).await
