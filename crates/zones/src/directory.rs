@@ -160,9 +160,9 @@ impl Inner {
             }
             other => other,
         }
-        .map_err(|(error, renamed)| {
+        .map_err(|(error, perhaps)| {
             self.forget_directories();
-            if renamed { self.unclear(words(&error)) } else { self.down(&error) }
+            if perhaps { self.unclear(words(&error)) } else { self.down(&error) }
         })
     }
 
@@ -170,13 +170,18 @@ impl Inner {
     fn place(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), (io::Error, bool)> {
         let nothing = |error| (error, false);
         let temporary = self.write_temporary(bytes).map_err(nothing)?;
-        if let Err(error) = self
-            .make_dirs(name.prefix())
-            .and_then(|()| self.disk.rename(&temporary, Path::new(name.as_str())))
-        {
+        let made = self.make_dirs(name.prefix()).map_err(nothing);
+        let renamed = made.and_then(|()| {
+            let renamed = self.disk.rename(&temporary, Path::new(name.as_str()));
+            renamed.map_err(|error| {
+                let perhaps = !is_refusal(&error);
+                (error, perhaps)
+            })
+        });
+        if let Err(failed) = renamed {
             // Left behind it would only cost room until the next start.
             let _ = self.disk.remove_file(&temporary);
-            return Err(nothing(error));
+            return Err(failed);
         }
         self.disk.sync_dir(Path::new(name.prefix())).map_err(|error| (error, true))
     }
@@ -353,6 +358,15 @@ impl Inner {
             detail,
         }
     }
+}
+
+/// Whether an error says that nothing was changed. Of others, such as a server's answer that got lost, that is not known.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        // The last is the disk's own word for what it found on the way.
+        Io::NotFound | Io::StorageFull | Io::PermissionDenied | Io::ReadOnlyFilesystem | Io::InvalidData
+    )
 }
 
 /// What an operator should read. Paths stay out: they are in the settings.

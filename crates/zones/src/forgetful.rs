@@ -104,6 +104,11 @@ impl ForgetfulZone {
         self.disk.state().full = full;
     }
 
+    /// The next `count` renames are done, and answered with an error nevertheless, as by a server whose answer got lost.
+    pub fn do_and_deny_next_renames(&self, count: usize) {
+        self.disk.state().denied_renames = count;
+    }
+
     fn boot(name: &str, disk: Arc<SimulatedDisk>, negligence: Negligence) -> Self {
         let session = Session {
             boot: disk.state().boot,
@@ -152,6 +157,7 @@ struct SimulatedDisk {
 struct DiskState {
     boot: u64,
     full: bool,
+    denied_renames: usize,
     next: u64,
     nodes: BTreeMap<u64, Node>,
 }
@@ -177,6 +183,7 @@ impl SimulatedDisk {
         let state = DiskState {
             boot: 0,
             full: false,
+            denied_renames: 0,
             next: 1,
             nodes: BTreeMap::from([(ROOT, root)]),
         };
@@ -388,6 +395,10 @@ impl Disk for Session {
         let (new_parent, new_name) = state.split(to)?;
         state.node_mut(old_parent)?.entries.remove(&old_name);
         state.node_mut(new_parent)?.entries.insert(new_name, id);
+        if state.denied_renames > 0 {
+            state.denied_renames -= 1;
+            return Err(io::Error::from_raw_os_error(nix::libc::EIO));
+        }
         Ok(())
     }
 

@@ -196,6 +196,24 @@ async fn a_copy_that_a_zone_denied_having_is_withdrawn_too() {
 }
 
 #[tokio::test]
+async fn a_copy_that_a_disk_denied_having_renamed_is_withdrawn_too() {
+    let disk = Arc::new(ForgetfulZone::new("a", &Power::on()));
+    let others = [Arc::new(MemoryZone::new("b")), Arc::new(MemoryZone::new("c"))];
+    let each = || -> Vec<Arc<dyn Zone>> {
+        let (b, c) = (Arc::clone(&others[0]), Arc::clone(&others[1]));
+        vec![Arc::clone(&disk) as Arc<dyn Zone>, b, c]
+    };
+    let (name, bytes) = object("denied");
+    disk.do_and_deny_next_renames(1);
+    others.iter().for_each(|zone| zone.fail_next_puts(1));
+
+    let refused = over(each()).put(&name, bytes).await.unwrap_err();
+
+    assert!(matches!(refused, PutError::TooFewZones { .. }), "{refused:?}");
+    assert_eq!(over(each()).settle("raw").await.unwrap(), Settled::default());
+}
+
+#[tokio::test]
 async fn a_copy_that_arrives_after_the_refusal_is_removed_again() {
     let world = World::new(3);
     world.each[0].hang();
