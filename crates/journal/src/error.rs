@@ -95,7 +95,7 @@ pub enum RecoverError {
     /// Whether segments are missing cannot be told while zones are away.
     #[error(
         "journal {journal} cannot be recovered yet: no zone that answers has a good copy of {}, and one that does not may have: \
-         bring that zone back, or, if it is lost for good, put an empty one in its place",
+         bring that zone back, or, if it is lost for good, put an empty directory in its place and a file adopt-as-<zone> into it",
         list(objects)
     )]
     InDoubt {

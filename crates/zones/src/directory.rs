@@ -3,9 +3,10 @@
 //! Promise: an object appears under its name whole and durable, or not at all. It is written to a temporary file, synced,
 //! renamed, and then the directory is synced, and so is the parent of every directory that had to be made.
 //!
-//! A directory is a zone when it holds a `zone.json` with the zone's name. One that is missing is a zone that is down, and is
-//! never made again silently: an unmounted disk must not look like an empty one. An empty directory that an operator has put
-//! in its place is adopted, and filled by catching up.
+//! A directory is a zone when it holds a `zone.json` with the zone's name. After the first start one that is missing or empty
+//! is a zone that is down, and is never made again silently: an unmounted disk must not look like a new one. An empty directory
+//! into which the operator puts a file `adopt-as-<zone>` takes a lost one's place. It is filled by catching up, and until that
+//! is done its marker says that it is not complete: what it lacks says nothing about what there is.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -25,6 +26,17 @@ use crate::{ObjectName, Zone, ZoneError};
 
 mod marker;
 
+/// What to make of a directory that is empty or missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Empty {
+    /// Its disk may not be mounted: a zone that is down, unless the operator says otherwise with a file in it.
+    Unknown,
+    /// A zone that lacks nothing, as at the very first start.
+    New,
+    /// A new zone beside others that may hold something.
+    Joins,
+}
+
 /// A zone that is a directory.
 #[derive(Clone)]
 pub struct DirectoryZone(Arc<Inner>);
@@ -38,6 +50,8 @@ struct Inner {
     run: u64,
     temporary: AtomicU64,
     tidy: AtomicBool,
+    // As the marker said when it was last read.
+    complete: AtomicBool,
     // Directories whose entry in their parent is known to be synced. Being there is not enough: it may have been made a
     // moment ago by another write that has not synced it yet, or just before a power cut.
     synced: Mutex<BTreeSet<PathBuf>>,
@@ -52,18 +66,20 @@ impl DirectoryZone {
     ///
     /// Never fails: a directory that cannot be used is a zone that is down and may come back.
     pub fn open(name: &str, path: impl Into<PathBuf>, create: bool) -> Self {
-        Self::open_for("", name, path, create)
+        Self::open_for("", name, path, if create { Empty::New } else { Empty::Unknown })
     }
 
     /// The same, and a directory that belongs to another installation is refused.
-    pub fn open_for(installation: &str, name: &str, path: impl Into<PathBuf>, create: bool) -> Self {
+    pub fn open_for(installation: &str, name: &str, path: impl Into<PathBuf>, empty: Empty) -> Self {
         let root = path.into();
         let disk = Arc::new(RealDisk::at(root.clone()));
         let zone = Self::on(Arc::clone(&disk) as Arc<dyn Disk>, installation, name, root);
-        if create && let Err(error) = disk.make_root() {
+        if empty != Empty::Unknown
+            && let Err(error) = disk.make_root()
+        {
             tracing::warn!(zone = name, "could not make the directory of zone {name}: {}", words(&error));
         }
-        if let Err(error) = zone.prepare() {
+        if let Err(error) = zone.prepare(empty) {
             tracing::warn!(zone = name, "{error}");
         }
         zone
@@ -79,13 +95,14 @@ impl DirectoryZone {
             run: OsEntropy.next_u64(),
             temporary: AtomicU64::new(0),
             tidy: AtomicBool::new(false),
+            complete: AtomicBool::new(true),
             synced: Mutex::new(BTreeSet::new()),
         }))
     }
 
     /// Takes the directory into use if it can be. Blocks.
-    pub(crate) fn prepare(&self) -> Result<(), ZoneError> {
-        self.0.prepare()
+    pub(crate) fn prepare(&self, empty: Empty) -> Result<(), ZoneError> {
+        self.0.prepare(empty)
     }
 
     /// Where the zone is.
@@ -142,8 +159,21 @@ impl Zone for DirectoryZone {
 
     async fn probe(&self) -> Result<(), ZoneError> {
         self.run(|zone| {
-            zone.prepare()?;
+            zone.prepare(Empty::Unknown)?;
             zone.write_probe().map_err(|error| zone.down(&error))
+        })
+        .await
+    }
+
+    fn is_complete(&self) -> bool {
+        self.0.complete.load(Ordering::SeqCst)
+    }
+
+    async fn set_complete(&self) -> Result<(), ZoneError> {
+        self.run(|zone| {
+            zone.check_marker()?;
+            zone.write_marker(true).map_err(|error| zone.down(&error))?;
+            zone.check_marker()
         })
         .await
     }

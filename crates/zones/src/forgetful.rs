@@ -15,7 +15,7 @@ use base::Entropy;
 use bytes::Bytes;
 
 use crate::disk::{Disk, DiskEntry, EntryKind, NewFile, Whole};
-use crate::{DirectoryZone, ObjectName, Zone, ZoneError};
+use crate::{DirectoryZone, Empty, ObjectName, Zone, ZoneError};
 
 /// The power supply of one or more simulated disks.
 #[derive(Debug, Clone)]
@@ -117,7 +117,7 @@ impl ForgetfulZone {
         };
         let zone = DirectoryZone::on(Arc::new(session), "", name, PathBuf::from("/"));
         // As `DirectoryZone::open` does; without power the zone stays down until it is probed.
-        let _ = zone.prepare();
+        let _ = zone.prepare(Empty::New);
         Self { zone, disk, negligence }
     }
 }
@@ -144,6 +144,12 @@ impl Zone for ForgetfulZone {
     }
     async fn probe(&self) -> Result<(), ZoneError> {
         self.zone.probe().await
+    }
+    fn is_complete(&self) -> bool {
+        self.zone.is_complete()
+    }
+    async fn set_complete(&self) -> Result<(), ZoneError> {
+        self.zone.set_complete().await
     }
 }
 

@@ -20,7 +20,7 @@ mod zone;
 #[cfg(test)]
 mod contract;
 
-pub use directory::DirectoryZone;
+pub use directory::{DirectoryZone, Empty};
 pub use forgetful::{ForgetfulZone, Negligence, Power};
 pub use grave::GraveKey;
 pub use memory::MemoryZone;

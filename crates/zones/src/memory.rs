@@ -25,6 +25,7 @@ struct State {
     down: Option<String>,
     failing_puts: usize,
     unclear_puts: usize,
+    joining: bool,
 }
 
 impl MemoryZone {
@@ -72,6 +73,13 @@ impl MemoryZone {
     /// The next `count` writes are done and fail nevertheless.
     pub fn do_and_deny_next_puts(&self, count: usize) {
         self.state().unclear_puts = count;
+    }
+
+    /// It is lost, and an empty one is put in its place.
+    pub fn replace(&self) {
+        let mut state = self.state();
+        state.objects.clear();
+        state.joining = true;
     }
 
     /// Flips a bit of an object. Returns whether it was there.
@@ -220,5 +228,14 @@ impl Zone for MemoryZone {
 
     async fn probe(&self) -> Result<(), ZoneError> {
         self.enter().await.map(drop)
+    }
+
+    fn is_complete(&self) -> bool {
+        !self.state().joining
+    }
+
+    async fn set_complete(&self) -> Result<(), ZoneError> {
+        self.enter().await?.joining = false;
+        Ok(())
     }
 }

@@ -122,4 +122,11 @@ pub trait Zone: Send + Sync + fmt::Debug {
 
     /// Whether the zone works: it is there, it is the right one, and it can be written to.
     async fn probe(&self) -> Result<(), ZoneError>;
+
+    /// Whether what the zone lacks says something: not while it has yet to be filled, having been put in a lost one's place.
+    /// As the zone last said; does no I/O.
+    fn is_complete(&self) -> bool;
+
+    /// Notes durably that it has been filled.
+    async fn set_complete(&self) -> Result<(), ZoneError>;
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Inner, TEMPORARY};
+use super::{Empty, Inner, TEMPORARY};
 use crate::ZoneError;
 use crate::disk::Whole;
 
@@ -20,14 +20,23 @@ struct Marker {
     zone: String,
     #[serde(default)]
     installation: String,
+    /// Whether it has been compared with all others since it was empty. Where nothing is said it was so from the beginning.
+    #[serde(default = "complete")]
+    complete: bool,
+}
+
+fn complete() -> bool {
+    true
 }
 
 impl Inner {
-    /// Brings the directory into use: looks at the marker, adopts an empty directory, and clears what the last run left.
-    pub(super) fn prepare(&self) -> Result<(), ZoneError> {
+    /// Brings the directory into use: looks at the marker, adopts an empty directory if it may, and clears what the last run
+    /// left.
+    pub(super) fn prepare(&self, empty: Empty) -> Result<(), ZoneError> {
         if self.read_marker()?.is_none() {
             self.forget_directories();
-            self.adopt().map_err(|error| self.down(&error))?;
+            self.adopt(empty).map_err(|error| self.down(&error))?;
+            self.check_marker()?;
             tracing::info!(zone = %self.name, "adopted an empty directory as zone {}", self.name);
         }
         if !self.tidy.swap(true, Ordering::SeqCst)
@@ -40,18 +49,35 @@ impl Inner {
         Ok(())
     }
 
-    fn adopt(&self) -> io::Result<()> {
+    fn adopt(&self, empty: Empty) -> io::Result<()> {
+        let word = format!("adopt-as-{}", self.name);
         let entries = self.disk.list(Path::new(""))?;
-        if entries
-            .iter()
-            .any(|entry| !entry.name.starts_with('.') && entry.name != "lost+found")
-        {
+        let is_foreign = |name: &str| !name.starts_with('.') && name != "lost+found" && name != word;
+        if entries.iter().any(|entry| is_foreign(&entry.name)) {
             return Err(io::Error::other(format!("the directory is not empty and has no {MARKER}")));
         }
+        let asked = entries.iter().any(|entry| entry.name == word);
+        if empty == Empty::Unknown && !asked {
+            return Err(io::Error::other(format!(
+                "the directory is empty: if its disk is not mounted, mount it; if it is to take the place of zone {}, put a file \
+                 named {word} into it",
+                self.name
+            )));
+        }
+        self.write_marker(empty == Empty::New && !asked)?;
+        if asked {
+            // Left behind it would only be in the way of nobody: it is looked at where there is no marker.
+            let _ = self.disk.remove_file(Path::new(&word));
+        }
+        Ok(())
+    }
+
+    pub(super) fn write_marker(&self, complete: bool) -> io::Result<()> {
         let marker = Marker {
             format: 1,
             zone: self.name.clone(),
             installation: self.installation.clone(),
+            complete,
         };
         let path = self.write_temporary(&serde_json::to_vec(&marker).map_err(io::Error::other)?)?;
         self.disk.rename(&path, Path::new(MARKER))?;
@@ -90,6 +116,7 @@ impl Inner {
         if !named(&marker.installation, &self.installation) {
             return refuse("the directory belongs to another installation".into());
         }
+        self.complete.store(marker.complete, Ordering::SeqCst);
         Ok(Some(()))
     }
 }

@@ -57,23 +57,64 @@ async fn a_file_in_place_of_the_directory_is_a_zone_that_is_down() {
     assert_eq!(fs::read(&path).unwrap(), b"not a directory");
 }
 
+/// What is said of an empty directory in the place of zone a.
+const EMPTY: &str = "the directory is empty: if its disk is not mounted, mount it; if it is to take the place of zone a, \
+                     put a file named adopt-as-a into it";
+
 #[tokio::test]
-async fn an_empty_directory_is_adopted_and_anybody_elses_is_not() {
+async fn an_empty_directory_is_no_zone_until_the_operator_says_so() {
+    let base = tempfile::tempdir().unwrap();
+    let (path, lost) = (base.path().join("a"), base.path().join("lost"));
+    let zone = DirectoryZone::open("a", &path, true);
+    let (name, bytes) = object(b"kept");
+    zone.put(&name, bytes.clone()).await.unwrap();
+    assert!(zone.is_complete());
+
+    // Its disk is not mounted: while it runs, and at a start.
+    fs::rename(&path, &lost).unwrap();
+    fs::create_dir(&path).unwrap();
+    for zone in [&zone, &DirectoryZone::open("a", &path, false)] {
+        assert_eq!(detail(zone.probe().await.unwrap_err()), EMPTY);
+        assert!(zone.put(&name, bytes.clone()).await.is_err());
+    }
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+    fs::write(path.join("adopt-as-b"), b"").unwrap();
+    assert_eq!(
+        detail(zone.probe().await.unwrap_err()),
+        "the directory is not empty and has no zone.json"
+    );
+    fs::remove_file(path.join("adopt-as-b")).unwrap();
+
+    fs::write(path.join("adopt-as-a"), b"").unwrap();
+    zone.probe().await.unwrap();
+
+    assert!(!path.join("adopt-as-a").exists());
+    assert_eq!(zone.list("").await.unwrap(), []);
+    let again = DirectoryZone::open("a", &path, false);
+    assert!(!zone.is_complete() && !again.is_complete(), "it has yet to be filled");
+    again.set_complete().await.unwrap();
+    zone.probe().await.unwrap();
+    assert!(zone.is_complete() && again.is_complete() && DirectoryZone::open("a", &path, false).is_complete());
+}
+
+#[tokio::test]
+async fn an_empty_directory_is_adopted_at_the_first_start_and_anybody_elses_is_not() {
     let base = tempfile::tempdir().unwrap();
     let at = |name: &str| base.path().join(name);
     fs::create_dir(at("empty")).unwrap();
     fs::create_dir(at("full")).unwrap();
     fs::write(at("full").join("file"), b"").unwrap();
 
-    DirectoryZone::open_for("here", "a", at("empty"), false).probe().await.unwrap();
-    DirectoryZone::open_for("here", "a", at("empty"), false).probe().await.unwrap();
+    for empty in [Empty::New, Empty::Unknown, Empty::New] {
+        DirectoryZone::open_for("here", "a", at("empty"), empty).probe().await.unwrap();
+    }
 
     let refused = |zone: DirectoryZone| async move { detail(zone.probe().await.unwrap_err()) };
     assert_eq!(
-        refused(DirectoryZone::open_for("here", "b", at("empty"), false)).await,
+        refused(DirectoryZone::open_for("here", "b", at("empty"), Empty::Unknown)).await,
         "the directory belongs to zone a"
     );
-    let elsewhere = DirectoryZone::open_for("there", "a", at("empty"), false);
+    let elsewhere = DirectoryZone::open_for("there", "a", at("empty"), Empty::Unknown);
     assert_eq!(refused(elsewhere).await, "the directory belongs to another installation");
     let full = DirectoryZone::open("a", at("full"), true);
     assert_eq!(refused(full).await, "the directory is not empty and has no zone.json");

@@ -10,7 +10,7 @@ use futures::future::join_all;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::member::Member;
+use super::member::{Member, Use};
 use super::{GetError, Zones};
 use crate::ObjectName;
 
@@ -47,16 +47,37 @@ impl Zones {
         if !self.deliver(member).await {
             return;
         }
+        let joins = !member.zone.is_complete();
+        if joins && self.members.iter().all(|other| other.is_up()) {
+            member.request_compare();
+        }
+        let mut with_all = false;
         if member.take_compare() {
-            if !self.compare(member).await {
+            let Some(compared) = self.compare(member).await else {
                 member.request_compare();
                 return;
-            }
+            };
+            with_all = compared == self.members.len();
             if !self.deliver(member).await {
                 return;
             }
         }
+        if joins && with_all && member.status().waiting == 0 {
+            self.count_in(member).await;
+        }
         member.caught_up();
+    }
+
+    /// A new zone has all that any other has: from now on it counts when it is asked what there is.
+    async fn count_in(&self, member: &Arc<Member>) {
+        let noted = member.call(
+            Use::Write,
+            self.settings.put_timeout,
+            |zone| async move { zone.set_complete().await },
+        );
+        if noted.await.is_ok() {
+            tracing::info!(zone = member.zone.name(), "zone {} is filled", member.zone.name());
+        }
     }
 
     /// Copies what waits for the zone to it. False when the zone failed at that.
@@ -94,15 +115,14 @@ impl Zones {
         }
     }
 
-    /// Compares the zone's listing with all others and queues what is missing on either side. False when it could not.
-    async fn compare(self: &Arc<Self>, member: &Arc<Member>) -> bool {
+    /// Compares the zone's listing with all others and queues what is missing on either side. Says how many zones were compared;
+    /// nothing when it could not be done.
+    async fn compare(self: &Arc<Self>, member: &Arc<Member>) -> Option<usize> {
         let (holdings, _) = self.holdings("").await;
-        let Some(mine) = holdings.iter().find(|(m, _)| Arc::ptr_eq(m, member)).map(|(_, holding)| holding) else {
-            return false;
-        };
+        let (_, mine) = holdings.iter().find(|(m, _)| Arc::ptr_eq(m, member))?;
         // Alone it cannot know what it lacks, unless it is alone by design.
         if holdings.len() < 2 && self.members.len() > 1 {
-            return false;
+            return None;
         }
         let alive = |name: &&ObjectName| !self.is_dead(name) && !self.is_in_flight(name);
         let grave = |name: &ObjectName| name.tombstone(&self.settings.grave_key).ok().map(|(grave, _)| grave);
@@ -127,6 +147,6 @@ impl Zones {
         for name in mine.objects.iter().filter(|name| self.is_dead(name)) {
             clean &= self.drop_copy(member, name).await;
         }
-        clean
+        clean.then_some(holdings.len())
     }
 }

@@ -237,10 +237,15 @@ impl Member {
 
     pub(super) fn status(&self) -> ZoneState {
         let health = self.health();
+        let detail = if health.up && !self.zone.is_complete() {
+            "it is new and being filled".to_owned()
+        } else {
+            health.detail.clone()
+        };
         ZoneState {
             name: self.zone.name().to_owned(),
             up: health.up,
-            detail: health.detail.clone(),
+            detail,
             waiting: health.queue.len(),
             compare: health.compare,
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use base::Clock;
 use futures::future::join_all;
 
-use crate::{DirectoryZone, ObjectName, SettingsError, Zone, ZonesSettings};
+use crate::{DirectoryZone, Empty, ObjectName, SettingsError, Zone, ZonesSettings};
 
 mod catch_up;
 mod error;
@@ -71,8 +71,18 @@ impl Zones {
     /// A directory that cannot be used is a zone that is down, not an error.
     pub fn open(settings: ZonesSettings, create: bool, clock: Arc<dyn Clock>) -> Result<Arc<Self>, SettingsError> {
         settings.check()?;
+        let begun = settings
+            .zones
+            .iter()
+            .any(|zone| zone.path.join("zone.json").symlink_metadata().is_ok());
+        let empty = match (create, begun) {
+            (false, _) => Empty::Unknown,
+            (true, false) => Empty::New,
+            // A first start was broken off, or a role lost its own directory and not its zones.
+            (true, true) => Empty::Joins,
+        };
         let open = |zone: &crate::ZoneSettings| -> Arc<dyn Zone> {
-            Arc::new(DirectoryZone::open_for(&settings.installation, &zone.name, &zone.path, create))
+            Arc::new(DirectoryZone::open_for(&settings.installation, &zone.name, &zone.path, empty))
         };
         let zones = settings.zones.iter().map(open).collect();
         Ok(Self::new(zones, settings, clock))

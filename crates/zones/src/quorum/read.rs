@@ -30,6 +30,8 @@ pub struct Listed {
 pub(super) struct Holding {
     pub(super) objects: BTreeSet<ObjectName>,
     pub(super) buried: BTreeSet<ObjectName>,
+    /// Whether what is not in it is not in the zone as it was before it was lost, either.
+    pub(super) complete: bool,
 }
 
 /// Objects up to this size are read at the same time as others; longer ones one at a time.
@@ -144,6 +146,8 @@ impl Zones {
                 |zone| async move { zone.list(&prefix).await },
             )
         };
+        // Before and after: another disk may be put in its place meanwhile.
+        let complete = member.zone.is_complete();
         // Objects before graves: what is deleted between the two is then known to be.
         let (objects, graves) = if prefix.is_empty() {
             list(String::new()).await?.into_iter().partition(|name| !name.is_tombstone())
@@ -154,6 +158,7 @@ impl Zones {
         Ok(Holding {
             objects: objects.into_iter().collect(),
             buried,
+            complete: complete && member.zone.is_complete(),
         })
     }
 

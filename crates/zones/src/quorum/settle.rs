@@ -31,17 +31,36 @@ pub struct Settled {
 impl Zones {
     /// Copies whatever lies below `prefix` in fewer zones than a majority to one, and says what there is.
     ///
-    /// Needs a majority of zones: with fewer, something that was accepted could be overlooked.
+    /// Needs a majority of zones: with fewer, something that was accepted could be overlooked. A zone that was put in a lost
+    /// one's place is not among them before it is filled.
     pub async fn settle(&self, prefix: &str) -> Result<Settled, SettleError> {
         let zones = self.arc();
-        let (holdings, silent) = zones.holdings(prefix).await;
+        let settled = zones.settle_now(prefix).await;
+        let open = match &settled {
+            Ok(settled) => !settled.doubtful.is_empty(),
+            Err(error) => matches!(error, SettleError::TooFewZones { .. }),
+        };
+        let mut filled = false;
+        for member in zones.members.iter().filter(|member| open && !member.zone.is_complete()) {
+            zones.visit(member).await;
+            filled |= member.zone.is_complete();
+        }
+        if filled { zones.settle_now(prefix).await } else { settled }
+    }
+
+    async fn settle_now(self: &Arc<Self>, prefix: &str) -> Result<Settled, SettleError> {
+        let zones = self;
+        let (holdings, mut silent) = zones.holdings(prefix).await;
         let needed = zones.needed();
-        if holdings.len() < needed {
-            let detail = silent.join("; ");
+        let speaks = |member: &Arc<Member>| holdings.iter().any(|(m, holding)| Arc::ptr_eq(m, member) && holding.complete);
+        let answering = holdings.iter().filter(|(_, holding)| holding.complete).count();
+        if answering < needed {
+            let new = holdings.iter().filter(|(_, holding)| !holding.complete);
+            silent.extend(new.map(|(member, _)| format!("zone {} is new and not filled yet", member.zone.name())));
             return Err(SettleError::TooFewZones {
-                answering: holdings.len(),
+                answering,
                 needed,
-                detail,
+                detail: silent.join("; "),
             });
         }
         let mut holders: BTreeMap<&ObjectName, Vec<&Arc<Member>>> = BTreeMap::new();
@@ -77,7 +96,9 @@ impl Zones {
                 }
                 Err(Spread::Unreadable(error)) => {
                     tracing::warn!(object.name = %name, "an object in fewer zones than a majority cannot be read: {error}");
-                    if holders.len() + silent.len() < needed {
+                    let holds = |member: &Arc<Member>| holders.iter().any(|holder| Arc::ptr_eq(holder, member));
+                    let perhaps = zones.members.iter().filter(|member| holds(member) || !speaks(member));
+                    if perhaps.count() < needed {
                         settled.unreadable.push(name.clone());
                     } else {
                         settled.doubtful.push(name.clone());

@@ -599,10 +599,28 @@ async fn a_directory_that_vanished_and_came_back_is_noticed_and_caught_up() {
     eventually(|| path.join(name.as_str()).exists()).await;
     eventually(|| zones.status()[1].up && zones.status()[1].waiting == 0).await;
 
-    // A new disk in its place is filled as well.
+    // A new disk in its place is filled as well, when the operator says that it is one.
     std::fs::remove_dir_all(&path).unwrap();
     eventually(|| !zones.status()[1].up).await;
     std::fs::create_dir(&path).unwrap();
+    eventually(|| zones.status()[1].detail.contains("adopt-as-b")).await;
+    std::fs::write(path.join("adopt-as-b"), b"").unwrap();
     eventually(|| path.join(name.as_str()).exists()).await;
+    eventually(|| zones.members[1].zone.is_complete()).await;
     cancel.cancel();
+}
+
+#[tokio::test]
+async fn a_zone_that_is_made_beside_others_has_to_be_filled_first() {
+    let base = tempfile::tempdir().unwrap();
+    let open = || Zones::open(ZonesSettings::below(base.path(), &["a", "b", "c"]), true, Arc::new(SystemClock)).unwrap();
+    let complete = |zones: &Zones| zones.members.iter().map(|member| member.zone.is_complete()).collect::<Vec<_>>();
+    assert_eq!(complete(&open()), [true, true, true]);
+
+    std::fs::remove_dir_all(base.path().join("b")).unwrap();
+    let zones = open();
+
+    assert_eq!(complete(&zones), [true, false, true]);
+    look_after_all(&zones).await;
+    assert_eq!(complete(&zones), [true, true, true]);
 }

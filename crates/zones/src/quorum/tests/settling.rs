@@ -33,6 +33,12 @@ impl Zone for Locked {
     async fn probe(&self) -> Result<(), ZoneError> {
         self.0.probe().await
     }
+    fn is_complete(&self) -> bool {
+        self.0.is_complete()
+    }
+    async fn set_complete(&self) -> Result<(), ZoneError> {
+        self.0.set_complete().await
+    }
 }
 
 #[tokio::test]
@@ -82,4 +88,77 @@ async fn a_copy_that_its_zone_does_not_give_out_holds_up_nothing() {
     let settled = zones.settle("raw").await.unwrap();
 
     assert_eq!((settled.objects, settled.unreadable), (vec![], vec![name]));
+}
+
+#[tokio::test]
+async fn an_empty_zone_in_a_lost_ones_place_says_nothing_until_it_is_filled() {
+    let world = World::new(3);
+    let (a, b, c) = (&world.each[0], &world.each[1], &world.each[2]);
+    let (name, bytes) = object("accepted");
+    b.fail_next_puts(1);
+    world.zones.put(&name, bytes).await.unwrap();
+    world.eventually_in(&name, "ac").await;
+
+    c.replace();
+    a.go_down();
+    let refused = world.restarted().settle("raw").await.unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            SettleError::TooFewZones {
+                answering: 1,
+                needed: 2,
+                ..
+            }
+        ),
+        "{refused:?}"
+    );
+    assert!(!c.is_complete());
+
+    // With all others there it is known what there is.
+    a.come_back();
+    let restarted = world.restarted();
+    assert_eq!(restarted.settle("raw").await.unwrap().objects, std::slice::from_ref(&name));
+    assert!(!c.is_complete());
+    look_after_all(&restarted).await;
+    assert!(c.is_complete());
+    assert_eq!(world.holders(&name), "abc");
+    a.go_down();
+    assert_eq!(world.restarted().settle("raw").await.unwrap().objects, [name]);
+}
+
+#[tokio::test]
+async fn while_a_zone_is_away_a_new_one_is_filled_and_does_not_count() {
+    let world = World::new(3);
+    let (name, bytes) = object("accepted");
+    world.zones.put(&name, bytes).await.unwrap();
+    world.eventually_in(&name, "abc").await;
+    world.each[2].replace();
+    world.each[0].go_down();
+
+    let restarted = world.restarted();
+    look_after_all(&restarted).await;
+    look_after_all(&restarted).await;
+
+    assert_eq!(world.holders(&name), "abc");
+    assert!(!world.each[2].is_complete(), "what is in the zone that is away nobody knows");
+    world.each[0].come_back();
+    look_after_all(&restarted).await;
+    look_after_all(&restarted).await;
+    assert!(world.each[2].is_complete());
+}
+
+#[tokio::test]
+async fn two_new_zones_are_filled_before_anything_is_made_certain() {
+    let world = World::new(3);
+    let (name, bytes) = object("accepted");
+    world.each[0].plant(&name, bytes);
+    world.each[1].replace();
+    world.each[2].replace();
+
+    let settled = world.restarted().settle("raw").await.unwrap();
+
+    assert_eq!(settled.objects, std::slice::from_ref(&name));
+    assert_eq!(world.holders(&name), "abc");
+    assert!(world.each.iter().all(|zone| zone.is_complete()));
 }
