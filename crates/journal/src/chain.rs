@@ -3,6 +3,11 @@
 //! One chain runs through the whole journal, from writer to writer. A refused attempt, or a last segment that a dead writer
 //! left in a zone that was away, is passed over by its successor: it stands beside the chain, is an orphan, and stays one.
 //!
+//! Of two ends without a successor the later writer's stands. Writers are counted, but one that left something only in a zone that
+//! is away is not: its successor has the same number. So whoever starts without having seen everything first writes an opening, a
+//! segment without entries, and accepts entries after it only: whatever turns up beside the opening has no successor, or no entry
+//! is lost with it. That is also why an opening at the end is not part of the head that others remember.
+//!
 //! An object of which no copy can be read says nothing but its name, which anybody may write who owns a zone. What it is follows
 //! from its place and from who lists it: see [`Standing`].
 
@@ -25,21 +30,28 @@ pub struct Head {
 /// The end of a journal as recovered: where the next writer goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tail {
-    pub(crate) head: Head,
+    // Of all segments: where the next one goes.
+    pub(crate) end: Head,
     // How many writers there were: a later writer wins against what an earlier one left undecided, whatever the clock says.
     pub(crate) epoch: u64,
+    // The same without openings at the end.
+    pub(crate) head: Head,
+    // Whether there may have been a writer that is not counted, so that the next one has to begin with an opening.
+    pub(crate) uncertain: bool,
 }
 
 impl Tail {
     /// Of a journal that was never written to.
     pub const fn empty() -> Self {
         Self {
-            head: Head { length: 0, hash: [0; 32] },
+            end: Head { length: 0, hash: [0; 32] },
             epoch: 0,
+            head: Head { length: 0, hash: [0; 32] },
+            uncertain: false,
         }
     }
 
-    /// The head at this end.
+    /// The head at this end, to be remembered.
     pub const fn head(&self) -> Head {
         self.head
     }
@@ -118,7 +130,11 @@ pub(crate) struct Chain {
 /// `known` says whether the last segment before that was found again.
 pub(crate) fn link(after: Head, known: bool, believed: Vec<Segment>, unreadable: Vec<Unreadable>) -> Chain {
     let mut chain = Chain {
-        tail: Tail { head: after, epoch: 0 },
+        tail: Tail {
+            end: after,
+            head: after,
+            ..Tail::empty()
+        },
         ..Chain::default()
     };
     let mut slots: BTreeMap<u64, Vec<Segment>> = BTreeMap::new();
@@ -130,7 +146,7 @@ pub(crate) fn link(after: Head, known: bool, believed: Vec<Segment>, unreadable:
     for sequence in after.length..end {
         let here = slots.remove(&sequence).unwrap_or_default();
         let next = slots.get(&(sequence + 1));
-        let (follow, stray): (Vec<_>, Vec<_>) = here.into_iter().partition(|s| s.previous == chain.tail.head.hash);
+        let (follow, stray): (Vec<_>, Vec<_>) = here.into_iter().partition(|s| s.previous == chain.tail.end.hash);
         let (candidates, beside) = if follow.is_empty() { (stray, Vec::new()) } else { (follow, stray) };
         chain
             .damage
@@ -141,7 +157,7 @@ pub(crate) fn link(after: Head, known: bool, believed: Vec<Segment>, unreadable:
         let Some(best) = candidates.iter().map(rank).max() else {
             chain.damage.push(Damage::Missing { sequence });
             // Nothing can be said about what its successor should follow, so that is not reported a second time.
-            chain.tail.head.hash = next.and_then(|next| next.first()).map_or([0; 32], |next| next.previous);
+            chain.tail.end.hash = next.and_then(|next| next.first()).map_or([0; 32], |next| next.previous);
             continue;
         };
         for segment in candidates {
@@ -149,16 +165,19 @@ pub(crate) fn link(after: Head, known: bool, believed: Vec<Segment>, unreadable:
                 chain.orphans.push(segment.name);
                 continue;
             }
-            if segment.previous != chain.tail.head.hash {
+            if segment.previous != chain.tail.end.hash {
                 chain.damage.push(Damage::Broken {
                     name: segment.name.clone(),
                 });
             }
             filled.insert(sequence);
-            chain.tail.head = Head {
+            chain.tail.end = Head {
                 length: sequence + 1,
                 hash: segment.hash,
             };
+            if !segment.headers.is_empty() {
+                chain.tail.head = chain.tail.end;
+            }
             chain.segments.push(segment);
         }
     }
@@ -168,7 +187,7 @@ pub(crate) fn link(after: Head, known: bool, believed: Vec<Segment>, unreadable:
             sequence if sequence < after.length && known => Spot::Settled,
             sequence if filled.contains(&sequence) && follows(sequence) => Spot::Settled,
             sequence if filled.contains(&sequence) => Spot::Last,
-            sequence if sequence < chain.tail.head.length => Spot::Hole,
+            sequence if sequence < chain.tail.end.length => Spot::Hole,
             _ => Spot::Beyond,
         };
         chain.set_aside(object, spot);

@@ -80,6 +80,8 @@ impl Journal {
             parts,
             settings,
             place: Arc::new(place),
+            end: after.end,
+            to_open: after.uncertain,
             attempt: 0,
             incoming,
             carried: None,
@@ -197,6 +199,9 @@ struct Writer {
     parts: JournalParts,
     settings: JournalSettings,
     place: Arc<Place>,
+    end: Head,
+    // Whether an opening has to be accepted before any entry is.
+    to_open: bool,
     attempt: u32,
     incoming: mpsc::UnboundedReceiver<Waiting>,
     carried: Option<Waiting>,
@@ -207,7 +212,10 @@ struct Writer {
 impl Writer {
     async fn run(mut self) {
         while let Some(batch) = self.gather().await {
-            let outcome = self.commit(batch.iter().map(|waiting| waiting.entry.clone()).collect()).await;
+            let outcome = match self.open().await {
+                Ok(()) => self.commit(batch.iter().map(|waiting| waiting.entry.clone()).collect()).await,
+                Err(error) => Err(error),
+            };
             for waiting in batch {
                 // Whoever went away meanwhile does not hear of it; it is decided all the same.
                 let _ = waiting.reply.send(outcome.clone());
@@ -246,17 +254,26 @@ impl Writer {
         Some(batch)
     }
 
+    /// Writes the opening, where one is needed.
+    async fn open(&mut self) -> Result<(), AppendError> {
+        if self.to_open {
+            self.commit(Vec::new()).await?;
+            self.to_open = false;
+        }
+        Ok(())
+    }
+
     async fn commit(&mut self, entries: Vec<Entry>) -> Result<SegmentId, AppendError> {
-        let head = *self.publish.borrow();
+        let end = self.end;
         let segment = SegmentId {
             writer: self.place.writer,
-            sequence: head.length,
+            sequence: end.length,
         };
         let now = self.parts.clock.now();
         let at = Position {
-            sequence: head.length,
+            sequence: end.length,
             attempt: self.attempt,
-            previous: head.hash,
+            previous: end.hash,
             now,
         };
         // Whatever comes of it, no other segment will ever have this name.
@@ -273,10 +290,14 @@ impl Writer {
             .await
             .map_err(|error| refusal(segment, &error))?;
         self.attempt = 0;
-        self.publish.send_replace(Head {
-            length: head.length + 1,
+        self.end = Head {
+            length: end.length + 1,
             hash: built.hash,
-        });
+        };
+        // Whoever remembers an opening would miss it when another writer's end stands in its place.
+        if count > 0 {
+            self.publish.send_replace(self.end);
+        }
         tracing::debug!(journal = %self.place.journal, segment.id = %segment, entries = count, bytes,
             duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             "accepted segment {segment}");

@@ -62,7 +62,7 @@ impl Recovered {
     /// Whether the journal still is what another role remembers, or a continuation of it.
     pub fn check_head(&self, remembered: &Head) -> Result<(), HeadError> {
         let Head { length, hash } = *remembered;
-        if length > self.head().length {
+        if length > self.tail.end.length {
             let missed = |(sequence, _): &&(u64, ObjectName)| *sequence < length;
             return Err(HeadError::Shorter {
                 found: self.head().length,
@@ -171,6 +171,7 @@ impl Reader<'_> {
             journal: self.journal.to_owned(),
             source,
         })?;
+        let silent = settled.silent > 0;
         // The last segment before is read along: it shows that the journal still is the one that was recovered.
         let from = after.length.saturating_sub(1);
         let mut listed = Vec::new();
@@ -200,7 +201,9 @@ impl Reader<'_> {
         let (last, believed): (Vec<_>, Vec<_>) = believed.into_iter().partition(|s| s.id.sequence < after.length);
         let last = last.into_iter().find(|segment| segment.hash == after.hash);
         let known = after.length == 0 || last.is_some();
+        let uncertain = silent || !unreadable.is_empty();
         let mut chain = chain::link(after, known, believed, unreadable);
+        chain.tail.uncertain = uncertain;
         if let Some(segment) = last {
             chain.tail.epoch = chain.tail.epoch.max(segment.epoch);
         }

@@ -24,6 +24,7 @@ struct State {
     objects: BTreeMap<ObjectName, Bytes>,
     down: Option<String>,
     failing_puts: usize,
+    puts_before_failure: Option<usize>,
     unclear_puts: usize,
     joining: bool,
 }
@@ -68,6 +69,11 @@ impl MemoryZone {
     /// The next `count` writes fail and change nothing.
     pub fn fail_next_puts(&self, count: usize) {
         self.state().failing_puts = count;
+    }
+
+    /// After `count` more writes the next one fails and changes nothing.
+    pub fn fail_put_after(&self, count: usize) {
+        self.state().puts_before_failure = Some(count);
     }
 
     /// The next `count` writes are done and fail nevertheless.
@@ -162,6 +168,14 @@ impl Zone for MemoryZone {
         // The sender lives as long as `self`, so waiting ends only with the holding.
         let _ = self.holding_puts.subscribe().wait_for(|holding| !holding).await;
         let mut state = self.enter().await?;
+        match state.puts_before_failure {
+            Some(0) => {
+                state.puts_before_failure = None;
+                state.failing_puts += 1;
+            }
+            Some(count) => state.puts_before_failure = Some(count - 1),
+            None => {}
+        }
         if state.failing_puts > 0 {
             state.failing_puts -= 1;
             return Err(ZoneError::Down {

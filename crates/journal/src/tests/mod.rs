@@ -299,6 +299,74 @@ async fn the_end_that_a_dead_writer_left_in_an_absent_zone_stays_out() {
     assert_eq!(world.read().await, ["one", "accepted"]);
 }
 
+/// A journal of one entry, and a segment after it that a second writer left behind in the last zone.
+async fn left_behind() -> (World, ObjectName, Bytes) {
+    let world = World::with(&["one"]).await;
+    let zones = world.restarted();
+    let tail = world.house.recover(&zones).await.unwrap().tail();
+    let journal = world.house.start(&zones, quick(), tail);
+    journal.append(entry("left behind")).await.unwrap();
+    journal.close().await;
+    let left = world
+        .objects()
+        .into_iter()
+        .find(|name| name.id().contains("-0000000000000001-"))
+        .unwrap();
+    let bytes = world.each[0].get(&left, record::MAX_OBJECT).await.unwrap();
+    world.each.iter().for_each(|zone| assert!(zone.lose(&left)));
+    (world, left, bytes)
+}
+
+/// Writes to the journal while the last zone is away, with a clock that is far behind: the id sorts before all others.
+fn start_late(world: &World, zones: &Arc<Zones>, tail: Tail) -> Journal {
+    let (parts, to) = (world.house.parts(zones), world.house.private.public());
+    Journal::start(parts, quick(), JOURNAL, product(), to, WriterId::from_bytes([0; 16]), tail)
+}
+
+#[tokio::test]
+async fn the_end_that_a_dead_writer_left_in_a_zone_that_was_away_at_the_next_start_stays_out() {
+    let (world, left, bytes) = left_behind().await;
+    world.down(&[2]);
+    let zones = world.restarted();
+    let tail = world.house.recover(&zones).await.unwrap().tail();
+    let journal = start_late(&world, &zones, tail);
+    journal.append(entry("accepted")).await.unwrap();
+    journal.close().await;
+
+    world.all_back();
+    world.each[2].plant(&left, bytes);
+
+    let recovered = world.house.recover(&world.restarted()).await.unwrap();
+    assert_eq!(recovered.orphans, [left]);
+    assert_eq!(recovered.head(), journal.head());
+    assert_eq!(world.read().await, ["one", "accepted"]);
+}
+
+#[tokio::test]
+async fn an_opening_without_anything_after_it_is_not_remembered() {
+    let (world, left, bytes) = left_behind().await;
+    world.down(&[2]);
+    let zones = world.restarted();
+    let recovered = world.house.recover(&zones).await.unwrap();
+    let journal = start_late(&world, &zones, recovered.tail());
+    // Its opening is taken, what comes after it is not.
+    world.each[1].fail_put_after(1);
+    assert!(journal.append(entry("refused")).await.is_err());
+    journal.close().await;
+    assert_eq!(world.objects().len(), 2, "{:?}", world.objects());
+    let later = world.house.recover(&world.restarted()).await.unwrap();
+    let remembered = [journal.head(), later.head(), start_late(&world, &zones, later.tail()).head()];
+    assert_eq!(remembered, [recovered.head(); 3]);
+
+    world.all_back();
+    world.each[2].plant(&left, bytes);
+
+    let found = world.house.recover(&world.restarted()).await.unwrap();
+    assert_eq!(found.check_head(&remembered[0]), Ok(()));
+    let texts = world.read().await;
+    assert!(texts == ["one"] || texts == ["one", "left behind"], "{texts:?}");
+}
+
 #[tokio::test]
 async fn many_appends_at_once_share_few_segments_and_keep_their_order() {
     let world = World::new();

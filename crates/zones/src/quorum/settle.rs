@@ -26,6 +26,8 @@ pub struct Settled {
     /// Objects of which no copy can be read now, in fewer zones than a majority, that may have been accepted all the same: the
     /// zones that do not answer may hold them.
     pub doubtful: Vec<ObjectName>,
+    /// How many zones did not say what they hold, or are new and not filled: there may be more that was never accepted.
+    pub silent: usize,
 }
 
 impl Zones {
@@ -69,7 +71,10 @@ impl Zones {
                 holders.entry(name).or_default().push(*member);
             }
         }
-        let mut settled = Settled::default();
+        let mut settled = Settled {
+            silent: zones.members.len() - answering,
+            ..Settled::default()
+        };
         for (name, holders) in holders {
             if zones.is_in_flight(name) {
                 continue;
