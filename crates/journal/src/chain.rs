@@ -175,7 +175,7 @@ pub(crate) fn link(after: Head, known: bool, believed: Vec<Segment>, unreadable:
                 length: sequence + 1,
                 hash: segment.hash,
             };
-            if !segment.headers.is_empty() {
+            if !segment.is_opening() {
                 chain.tail.head = chain.tail.end;
             }
             chain.segments.push(segment);

@@ -22,7 +22,7 @@ const LONG_HEAD: u64 = 1 << 20;
 /// A journal as found.
 #[derive(Debug)]
 pub struct Recovered {
-    /// The segments that count, in order.
+    /// The segments that count, in order. Openings are left out: one at the end may yet give way to another.
     pub segments: Vec<Segment>,
     /// Refused attempts and abandoned ends: believed, but beside the chain. They never counted.
     pub orphans: Vec<ObjectName>,
@@ -62,7 +62,7 @@ impl Recovered {
     /// Whether the journal still is what another role remembers, or a continuation of it.
     pub fn check_head(&self, remembered: &Head) -> Result<(), HeadError> {
         let Head { length, hash } = *remembered;
-        if length > self.tail.end.length {
+        if length > self.head().length {
             let missed = |(sequence, _): &&(u64, ObjectName)| *sequence < length;
             return Err(HeadError::Shorter {
                 found: self.head().length,
@@ -220,7 +220,7 @@ impl Reader<'_> {
             tracing::error!(journal = self.journal, object.name = %name, "refused {name} in journal {}: {why}", self.journal);
         }
         Ok(Recovered {
-            segments: chain.segments,
+            segments: chain.segments.into_iter().filter(|segment| !segment.is_opening()).collect(),
             orphans: chain.orphans,
             refused,
             damage: chain.damage,

@@ -355,6 +355,11 @@ async fn an_opening_without_anything_after_it_is_not_remembered() {
     journal.close().await;
     assert_eq!(world.objects().len(), 2, "{:?}", world.objects());
     let later = world.house.recover(&world.restarted()).await.unwrap();
+    assert_eq!(
+        later.segments.len(),
+        1,
+        "nor is it something that a role could apply and miss later"
+    );
     let remembered = [journal.head(), later.head(), start_late(&world, &zones, later.tail()).head()];
     assert_eq!(remembered, [recovered.head(); 3]);
 
