@@ -127,6 +127,21 @@ async fn a_zone_replaced_by_a_file_is_not_missed() -> anyhow::Result<()> {
     installation.finish().await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_zone_is_filled_anew_at_the_operators_word_only() -> anyhow::Result<()> {
+    let installation = Installation::start(env!("CARGO_BIN_EXE_coffer")).await?;
+    let break_it = |zone: &Path| {
+        fs::rename(zone, aside(zone))?;
+        Ok(fs::create_dir(zone)?)
+    };
+    let mend = |zone: &Path| {
+        ensure!(fs::read_dir(zone)?.next().is_none(), "an empty directory was taken for a zone");
+        Ok(fs::write(zone.join("adopt-as-b"), "")?)
+    };
+    goes_on_without_a_zone(&installation, Role::Warehouse, break_it, mend).await?;
+    installation.finish().await
+}
+
 /// A small file system in the zone's place; unmounted when the test ends, however it does.
 struct Tmpfs(PathBuf);
 

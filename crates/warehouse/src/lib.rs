@@ -55,6 +55,9 @@ pub enum RunError {
         /// Its answer.
         source: Box<tonic::Status>,
     },
+    /// The process is ending.
+    #[error("interrupted while starting")]
+    Interrupted,
     /// The threads for queries could not be started.
     #[error("the threads for queries could not be started")]
     Threads(#[source] std::io::Error),
@@ -69,7 +72,7 @@ impl RunError {
         match self {
             Self::Zones(source) => source.kind(),
             Self::Vault { source, .. } => edge::kind_of(source),
-            Self::Threads(_) => ErrorKind::Unavailable,
+            Self::Threads(_) | Self::Interrupted => ErrorKind::Unavailable,
             Self::Serve(source) => source.kind(),
         }
     }
@@ -92,7 +95,9 @@ pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), Ru
     let state_key = base::SecretBytes::new(state_key.private_key);
     let mut zones_settings = settings.zones.clone();
     zones_settings.grave_key = zones::GraveKey::new(*derive(state_key.reveal(), Purpose::Graves, b"warehouse").reveal());
-    let zones = Zones::open_of_role(zones_settings, &ctx.directory, Arc::clone(&ctx.clock))?;
+    let (directory, clock) = (ctx.directory.clone(), Arc::clone(&ctx.clock));
+    let opened = tokio::task::spawn_blocking(move || Zones::open_of_role(zones_settings, &directory, clock)).await;
+    let zones = opened.map_err(|_| RunError::Interrupted)??;
     zones.spawn_catch_up(ctx.cancel.clone());
     let reported = Arc::clone(&zones);
     ctx.zones.ask_by(move || {

@@ -21,7 +21,7 @@ use base::{Entropy, OsEntropy};
 use bytes::Bytes;
 
 use crate::disk::{Disk, EntryKind, NewFile, RealDisk, Whole};
-use crate::name::is_prefix;
+use crate::name::{MAX_NAME, is_prefix};
 use crate::{ObjectName, Zone, ZoneError};
 
 mod marker;
@@ -313,7 +313,8 @@ impl Inner {
                     format!("{directory}/{}", entry.name)
                 };
                 match entry.kind {
-                    EntryKind::Directory if is_prefix(&path) => open.push(path),
+                    // Longer paths than that lead to no object.
+                    EntryKind::Directory if path.len() < MAX_NAME && is_prefix(&path) => open.push(path),
                     EntryKind::File => names.extend(ObjectName::checked(&path)),
                     EntryKind::Directory | EntryKind::Other => {}
                 }

@@ -28,6 +28,8 @@ pub enum NameError {
 pub struct ObjectName(Arc<str>);
 
 const DIGEST: usize = 64;
+/// How long a name can be.
+pub(crate) const MAX_NAME: usize = 1024;
 /// The one segment below which zones keep the graves of deleted objects.
 pub(crate) const TOMBSTONES: &str = "tombstones";
 
@@ -100,7 +102,7 @@ impl ObjectName {
 
     /// A name as found in a zone, graves included.
     pub(crate) fn checked(text: &str) -> Result<Self, NameError> {
-        if text.len() > 1024 || text.starts_with("zone.json/") {
+        if text.len() > MAX_NAME || text.starts_with("zone.json/") {
             return Err(NameError::Reserved);
         }
         if !text.contains('/') || !text.split('/').all(is_segment) {

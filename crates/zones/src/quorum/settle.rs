@@ -42,6 +42,8 @@ impl Zones {
             Ok(settled) => !settled.doubtful.is_empty(),
             Err(error) => matches!(error, SettleError::TooFewZones { .. }),
         };
+        // With one of them away no other can be filled for certain, and it would only take long to say so.
+        let open = open && zones.members.iter().all(|member| member.is_up());
         let mut filled = false;
         for member in zones.members.iter().filter(|member| open && !member.zone.is_complete()) {
             zones.visit(member).await;
