@@ -4,10 +4,11 @@
 //! in which order batches came never shows in what a table holds. A row that cannot be one is handed back as it was sent.
 //! Bytes from outside never panic, never take memory beyond the stated limits, and never show up in an error message.
 //!
-//! Start at [`decode`]; how types grow is in [`Seen`]. Knows Arrow, msgpack and JSON. Does not know HTTP, files, keys or SQL.
+//! Start at [`decode`]; how types grow is in [`Seen`], where rows begin and end in text in [`frames`]. Knows Arrow, msgpack and JSON. Does not know HTTP, files, keys or SQL.
 
 mod decode;
 mod encode;
+pub mod frames;
 pub mod identities;
 mod inflate;
 mod ipc;

@@ -1,58 +1,28 @@
-//! Where rows begin and end in the bytes of a file.
+//! Where rows begin and end in the bytes of a file: text as [`events::frames`] finds them, and msgpack.
 //!
-//! Promise: what is found depends on the bytes alone, never on how many of them were there when it was looked for. So the same file is
-//! always cut at the same places.
-//!
-//! Start at [`Framing`]. Does not know what a row means.
+//! Does not know what a row means.
 
-mod csv;
-mod lines;
-mod packed;
-mod values;
+pub(super) use events::frames::{CsvRows, Damage, Found, Framing, Lines, MAX_ROW, Values, fields};
 
-pub(super) use csv::{CsvRows, fields};
-pub(super) use lines::Lines;
-pub(super) use packed::Packed;
-pub(super) use values::Values;
+use crate::msgpack::read::{Broken, skip};
 
-/// The longest row that is looked for. Servers take far shorter ones.
-pub(super) const MAX_ROW: usize = 16 << 20;
+/// msgpack values one after the other: each is a row, whether it is a map or not.
+#[derive(Debug)]
+pub(super) struct Packed;
 
-/// What begins at the start of some bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
-    /// A row in `from..to`; the next thing begins at `end`.
-    Row { from: usize, to: usize, end: usize, sound: bool },
-    /// So many bytes that belong to no row: empty lines, a header, commas.
-    Between(usize),
-    /// Not all of it is there.
-    More,
-}
-
-/// The file cannot be read on from here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Damage(pub(super) &'static str);
-
-/// Finds rows one after the other.
-pub(super) trait Framing: Send {
-    /// What begins at the start of `bytes`, which are not empty. `ended` says that no more bytes will come.
-    ///
-    /// Asked again with more bytes after [`Found::More`], and with those behind what was found after anything else.
-    fn next(&mut self, bytes: &[u8], ended: bool) -> Result<Found, Damage>;
-
-    /// Asked when all bytes were looked at: may a file end here?
-    fn end(&self) -> Result<(), Damage> {
-        Ok(())
-    }
-}
-
-/// The length of the mark that Windows programs write before text; `None` when that cannot be said yet.
-fn mark(bytes: &[u8], ended: bool) -> Option<usize> {
-    const MARK: &[u8] = b"\xef\xbb\xbf";
-    match bytes {
-        _ if bytes.starts_with(MARK) => Some(MARK.len()),
-        _ if !ended && MARK.starts_with(bytes) => None,
-        _ => Some(0),
+impl Framing for Packed {
+    fn next(&mut self, bytes: &[u8], ended: bool) -> Result<Found, Damage> {
+        match skip(bytes) {
+            Ok(end) => Ok(Found::Row {
+                from: 0,
+                to: end,
+                end,
+                sound: true,
+            }),
+            Err(Broken::Short) if !ended => Ok(Found::More),
+            Err(Broken::Short) => Err(Damage("it ends inside a value")),
+            Err(Broken::Damaged) => Err(Damage("what stands there is no msgpack")),
+        }
     }
 }
 
@@ -66,4 +36,35 @@ fn header(line: &[u8]) -> Result<(), Damage> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    /// How many rows are found when `step` more bytes are shown each time.
+    fn found(bytes: &[u8], step: usize) -> Result<usize, Damage> {
+        let (mut at, mut shown, mut rows) = (0, 0, 0);
+        while at < bytes.len() {
+            shown = (shown + step).min(bytes.len());
+            while at < shown {
+                match Packed.next(&bytes[at..shown], shown == bytes.len())? {
+                    Found::Row { end, .. } => {
+                        rows += 1;
+                        at += end;
+                    }
+                    Found::Between(length) => at += length,
+                    Found::More => break,
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    #[test]
+    fn a_packed_value_is_a_row_and_damage_is_noticed() {
+        let bytes = [0x81, 0xa1, b'a', 0x01, 0x93, 1, 2, 3, 0xa2, b'h', b'i'];
+        for step in 1..bytes.len() {
+            assert_eq!(found(&bytes, step), Ok(3));
+        }
+        assert!(found(&bytes[..bytes.len() - 1], 4).is_err());
+        assert!(found(&[0x80, 0xc1], 1).is_err());
+    }
+}

@@ -111,16 +111,6 @@ fn values_of_an_array_and_values_in_a_row_are_the_same_rows() {
     }
 }
 
-#[test]
-fn a_packed_value_is_a_row_and_damage_is_noticed() {
-    let bytes = [0x81, 0xa1, b'a', 0x01, 0x93, 1, 2, 3, 0xa2, b'h', b'i'];
-    for step in 1..bytes.len() {
-        assert_eq!(found(&mut Packed, &bytes, step).unwrap().len(), 3);
-    }
-    assert!(found(&mut Packed, &bytes[..bytes.len() - 1], 4).is_err());
-    assert!(found(&mut Packed, &[0x80, 0xc1], 1).is_err());
-}
-
 proptest! {
     #[test]
     fn what_is_found_does_not_depend_on_how_bytes_arrive(text in "[a\",\n\r {}\\[\\]\\\\\t1]{0,60}", step in 1_usize..9) {

@@ -13,14 +13,14 @@ const MAX_QUOTED: usize = 1 << 20;
 
 /// Rows of CSV.
 #[derive(Debug)]
-pub(in super::super) struct CsvRows {
+pub struct CsvRows {
     begun: bool,
     header: bool,
 }
 
 impl CsvRows {
     /// With a header, the first row is not one.
-    pub(in super::super) fn new(header: bool) -> Self {
+    pub fn new(header: bool) -> Self {
         Self { begun: false, header }
     }
 }
@@ -126,7 +126,7 @@ fn end_of_quote(bytes: &[u8], mut at: usize, ended: bool) -> Quote {
 }
 
 /// The fields of a sound row, quotes taken off.
-pub(in super::super) fn fields(row: &[u8]) -> impl Iterator<Item = Cow<'_, [u8]>> {
+pub fn fields(row: &[u8]) -> impl Iterator<Item = Cow<'_, [u8]>> {
     let mut rest = Some(row);
     std::iter::from_fn(move || {
         let bytes = rest?;

@@ -6,14 +6,14 @@ use super::{Damage, Found, Framing, header, mark};
 
 /// Lines; those with nothing but white space in them are none.
 #[derive(Debug)]
-pub(in super::super) struct Lines {
+pub struct Lines {
     begun: bool,
     header: bool,
 }
 
 impl Lines {
     /// With a header, the first line is not a row.
-    pub(in super::super) fn new(header: bool) -> Self {
+    pub fn new(header: bool) -> Self {
         Self { begun: false, header }
     }
 }

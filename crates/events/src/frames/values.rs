@@ -6,7 +6,7 @@ use super::{Damage, Found, Framing, mark};
 
 /// Each value is a row, whether it is an object or not.
 #[derive(Debug, Default)]
-pub(in super::super) struct Values {
+pub struct Values {
     place: Place,
 }
 
