@@ -1,11 +1,13 @@
-//! The house's own tools: `cargo xtask check` says whether the tree is in order, `cargo xtask bench` how fast it is.
+//! The house's own tools: `cargo xtask check` says whether the tree is in order, `cargo xtask bench` how fast it is, and `cargo xtask fuzz`
+//! looks for bytes that break a parser.
 //!
 //! Promise: what `./test` and a reviewer hold against a change, a developer can ask for with one command.
 //!
-//! Start at [`checks::ALL`] and [`bench::run`]. Knows cargo, git and the files of this repository. Imports no crate of the product.
+//! Start at [`checks::ALL`], [`bench::run`] and [`fuzz::run`]. Knows cargo, git and the files of this repository. Imports no crate of the product.
 
 mod bench;
 mod checks;
+mod fuzz;
 mod repo;
 
 use std::io::{self, Write as _};
@@ -41,6 +43,8 @@ enum Command {
     },
     /// Measures Coffer beside DuckDB and ClickHouse (chdb) over the same rows, and writes docs/benchmarks.md
     Bench(bench::Bench),
+    /// Throws bytes at every parser of what comes from outside (needs cargo-fuzz)
+    Fuzz(fuzz::Fuzz),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -57,6 +61,7 @@ fn main() -> anyhow::Result<ExitCode> {
             check(&repo, &only, &skip)
         }
         Command::Bench(asked) => bench::run(&repo, &asked),
+        Command::Fuzz(asked) => fuzz::run(&repo, &asked),
     }
 }
 

@@ -16,6 +16,8 @@ mod dates;
 mod errors;
 mod failures;
 mod forms;
+#[doc(hidden)]
+pub mod fuzzing;
 mod imports;
 mod intake;
 mod jobs;

@@ -120,6 +120,11 @@ impl Params {
         Ok(())
     }
 
+    /// All of them.
+    pub(crate) fn into_pairs(self) -> BTreeMap<String, String> {
+        self.0
+    }
+
     /// The value, if there is one; an empty one counts as none.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())

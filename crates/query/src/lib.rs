@@ -14,6 +14,8 @@ mod engine;
 mod error;
 mod expansion;
 mod functions;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod lease;
 mod naming;

@@ -16,12 +16,15 @@ struct Crate {
     licence: Option<String>,
 }
 
+/// What is not built by default, and looked at nevertheless.
+const BESIDE: &str = "coffer-fuzz/libfuzzer";
+
 /// Looks at everything that is compiled for the product's targets.
 pub(crate) fn check(repo: &Repo) -> anyhow::Result<Outcome> {
     let policy = Policy::read(&repo.root.join("deny.toml"))?;
     let mut command = MetadataCommand::new();
     command.manifest_path(repo.root.join("Cargo.toml"));
-    let mut options = vec!["--locked".to_owned()];
+    let mut options = vec!["--locked".to_owned(), "--features".to_owned(), BESIDE.to_owned()];
     for target in &policy.graph.targets {
         options.extend(["--filter-platform".to_owned(), target.clone()]);
     }
