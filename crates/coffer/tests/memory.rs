@@ -1,15 +1,14 @@
 //! Proof 7, the part that needs whole processes: a product's private key is not in the warehouse's memory before somebody with a reading
 //! right has asked for it, nor after a session that only wrote. What makes a pass wrong is tested in the crates `seal` and `edge`.
 
-use std::fs;
-use std::path::PathBuf;
+mod keys;
+
 use std::time::Duration;
 
 use anyhow::ensure;
 use base::Role;
-use seal::{DataKey, PrivateKey, Purpose, derive};
 use serde_json::{Value, json};
-use testkit::{Client, Installation, Product, python, until};
+use testkit::{Client, Installation, until};
 
 const DATABASE: &str = "memory";
 
@@ -23,7 +22,7 @@ async fn the_warehouse_holds_no_private_key_of_a_product_that_is_only_written_to
     let mut installation = Installation::start(env!("CARGO_BIN_EXE_coffer")).await?;
     let product = installation.product("memory").await?;
     installation.client(&product.admin_key)?.create_table(DATABASE, "events").await?;
-    let key = private_key(&installation, &product).await?;
+    let key = keys::private_key(&installation, &product).await?;
     ensure!(!installation.in_memory(Role::Warehouse, &key)?, "before anybody read");
 
     let writer = installation.client(&product.write_key)?;
@@ -63,29 +62,4 @@ async fn write(writer: &Client) -> anyhow::Result<()> {
         writer.import(DATABASE, "events", None, &rows).await?.ok()?;
     }
     Ok(())
-}
-
-/// What an owner of the data directory can work out while the root key lies in it. The stored form is the vault's own business; a
-/// change of it fails here and below at the control.
-async fn private_key(installation: &Installation, product: &Product) -> anyhow::Result<Vec<u8>> {
-    let vault = installation.data().join("roles/vault");
-    let database = sqlite_in(vault.clone())?;
-    let query = format!("SELECT wrapped_private FROM products WHERE product = {}", product.number);
-    let wrapped = python("sqlite_value.py", &[("DATABASE", &database.to_string_lossy()), ("QUERY", &query)]).await?;
-    let root = hex::decode(fs::read_to_string(vault.join("root.key"))?.trim())?;
-    let wrapping: DataKey = derive(&root, Purpose::RootWrapping, b"vault");
-    let context = format!("vault/product/{}/private", product.number);
-    let secret = seal::unwrap(&wrapping, context.as_bytes(), &hex::decode(wrapped.stdout.trim())?)?;
-    PrivateKey::try_from(secret.reveal())?;
-    Ok(secret.reveal().to_vec())
-}
-
-fn sqlite_in(directory: PathBuf) -> anyhow::Result<PathBuf> {
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.is_file() && fs::read(&path)?.starts_with(b"SQLite format 3") {
-            return Ok(path);
-        }
-    }
-    anyhow::bail!("the vault has no view")
 }
