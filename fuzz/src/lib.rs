@@ -6,12 +6,16 @@
 //! Start at [`TARGETS`]. Knows the parsers of all crates. Imported by nothing of the product.
 
 pub mod csv;
+#[cfg(feature = "footer")]
 pub mod footer;
 pub mod json;
 pub mod msgpack;
+#[cfg(feature = "multipart")]
 pub mod multipart;
+#[cfg(feature = "pass")]
 pub mod pass;
 mod rows;
+#[cfg(feature = "segment")]
 pub mod segment;
 #[cfg(feature = "sql")]
 pub mod sql;
@@ -22,17 +26,22 @@ pub type Target = fn(&[u8]);
 /// All of them by name, as in `fuzz_targets` and `corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("csv", csv::one),
+    #[cfg(feature = "footer")]
     ("footer", footer::one),
     ("json", json::one),
     ("msgpack", msgpack::one),
+    #[cfg(feature = "multipart")]
     ("multipart", multipart::one),
+    #[cfg(feature = "pass")]
     ("pass", pass::one),
+    #[cfg(feature = "segment")]
     ("segment", segment::one),
     #[cfg(feature = "sql")]
     ("sql", sql::one),
 ];
 
 /// `genuine` with changes that `edits` says: two bytes where, the first byte the lower, and one that is not zero for which bits.
+#[cfg(any(feature = "footer", feature = "pass", feature = "segment"))]
 fn edited(genuine: &[u8], edits: &[u8]) -> Vec<u8> {
     let mut bytes = genuine.to_vec();
     for edit in edits.chunks_exact(3) {

@@ -155,9 +155,12 @@ fn fuzzer(repo: &Repo, target: &str, corpora: &[&Path]) -> Command {
     command.current_dir(repo.root.join("fuzz"));
     command.args(["fuzz", "run", "--fuzz-dir"]).arg(repo.root.join("fuzz"));
     command.arg("--target-dir").arg(repo.root.join("target/fuzz/build"));
-    let features = if target == "sql" { "libfuzzer,sql" } else { "libfuzzer" };
+    let features = match target {
+        "csv" | "json" | "msgpack" => "libfuzzer".to_owned(),
+        other => format!("libfuzzer,{other}"),
+    };
     // The profile of `./test`, with its checks of overflow; our own code a little quicker.
-    command.args(["--dev", "--no-default-features", "--features", features]);
+    command.args(["--dev", "--no-default-features", "--features", &features]);
     command
         .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
         .env("CARGO_PROFILE_DEV_INCREMENTAL", "false");

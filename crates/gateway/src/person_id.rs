@@ -23,6 +23,10 @@ pub(crate) enum PersonIdError {
     NotBare,
     #[error("the query ends inside a string, a quoted name or a comment")]
     Unterminated,
+    #[error("a comment that begins with /*! is read as part of the query; leave it out of a query with person_id")]
+    Hint,
+    #[error("a raw string such as r'…' cannot stand in a query with person_id; write it in plain single quotes")]
+    Raw,
 }
 
 /// The calls of `person_id` in a text.
@@ -52,12 +56,17 @@ impl<'a> Calls<'a> {
         let mut token = tokens.next();
         while let Some((kind, span)) = token {
             let mut following = tokens.next_significant();
-            if kind == Kind::Unterminated && concerned {
-                return Err(PersonIdError::Unterminated);
+            match kind {
+                Kind::Unterminated if concerned => return Err(PersonIdError::Unterminated),
+                Kind::Hint if concerned => return Err(PersonIdError::Hint),
+                Kind::Raw if concerned => return Err(PersonIdError::Raw),
+                _ => {}
             }
             let opens = following.as_ref().is_some_and(|(kind, _)| *kind == Kind::Symbol('('));
             if opens && let Some(bare) = kind.names_person_id(&text[span.clone()]) {
-                if !bare || before == Some(Kind::Symbol('.')) {
+                // The engine reads "1person_id" as a number and a name.
+                let begins_within = text[..span.start].ends_with(|c: char| is_part(c) || c == '.');
+                if !bare || begins_within || before == Some(Kind::Symbol('.')) {
                     return Err(PersonIdError::NotBare);
                 }
                 let (identity, end) = argument(&mut tokens, text)?;
@@ -91,6 +100,10 @@ impl<'a> Calls<'a> {
         let mut copied = 0;
         for (span, index) in &self.places {
             out.push_str(&self.text[copied..span.start]);
+            // ".5e-person_id('x')" must not become the number .5e-123, "?person_id('x')" no placeholder.
+            if !out.is_empty() && !out.ends_with(|before: char| before.is_whitespace() || "(,=<>/*".contains(before)) {
+                out.push(' ');
+            }
             let _ = write!(out, "{}", ids.get(*index).copied().unwrap_or(0).max(0));
             // "person_id('x')e5" must not become the number 123e5.
             if self.text[span.end..].starts_with(|next: char| is_part(next) || next == '.') {
@@ -131,7 +144,11 @@ enum Kind {
     Other,
     /// A string, quoted name or comment that never ends.
     Unterminated,
-    /// One character of anything else.
+    /// `/*! … */`: a comment to people, and to the engine a part of the query.
+    Hint,
+    /// The beginning of `r'…'`, which ends by rules of its own.
+    Raw,
+    /// One sign of anything else.
     Symbol(char),
 }
 
@@ -140,8 +157,6 @@ impl Kind {
     fn names_person_id(self, token: &str) -> Option<bool> {
         match self {
             Self::Word if token.eq_ignore_ascii_case(NAME) => Some(true),
-            // The engine reads "1person_id" as a number and a name.
-            Self::Word if token.starts_with(|c: char| c.is_ascii_digit()) && token.to_ascii_lowercase().ends_with(NAME) => Some(false),
             Self::Quoted if token[1..token.len() - 1].eq_ignore_ascii_case(NAME) => Some(false),
             _ => None,
         }
@@ -172,8 +187,19 @@ impl Tokens<'_> {
                 while self.chars.next_if(|(_, c)| *c != '\n').is_some() {}
                 Kind::Blank
             }
-            '/' if self.eat('*') => self.block_comment(),
+            '/' if self.eat('*') => {
+                let is_hint = self.text[self.position()..].starts_with('!');
+                match self.block_comment() {
+                    Kind::Blank if is_hint => Kind::Hint,
+                    kind => kind,
+                }
+            }
+            // Two strokes divide; what follows them begins no comment.
+            '/' if self.eat('/') => Kind::Symbol('/'),
             '$' => self.dollar(start),
+            c if c.is_ascii_digit() => self.number(c),
+            // A point of a number, or one between names.
+            '.' if self.chars.peek().is_some_and(|(_, c)| c.is_ascii_digit()) => self.fraction(),
             c if c.is_whitespace() => Kind::Blank,
             c if is_part(c) => {
                 while self.chars.next_if(|(_, c)| is_part(*c)).is_some() {}
@@ -184,11 +210,38 @@ impl Tokens<'_> {
         Some((kind, start..self.position()))
     }
 
+    /// A number ends where the engine ends it, whatever stands behind it: `0$$…$$` is a number and a string.
+    fn number(&mut self, first: char) -> Kind {
+        let digits = self.eat_while(|c| c.is_ascii_digit());
+        if first == '0' && digits == 0 && self.eat('x') {
+            self.eat_while(|c| c.is_ascii_hexdigit());
+            return Kind::Other;
+        }
+        self.eat('.');
+        self.fraction()
+    }
+
+    /// What follows the point: digits, an exponent, the mark of a long.
+    fn fraction(&mut self) -> Kind {
+        self.eat_while(|c| c.is_ascii_digit());
+        let rest = &self.text[self.position()..];
+        if let Some(exponent) = rest.strip_prefix(['e', 'E']) {
+            let sign = usize::from(exponent.starts_with(['+', '-']));
+            if exponent[sign..].starts_with(|c: char| c.is_ascii_digit()) {
+                self.chars.nth(sign);
+                self.eat_while(|c| c.is_ascii_digit());
+            }
+        }
+        self.eat('L');
+        Kind::Other
+    }
+
     /// A word, unless it is the prefix of a string.
     fn word(&mut self, start: usize) -> Kind {
         let word = self.text[start..self.position()].to_ascii_lowercase();
         match word.as_str() {
-            "e" | "n" | "x" | "b" | "r" if self.eat('\'') => self.until_quote('\'', word == "e", Kind::Other),
+            "r" if self.text[self.position()..].starts_with(['\'', '"']) => Kind::Raw,
+            "e" | "n" | "x" | "b" if self.eat('\'') => self.until_quote('\'', word == "e" || word == "x", Kind::Other),
             "q" | "nq" if self.eat('\'') => self.delimited(),
             "u" => {
                 if self.text[self.position()..].starts_with("&'") {
@@ -264,6 +317,15 @@ impl Tokens<'_> {
             }
         }
         Kind::Unterminated
+    }
+
+    /// How many there were.
+    fn eat_while(&mut self, wanted: impl Fn(char) -> bool) -> usize {
+        let mut eaten = 0;
+        while self.chars.next_if(|(_, c)| wanted(*c)).is_some() {
+            eaten += 1;
+        }
+        eaten
     }
 
     fn eat(&mut self, wanted: char) -> bool {

@@ -33,6 +33,17 @@ fn a_call_becomes_a_number() {
         "SELECT 101 e5, 102 .5, 103",
     );
     check("x=person_id('a')\n", "x=101\n");
+    check(
+        "SELECT 0$$ '$$, person_id('a'), 1.5e-3L, .5, 0x1F",
+        "SELECT 0$$ '$$, 101, 1.5e-3L, .5, 0x1F",
+    );
+    // A number of ours joins nothing that stands before it.
+    check(
+        "SELECT .5e-person_id('a'), ?person_id('b'), x=person_id('c')",
+        "SELECT .5e- 101, ? 102, x=103",
+    );
+    // To the engine two strokes are a sign of their own, so that no comment begins here.
+    check("1 //* person_id('a') */ 2", "1 //* 101 */ 2");
 }
 
 #[test]
@@ -66,6 +77,9 @@ fn strings_comments_and_quoted_names_are_not_touched() {
         "SELECT person_id, t.person_id FROM t GROUP BY person_id",
         "SELECT my_person_id('a'), person_id_of('b')",
         "SELECT \"person_id\" FROM t",
+        "SELECT 1 /*! + 2 */",
+        "SELECT 0$$ person_id('a') $$, 1e'\\' person_id(''b'')', x'\\' person_id(''c'')'",
+        "/* /*! person_id('a') */ */ SELECT 1",
     ] {
         assert_eq!(rewritten(text).as_deref(), Ok(text), "{text}");
     }
@@ -73,7 +87,7 @@ fn strings_comments_and_quoted_names_are_not_touched() {
 
 #[test]
 fn every_other_use_is_refused() {
-    use PersonIdError::{NotBare, NotOneLiteral, Unterminated};
+    use PersonIdError::{Hint, NotBare, NotOneLiteral, Raw, Unterminated};
     for (text, expected) in [
         ("person_id()", NotOneLiteral),
         ("person_id(email)", NotOneLiteral),
@@ -93,6 +107,18 @@ fn every_other_use_is_refused() {
         ("web.person_id('a')", NotBare),
         ("web . person_id('a')", NotBare),
         ("1person_id('a')", NotBare),
+        ("SELECT 1 /*! + person_id('a') */", Hint),
+        ("person_id /*!of */ ('a')", Hint),
+        ("/*!50110 LIMIT 1 */ person_id('a')", Hint),
+        ("person_id(/*!'a'*/)", NotOneLiteral),
+        // Numbers end where the engine ends them.
+        ("1Lperson_id('a')", NotBare),
+        ("1.Lperson_id('a')", NotBare),
+        ("1.person_id('a')", NotBare),
+        ("1e5person_id('a')", NotBare),
+        ("0xffperson_id('a')", NotBare),
+        ("SELECT r'''it's''', person_id('a')", Raw),
+        ("SELECT R\"x\", person_id('a')", Raw),
     ] {
         assert_eq!(rewritten(text), Err(expected), "{text}");
     }
@@ -103,7 +129,7 @@ fn harmless() -> impl Strategy<Value = String> {
     let quoted = "[^']{0,12}".prop_map(|inner| format!("'{}'", inner.replace('\'', "''")));
     let named = "[^\"]{0,12}".prop_map(|inner| format!("\"{inner}\""));
     let line = "[^\n]{0,12}".prop_map(|inner| format!("--{inner}\n"));
-    let block = "[^*/]{0,12}".prop_map(|inner| format!("/*{inner}*/"));
+    let block = "([^*/!][^*/]{0,11})?".prop_map(|inner| format!("/*{inner}*/"));
     let call = prop_oneof![
         Just("'person_id(''x'')'"),
         Just("/*person_id('x')*/"),
@@ -134,8 +160,8 @@ proptest! {
         let mut seen: Vec<&str> = Vec::new();
         for (piece, identity) in &pieces {
             let index = seen.iter().position(|name| name == identity).unwrap_or_else(|| { seen.push(identity); seen.len() - 1 });
-            text.push_str(&format!("{piece} +person_id('{identity}') "));
-            expected.push_str(&format!("{piece} +{} ", 101 + index));
+            text.push_str(&format!("{piece} =person_id('{identity}') "));
+            expected.push_str(&format!("{piece} ={} ", 101 + index));
         }
         prop_assert_eq!(rewritten(&text), Ok(expected));
     }
