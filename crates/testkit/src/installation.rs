@@ -18,7 +18,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::client::Client;
-use crate::processes::{Process, is_in_memory, peak_memory, roles_under};
+use crate::processes::{Process, is_in_memory, memory, peak_memory, roles_under};
 use crate::wait::until;
 
 /// How long an installation may take to be ready; generous, because a machine may be busy with other tests.
@@ -248,6 +248,12 @@ impl Installation {
     /// The process numbers of the roles that run.
     pub fn pids(&self) -> BTreeMap<Role, i32> {
         self.roles().into_iter().map(|(role, process)| (role, process.pid)).collect()
+    }
+
+    /// The memory that a role's process has now, in bytes.
+    pub fn memory(&self, role: Role) -> anyhow::Result<u64> {
+        let process = *self.roles().get(&role).with_context(|| format!("{role} does not run"))?;
+        memory(process.pid).with_context(|| format!("the memory of {role} cannot be read"))
     }
 
     /// The most memory that a role's process ever had at once, in bytes.

@@ -48,8 +48,17 @@ pub(crate) fn roles_under(supervisor: i32) -> BTreeMap<Role, Process> {
 
 /// The most memory that a process ever had at once, in bytes.
 pub(crate) fn peak_memory(pid: i32) -> Option<u64> {
+    status(pid, "VmHWM:")
+}
+
+/// The memory that a process has now, in bytes.
+pub(crate) fn memory(pid: i32) -> Option<u64> {
+    status(pid, "VmRSS:")
+}
+
+fn status(pid: i32, field: &str) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes << 10)
 }
@@ -138,7 +147,11 @@ mod tests {
     #[test]
     fn memory_is_read_in_bytes() {
         let peak = peak_memory(std::process::id() as i32).unwrap();
-        assert!((1 << 20..1 << 40).contains(&peak), "{peak}");
+        let now = memory(std::process::id() as i32).unwrap();
+        assert!(
+            (1 << 20..1 << 40).contains(&peak) && (1 << 20..1 << 40).contains(&now),
+            "{now} of {peak}"
+        );
     }
 
     #[test]
