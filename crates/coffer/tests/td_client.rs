@@ -27,6 +27,34 @@ async fn an_unmodified_td_client_creates_imports_queries_and_kills() -> anyhow::
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_way_in_which_td_client_sends_rows_meets_every_error_as_its_own_exception() -> anyhow::Result<()> {
+    const MAX_BODY: usize = 60_000;
+    let mut installation = Installation::prepare(env!("CARGO_BIN_EXE_coffer")).await?;
+    // So many wrong keys in a minute are meant here.
+    installation.configure(&format!(
+        "[gateway]\nfailed_keys_per_minute = 1000\n[gateway.limits]\nmax_body = {MAX_BODY}\n"
+    ))?;
+    installation.up().await?;
+    let product = installation.product("matrix").await?;
+
+    let matrix = python(
+        "td_client_matrix.py",
+        &[
+            ("COFFER_ENDPOINT", &installation.endpoint()),
+            ("COFFER_CA", &installation.ca().to_string_lossy()),
+            ("COFFER_WRITE_KEY", &product.write_key),
+            ("COFFER_READ_KEY", &product.read_key),
+            ("COFFER_ADMIN_KEY", &product.admin_key),
+            ("COFFER_MAX_BODY", &MAX_BODY.to_string()),
+        ],
+    )
+    .await?;
+
+    eprintln!("{}", matrix.stdout);
+    installation.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn plain_http_is_answered_without_reading_a_key() -> anyhow::Result<()> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let installation = Installation::start(env!("CARGO_BIN_EXE_coffer")).await?;
