@@ -57,9 +57,51 @@ name!(
     TableName, "table"
 );
 
+/// What the name of a table ends with that holds what could not be rows of another.
+const ASIDE: &str = "$rejected";
+
+impl TableName {
+    /// The name of the table for what could not be rows of this one. No sender can name it: it is no name that can be read from a text.
+    pub fn aside(&self) -> Self {
+        Self(format!("{}{ASIDE}", self.0.trim_end_matches(ASIDE)))
+    }
+
+    /// The table whose rejects this one holds; `None` for any other.
+    pub fn of_aside(&self) -> Option<Self> {
+        self.0.strip_suffix(ASIDE).map(|name| Self(name.to_owned()))
+    }
+
+    /// A name that we wrote down ourselves: one that a sender can choose, or the one beside it.
+    pub fn from_stored(text: &str) -> Result<Self, NameError> {
+        match text.strip_suffix(ASIDE) {
+            Some(name) => name.parse().map(|name: Self| name.aside()),
+            None => text.parse(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_table_beside_a_table_has_a_name_that_nobody_can_send() {
+        let events: TableName = "events".parse().unwrap();
+        let aside = events.aside();
+        assert_eq!(
+            (aside.as_str(), aside.of_aside(), events.of_aside()),
+            ("events$rejected", Some(events.clone()), None)
+        );
+        assert_eq!(
+            (aside.aside(), TableName::from_stored("events$rejected")),
+            (aside.clone(), Ok(aside))
+        );
+        assert_eq!(TableName::from_stored("events"), Ok(events));
+        assert!("events$rejected".parse::<TableName>().is_err());
+        for bad in ["events$", "ev$rejected", "events$rejected$rejected", "$rejected"] {
+            assert!(TableName::from_stored(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn names_are_those_td_clients_allow() {

@@ -236,7 +236,7 @@ impl Catalog {
                 id: table_id(&row, "id")?,
                 number: unsigned(&row, "number")?,
                 database: name(&row, "database")?,
-                name: name(&row, "name")?,
+                name: TableName::from_stored(&row.try_get::<String, _>("name")?).map_err(|_| CatalogError::Corrupt { what: "name" })?,
                 created_at: moment(&row, "created_at")?,
                 columns: Vec::new(),
             });

@@ -99,21 +99,29 @@ impl Journal {
     /// Appends an entry: returns when a majority of zones has it. After a refusal other than `Undecided`, nothing of it
     /// will appear. The entry is decided on even if the caller stops waiting.
     pub async fn append(&self, entry: Entry) -> Result<SegmentId, AppendError> {
-        if entry.header.len() > MAX_HEADER {
-            return Err(AppendError::TooLarge {
-                size: entry.header.len(),
-                limit: MAX_HEADER,
-            });
+        self.append_all(vec![entry]).await
+    }
+
+    /// Appends entries that belong together: all of them are in one segment, so that either all are there or none is.
+    pub async fn append_all(&self, entries: Vec<Entry>) -> Result<SegmentId, AppendError> {
+        let (weight, size) = Waiting::weights(&entries);
+        if size > MAX_HEADER {
+            return Err(AppendError::TooLarge { size, limit: MAX_HEADER });
         }
-        if entry.payload.len() > MAX_PAYLOAD {
+        let payload: usize = entries.iter().map(|entry| entry.payload.len()).sum();
+        if payload > MAX_PAYLOAD {
             return Err(AppendError::TooLarge {
-                size: entry.payload.len(),
+                size: payload,
                 limit: MAX_PAYLOAD,
             });
         }
-        let room = self.room.take(entry.weight())?;
+        let room = self.room.take(weight)?;
         let (reply, decided) = oneshot::channel();
-        let waiting = Waiting { entry, reply, _room: room };
+        let waiting = Waiting {
+            entries,
+            reply,
+            _room: room,
+        };
         let sent = lock(&self.queue).as_ref().map(|queue| queue.send(waiting));
         match sent {
             Some(Ok(())) => decided.await.unwrap_or(Err(AppendError::Closed)),
@@ -190,9 +198,17 @@ impl Drop for Taken {
 
 #[derive(Debug)]
 struct Waiting {
-    entry: Entry,
+    entries: Vec<Entry>,
     reply: oneshot::Sender<Result<SegmentId, AppendError>>,
     _room: Taken,
+}
+
+impl Waiting {
+    /// How many bytes entries have, and how many of these are headers.
+    fn weights(entries: &[Entry]) -> (usize, usize) {
+        let headers = entries.iter().map(|entry| entry.header.len()).sum();
+        (entries.iter().map(Entry::weight).sum(), headers)
+    }
 }
 
 struct Writer {
@@ -213,7 +229,10 @@ impl Writer {
     async fn run(mut self) {
         while let Some(batch) = self.gather().await {
             let outcome = match self.open().await {
-                Ok(()) => self.commit(batch.iter().map(|waiting| waiting.entry.clone()).collect()).await,
+                Ok(()) => {
+                    self.commit(batch.iter().flat_map(|waiting| waiting.entries.iter().cloned()).collect())
+                        .await
+                }
                 Err(error) => Err(error),
             };
             for waiting in batch {
@@ -230,7 +249,7 @@ impl Writer {
             None => self.incoming.recv().await?,
         };
         let due = self.begun.map(|begun| begun + self.settings.commit_after);
-        let (mut size, mut headers) = (first.entry.weight(), first.entry.header.len());
+        let (mut size, mut headers) = Waiting::weights(&first.entries);
         let mut batch = vec![first];
         let commit_at = self.settings.commit_at.min(MAX_PAYLOAD);
         while size < commit_at {
@@ -242,8 +261,9 @@ impl Writer {
                 },
                 _ => break,
             };
-            size += next.entry.weight();
-            headers += next.entry.header.len();
+            let (more, more_headers) = Waiting::weights(&next.entries);
+            size += more;
+            headers += more_headers;
             if size > commit_at || headers > MAX_HEADER {
                 self.carried = Some(next);
                 break;

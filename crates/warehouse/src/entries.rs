@@ -118,7 +118,7 @@ impl Header {
                 id: id(&made.id)?,
                 number: made.number,
                 database: made.database.parse().map_err(|_| UnreadableHeader)?,
-                name: made.name.parse().map_err(|_| UnreadableHeader)?,
+                name: TableName::from_stored(&made.name).map_err(|_| UnreadableHeader)?,
                 at: Timestamp::from_micros(made.at),
             },
             stored::Kind::DeleteTable(gone) => Self::DeleteTable { id: id(&gone.id)? },
@@ -258,6 +258,13 @@ mod tests {
             number: 4,
             database: "web".parse().unwrap(),
             name: "events".parse().unwrap(),
+            at,
+        });
+        check(Header::CreateTable {
+            id,
+            number: 5,
+            database: "web".parse().unwrap(),
+            name: "events".parse::<TableName>().unwrap().aside(),
             at,
         });
         check(Header::DeleteTable { id });

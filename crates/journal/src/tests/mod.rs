@@ -192,6 +192,20 @@ async fn what_was_appended_is_recovered_in_order_by_every_later_process() {
 }
 
 #[tokio::test]
+async fn entries_that_belong_together_are_in_one_segment() {
+    let world = World::new();
+    let settings = JournalSettings { commit_at: 1, ..quick() };
+    let journal = world.house.start(&world.zones, settings, Tail::empty());
+    let together = |texts: [&str; 2]| journal.append_all(texts.map(entry).into());
+
+    let ids = join_all([together(["one", "two"]), together(["three", "four"])]).await;
+
+    let sequences: Vec<u64> = ids.into_iter().map(|id| id.unwrap().sequence).collect();
+    assert_eq!((sequences, journal.head().length), (vec![0, 1], 2));
+    assert_eq!(world.read().await, ["one", "two", "three", "four"]);
+}
+
+#[tokio::test]
 async fn while_two_of_three_zones_are_down_an_append_is_refused_and_never_seen() {
     let world = World::new();
     let journal = world.journal();
