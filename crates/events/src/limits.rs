@@ -26,6 +26,10 @@ pub struct Limits {
     pub max_cells: usize,
     /// Bytes of all texts of one batch, after numbers and nested values became text. Never more than 1 GiB.
     pub max_text: usize,
+    /// What of one batch cannot be rows and is handed back: so many, ...
+    pub max_rejected: usize,
+    /// ... and so many bytes of it.
+    pub max_rejected_bytes: usize,
 }
 
 impl Default for Limits {
@@ -41,6 +45,8 @@ impl Default for Limits {
             max_rows: 8_000_000,
             max_cells: 96_000_000,
             max_text: 512 << 20,
+            max_rejected: 100_000,
+            max_rejected_bytes: 64 << 20,
         }
     }
 }

@@ -158,6 +158,8 @@ pub enum Purpose {
     Graves,
     /// Seals the results of a job.
     JobResult,
+    /// Wraps the keys of what could not be rows and was set aside, under the product's lookup key.
+    AsideKeys,
 }
 
 impl Purpose {
@@ -177,6 +179,7 @@ impl Purpose {
             Self::BatchIds => b"coffer/v1/batch-ids",
             Self::Graves => b"coffer/v1/graves",
             Self::JobResult => b"coffer/v1/job-result",
+            Self::AsideKeys => b"coffer/v1/aside-keys",
         }
     }
 }

@@ -22,16 +22,28 @@ pub enum DecodeError {
     TooManyCells { row: usize, max: usize },
     #[error("with row {row} the batch has more than {max} bytes of text; send it in smaller parts")]
     TooMuchText { row: usize, max: usize },
+    #[error(
+        "more than {max} of the body's rows cannot be taken, the first of them, row {row}, because {fault}; is it what it is said to be?"
+    )]
+    TooManyRejected { row: usize, fault: RowFault, max: usize },
+    #[error("the rows of the body that cannot be taken have more than {max} bytes; send it in smaller parts")]
+    TooMuchRejected { max: usize },
 }
 
 impl DecodeError {
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::BodyTooLarge { .. } | Self::TooManyRows { .. } | Self::TooManyCells { .. } | Self::TooMuchText { .. } => {
-                ErrorKind::TooLarge
-            }
-            Self::Truncated { .. } | Self::Damaged { .. } | Self::NothingReadable { .. } | Self::NoEnvelope => ErrorKind::Invalid,
+            Self::BodyTooLarge { .. }
+            | Self::TooManyRows { .. }
+            | Self::TooManyCells { .. }
+            | Self::TooMuchText { .. }
+            | Self::TooMuchRejected { .. } => ErrorKind::TooLarge,
+            Self::Truncated { .. }
+            | Self::Damaged { .. }
+            | Self::NothingReadable { .. }
+            | Self::NoEnvelope
+            | Self::TooManyRejected { .. } => ErrorKind::Invalid,
         }
     }
 }
@@ -61,6 +73,21 @@ pub enum RowFault {
 }
 
 impl RowFault {
+    /// Its name, which stays as it is whatever becomes of the words.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::NotAMap => "not_a_map",
+            Self::KeyNotText => "key_not_text",
+            Self::Name { .. } => "key_name",
+            Self::Time => "time",
+            Self::TooLarge { .. } => "too_large",
+            Self::TooDeep { .. } => "too_deep",
+            Self::TooManyKeys { .. } => "too_many_keys",
+            Self::NotUtf8 => "not_utf8",
+            Self::NotJson => "not_json",
+        }
+    }
+
     /// What the sender can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {

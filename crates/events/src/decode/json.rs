@@ -112,7 +112,7 @@ fn element(scanner: &mut Scanner<'_>, rows: &mut Rows<'_>) -> Result<(), DecodeE
             scanner.rewind(from);
         }
         scanner.skip().map_err(|stop| stop.refusal(number, FORM, limits))?;
-        rows.set_aside(fault, from..scanner.at());
+        rows.set_aside(fault, from..scanner.at())?;
     }
     Ok(())
 }
@@ -179,7 +179,7 @@ fn sequence(scanner: &mut Scanner<'_>, rows: &mut Rows<'_>) -> Result<(), Decode
         }
         others += usize::from(fault != RowFault::NotJson);
         let sent = scanner.trimmed(from);
-        rows.set_aside(fault, sent);
+        rows.set_aside(fault, sent)?;
     }
     // Rows set aside for other reasons were JSON at least.
     if by_lines && rows.taken() == 0 && others == 0 {

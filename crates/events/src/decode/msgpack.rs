@@ -7,6 +7,16 @@ use crate::msgpack::{Nesting, Reader, Token, push_json, push_json_ext};
 const FORM: &str = "msgpack";
 
 pub(super) fn read(body: &[u8], rows: &mut Rows<'_>) -> Result<(), DecodeError> {
+    let outcome = read_all(body, rows);
+    // Any text reads as numbers, one per byte. Who sends that has sent something else than msgpack.
+    let begins_with_a_number = body.first().is_some_and(|lead| matches!(lead, 0..=0x7f | 0xe0..=0xff));
+    if begins_with_a_number && rows.saw_no_map() {
+        return Err(DecodeError::NothingReadable { form: FORM });
+    }
+    outcome
+}
+
+fn read_all(body: &[u8], rows: &mut Rows<'_>) -> Result<(), DecodeError> {
     let max = rows.told.limits.max_row;
     let mut reader = Reader::new(body);
     while !reader.is_at_end() {
@@ -25,7 +35,7 @@ pub(super) fn read(body: &[u8], rows: &mut Rows<'_>) -> Result<(), DecodeError> 
         reader
             .skip()
             .map_err(|fault| Stop::of_msgpack(fault, limits).refusal(number, FORM, limits))?;
-        rows.set_aside(fault, from..reader.at());
+        rows.set_aside(fault, from..reader.at())?;
     }
     Ok(())
 }

@@ -93,6 +93,7 @@ pub(super) struct Rows<'a> {
     received_at: i64,
     times: Vec<i64>,
     rejected: Vec<Rejected>,
+    rejected_bytes: usize,
     /// The first stands for `time` and holds nothing.
     columns: Vec<Column>,
     by_name: HashMap<Box<[u8]>, usize>,
@@ -132,6 +133,7 @@ impl<'a> Rows<'a> {
             received_at: told.received_at.as_secs(),
             times: Vec::new(),
             rejected: Vec::new(),
+            rejected_bytes: 0,
             columns: vec![Column::new(TIME)],
             by_name: HashMap::from([(TIME.as_bytes().into(), TIME_INDEX)]),
             first: TIME_INDEX,
@@ -419,7 +421,7 @@ impl<'a> Rows<'a> {
     }
 
     /// The row is none: it is set aside as `sent`, a range of the body, and nothing of it stays in the columns.
-    pub(super) fn set_aside(&mut self, fault: RowFault, sent: Range<usize>) {
+    pub(super) fn set_aside(&mut self, fault: RowFault, sent: Range<usize>) -> Result<(), DecodeError> {
         for index in self.row.touched.drain(..) {
             self.columns[index].undo(self.times.len());
         }
@@ -433,8 +435,27 @@ impl<'a> Rows<'a> {
             self.overflow_column = None;
         }
         let row = self.number();
+        self.rejected_bytes = self.rejected_bytes.saturating_add(sent.len());
         self.rejected.push(Rejected { row, fault, sent });
         self.note_id();
+        let limits = self.told.limits;
+        if self.rejected_bytes > limits.max_rejected_bytes {
+            let max = limits.max_rejected_bytes;
+            return Err(DecodeError::TooMuchRejected { max });
+        }
+        match self.rejected.first() {
+            Some(Rejected { row, fault, .. }) if self.rejected.len() > limits.max_rejected => Err(DecodeError::TooManyRejected {
+                row: *row,
+                fault: *fault,
+                max: limits.max_rejected,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether there was nothing but what is no map at all.
+    pub(super) fn saw_no_map(&self) -> bool {
+        self.times.is_empty() && self.rejected.iter().all(|rejected| rejected.fault == RowFault::NotAMap)
     }
 
     pub(super) fn finish(self) -> Decoded {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     ColumnType, OVERFLOW, Seen, TIME, TableSchema, adapt, encode_maps,
-    model::{Row, Value, any_rows, any_rows_at_any_time, types_of, write_rows},
+    model::{Row, Value, any_rows, any_rows_at_any_time, any_value, types_of, write_rows},
     seen_of,
 };
 
@@ -180,6 +180,28 @@ proptest! {
                 prop_assert!(sent.contains_key(name), "{name} of {found:?} was never sent");
             }
         }
+    }
+
+    /// Whatever stands among rows: what is set aside and what is taken make the body, and alone each stays what it was.
+    #[test]
+    fn what_is_set_aside_and_what_is_taken_are_all_of_the_body(values in prop::collection::vec(any_value(), 0..20)) {
+        let mut body = vec![0x80];
+        values.iter().for_each(|value| value.write(&mut body));
+
+        let decoded = read_with(Syntax::Msgpack, &body, |l| l.max_keys = 3).unwrap();
+
+        prop_assert_eq!(decoded.batch.num_rows() + decoded.rejected.len(), values.len() + 1);
+        let (mut taken, mut at) = (Vec::new(), 0);
+        for rejected in &decoded.rejected {
+            prop_assert!(rejected.sent.start >= at && !rejected.sent.is_empty());
+            taken.extend_from_slice(&body[at..rejected.sent.start]);
+            at = rejected.sent.end;
+            let again = [&[0x80], &body[rejected.sent.clone()]].concat();
+            let again = read_with(Syntax::Msgpack, &again, |l| l.max_keys = 3).unwrap();
+            prop_assert_eq!((again.rejected.len(), again.rejected[0].fault), (1, rejected.fault));
+        }
+        taken.extend_from_slice(&body[at..]);
+        prop_assert_eq!(decode_with(&taken, |l| l.max_keys = 3).unwrap(), decoded.batch);
     }
 
     #[test]
@@ -439,6 +461,44 @@ fn what_is_too_much_for_one_batch_is_refused_whole() {
         DecodeError::TooMuchText { row: 2, max: 99 },
     );
     refused(&[], |l| l.max_inflated = 3, DecodeError::BodyTooLarge { max: 3 });
+}
+
+#[test]
+fn what_is_set_aside_of_one_body_has_a_bound() {
+    let good = [0x81, 0xa1, b'a', 1];
+    let decoded =
+        |bad: &[u8], change: fn(&mut Limits)| read_with(Syntax::Msgpack, &[&good, bad].concat(), change).map(|d| d.rejected.len());
+    assert_eq!(decoded(&[0x90; 3], |l| l.max_rejected = 3), Ok(3));
+    let (row, fault) = (2, RowFault::NotAMap);
+    assert_eq!(
+        decoded(&[0x90; 4], |l| l.max_rejected = 3),
+        Err(DecodeError::TooManyRejected { row, fault, max: 3 })
+    );
+    assert_eq!(decoded(b"\xa6secret\xa0", |l| l.max_rejected_bytes = 8), Ok(2));
+    let much = decoded(b"\xa6secret\xa1x", |l| l.max_rejected_bytes = 8).unwrap_err();
+    assert_eq!(
+        (much.kind(), &much),
+        (ErrorKind::TooLarge, &DecodeError::TooMuchRejected { max: 8 })
+    );
+    // In JSON it is the same bound.
+    let lines = "{\"a\":1}\n[]\n[]\n";
+    assert!(read_with(Syntax::Json, lines.as_bytes(), |l| l.max_rejected = 1).is_err());
+}
+
+#[test]
+fn a_text_sent_as_msgpack_is_no_heap_of_rows_set_aside() {
+    let nothing = Err(DecodeError::NothingReadable { form: "msgpack" });
+    let outcome = |body: &[u8], change: fn(&mut Limits)| read_with(Syntax::Msgpack, body, change).map(|d| d.rejected.len());
+    for text in [&b"time,event\n1,buy\n"[..], b"{\"a\":1}\n", b"\xef\xbf"] {
+        assert_eq!(outcome(text, |_| ()), nothing);
+    }
+    assert_eq!(outcome(&[b'x'; 50], |l| l.max_rejected = 9), nothing);
+    assert_eq!(outcome(&[b'x'; 50], |l| l.max_rejected_bytes = 9), nothing);
+    // One row makes it msgpack, as does what can only be meant to be.
+    assert_eq!(outcome(&[b'x', 0x80], |_| ()), Ok(1));
+    assert_eq!(outcome(b"\xa4text", |_| ()), Ok(1));
+    assert_eq!(outcome(&[0x93, 1, 2, 3], |_| ()), Ok(1));
+    assert_eq!(outcome(&[1, 0x81, 1, 1], |_| ()), Ok(2));
 }
 
 #[test]
