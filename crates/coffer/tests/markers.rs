@@ -21,6 +21,7 @@ const NESTED: &str = "planted-nested-value-91bb07aa";
 const COLUMN_TEXT: &str = "planted-sql-literal-e44d10c7";
 const PERSONAL: &str = "planted-personal-value-d27e19b0";
 const RECORD: &str = "b7d41e90-5c3a-4f6e-9a21-d08c6e5f1b37";
+const ASIDE: &str = "planted-eve-in-a-row-set-aside-60d2@example.com";
 const TAIL: &str = "planted-late-value-3b8f6610";
 
 async fn planted(installation: &Installation) -> anyhow::Result<(Markers, Client)> {
@@ -35,6 +36,7 @@ async fn planted(installation: &Installation) -> anyhow::Result<(Markers, Client
         ("a value in nested JSON", NESTED),
         ("a SQL text", COLUMN_TEXT),
         ("a personal value", PERSONAL),
+        ("an identity in a row that was set aside", ASIDE),
         ("a value not yet in a table file", TAIL),
         ("the id of a record", RECORD),
     ] {
@@ -91,8 +93,15 @@ async fn planted(installation: &Installation) -> anyhow::Result<(Markers, Client
     client.import(DATABASE, "nowhere", None, &rows[..1]).await?;
     client.get(&format!("/v3/job/show/{EVENT}")).await?;
     client
-        .import(DATABASE, "events", Some(EVENT), &[json!({"time": "not a time", "email": IDENTITY})])
-        .await?;
+        .import(DATABASE, "events", Some(EVENT), &[json!({"time": "not a time", "email": ASIDE})])
+        .await?
+        .ok()?;
+    let shown = client.get(&format!("/v1/rejected/{DATABASE}/events")).await?.ok()?.json()?;
+    let bytes = hex::decode(shown["rejected"][0]["content_hex"].as_str().unwrap_or_default())?;
+    ensure!(
+        position(&bytes, ASIDE.as_bytes()).is_some(),
+        "what was set aside is not there: {shown}"
+    );
     Ok((markers, client))
 }
 

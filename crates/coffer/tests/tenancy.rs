@@ -50,6 +50,8 @@ const EXPECTED: &[(&str, &str, Expected)] = &[
     ("POST", "/v3/job/kill/{job}", Expected::NotFound),
     ("OPTIONS", "/{database}/{table}", Expected::Public),
     ("POST", "/{database}/{table}", Expected::ItsOwnIfItMayMakeOne),
+    ("GET", "/v1/rejected/{database}/{table}", Expected::NotFound),
+    ("POST", "/v1/rejected/{database}/{table}/replay", Expected::NotFound),
 ];
 
 /// What belongs to a product.

@@ -35,9 +35,12 @@ pub(crate) struct App {
     pub(crate) inflated: Budget,
     /// Who may use a core for an import.
     pub(crate) decoding: Arc<Semaphore>,
+    /// Who may look at what was set aside.
+    pub(crate) pages: Arc<Semaphore>,
     pub(crate) answers: edge::Histograms,
     pub(crate) rows: edge::Counter,
     pub(crate) stages: edge::Stages,
+    pub(crate) set_aside: edge::Counter,
 }
 
 /// What a handler gets before anybody has been asked who they are.

@@ -97,6 +97,11 @@ impl ApiError {
         self.status
     }
 
+    /// The words for the caller.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The answer. Ruby reads `message`, Go `error`, Java `text`; Python shows the body as it is.
     pub(crate) fn respond(self, request: RequestId) -> Response {
         let mut body = json!({

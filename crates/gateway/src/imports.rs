@@ -39,16 +39,21 @@ pub(crate) async fn import(mut call: Call) -> Result<Response, ApiError> {
     let columns = Columns::of(&call.caller.settings, &database, &table)?;
     let decoded = intake::decode(call.app(), body, form, columns, call.now()).await?;
     drop(memory);
-    let md5_hex = decoded.md5_hex.clone();
+    let (md5_hex, rejected) = (decoded.md5_hex.clone(), decoded.aside().len());
     let rows = intake::append(&call, &database, &table, &unique_id, decoded).await?;
     call.app().rows.inc_by(rows);
-    tracing::debug!(request.id = %call.request(), product.id = %call.caller.product, rows,
+    tracing::debug!(request.id = %call.request(), product.id = %call.caller.product, rows, rejected,
         duration_ms = started.elapsed().as_millis() as u64, "took {rows} rows");
-    Ok(ok(&json!({
+    let mut answer = json!({
         "unique_id": if unique_id.is_empty() { Value::Null } else { unique_id.into() },
         "database": database.as_str(),
         "table": table.as_str(),
         "md5_hex": md5_hex,
         "elapsed_time": started.elapsed().as_secs_f64(),
-    })))
+    });
+    // Not a word of td's: its clients pass over it.
+    if rejected > 0 {
+        answer["rejected"] = rejected.into();
+    }
+    Ok(ok(&answer))
 }

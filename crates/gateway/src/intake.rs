@@ -1,6 +1,7 @@
 //! Intake: from a body that was read to rows that are durable; decoded once, freed of identities, handed to the warehouse.
 //!
 //! Promise: what leaves here for the warehouse holds ids in place of identities and sealed texts in place of personal values, and no import takes more memory than it was given.
+//! What cannot be a row goes with the others of its body, sealed ([`aside`]).
 //!
 //! Start at [`decode`], then [`append`]. Does not know of routes and answers, nor how rows are stored or how identities are kept.
 
@@ -13,8 +14,9 @@ use bytes::Bytes;
 use edge::{Lap, Stages};
 use events::{DecodeError, InflateError, Limits, RecordId, Rejected, Told};
 use md5::{Digest, Md5};
-use wire::v1::AppendRequest;
+use wire::v1::{AppendRequest, AsideName};
 
+use crate::aside::{self, SetAside};
 use crate::bodies::{self, Budget, Share};
 use crate::calls::{App, Call};
 use crate::errors::ApiError;
@@ -42,9 +44,26 @@ pub(crate) struct Decoded {
     pub(crate) rejected: Vec<Rejected>,
     batch: RecordBatch,
     people: People,
+    /// What of it cannot be rows.
+    aside: Vec<SetAside>,
     /// Held until the rows are gone.
     memory: Share,
 }
+
+impl Decoded {
+    /// How many rows can be taken.
+    pub(crate) fn rows(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    /// What cannot be rows.
+    pub(crate) fn aside(&self) -> &[SetAside] {
+        &self.aside
+    }
+}
+
+/// What comes of reading a body: its digest, its rows, the people in them, and what cannot be rows.
+type Read = (String, events::Decoded, People, Vec<SetAside>);
 
 pub(crate) async fn decode(app: &Arc<App>, body: Bytes, form: Form, columns: Columns, now: Timestamp) -> Result<Decoded, ApiError> {
     let limits = form.limits(&app.settings.limits);
@@ -55,13 +74,14 @@ pub(crate) async fn decode(app: &Arc<App>, body: Bytes, form: Form, columns: Col
         let (body, limits, columns, stages) = (body.clone(), limits.clone(), columns.clone(), app.stages.clone());
         let outcome = with_a_core(app, move || decode_within(&body, form, &columns, &limits, room, now, &stages)).await?;
         match outcome {
-            Ok((md5_hex, decoded, people)) => {
+            Ok((md5_hex, decoded, people, aside)) => {
                 return Ok(Decoded {
                     md5_hex,
                     ids: decoded.ids,
                     rejected: decoded.rejected,
                     batch: decoded.batch,
                     people,
+                    aside,
                     memory,
                 });
             }
@@ -114,7 +134,7 @@ fn decode_within(
     room: usize,
     now: Timestamp,
     stages: &Stages,
-) -> Result<(String, events::Decoded, People), Undecoded> {
+) -> Result<Read, Undecoded> {
     let all = room >= most(limits);
     let mut lap = Lap::begin();
     let md5_hex = hex::encode(Md5::digest(body));
@@ -143,9 +163,6 @@ fn decode_within(
         Err(DecodeError::TooManyCells { .. } | DecodeError::TooMuchText { .. }) if !all => return Err(Undecoded::MoreRoom),
         other => other.map_err(|error| ApiError::new(error.kind(), error.to_string()))?,
     };
-    if let Some(first) = decoded.rejected.first().filter(|_| !form.is_records()) {
-        return Err(refusal(first, decoded.rejected.len()).into());
-    }
     let decoding = lap.end();
     let people = People::gather(&decoded.batch, columns)?;
     let sealing = if people.personal().is_empty() {
@@ -156,39 +173,49 @@ fn decode_within(
     if sealing > 0 && sealing > room.saturating_sub(decoded.batch.get_array_memory_size()) {
         return Err(if all { people::too_large().into() } else { Undecoded::MoreRoom });
     }
+    let finding = lap.end();
+    let aside = aside::all(&decoded.rejected, form.syntax, &inflated, now);
     let rows = decoded.batch.num_rows() as u64;
     for (stage, time) in [
         ("md5", digesting),
         ("inflate", inflating),
         ("decode", decoding),
-        ("find people", lap.end()),
+        ("find people", finding),
     ] {
         stages.took(stage, time, rows);
     }
-    Ok((md5_hex, decoded, people))
+    Ok((md5_hex, decoded, people, aside))
 }
 
-/// Nothing of a body is taken while one of its rows cannot be.
-fn refusal(first: &Rejected, count: usize) -> ApiError {
-    let others = match count {
-        1 => String::new(),
-        2 => ", and another row cannot be taken either".to_owned(),
-        more => format!(", and {} other rows cannot be taken either", more - 1),
-    };
-    let said = format!(
-        "row {} cannot be taken: {}{others}; nothing of the body was stored",
-        first.row, first.fault
-    );
-    ApiError::new(first.fault.kind(), said)
-}
-
-/// Translates, replaces, appends.
+/// Translates, replaces, appends, and with the rows what cannot be rows.
 pub(crate) async fn append(call: &Call, database: &DatabaseName, table: &TableName, id: &str, decoded: Decoded) -> Result<u64, ApiError> {
+    append_as(call, (database, table), id, None, decoded).await
+}
+
+/// The same for something that was set aside and is tried again under its own name: it is stored once.
+pub(crate) async fn replay(call: &Call, to: (&DatabaseName, &TableName), name: AsideName, decoded: Decoded) -> Result<u64, ApiError> {
+    append_as(call, to, "", Some(name), decoded).await
+}
+
+async fn append_as(
+    call: &Call,
+    (database, table): (&DatabaseName, &TableName),
+    id: &str,
+    replays: Option<AsideName>,
+    decoded: Decoded,
+) -> Result<u64, ApiError> {
     let record_ids = record_ids(&decoded);
-    let Decoded { batch, people, memory, .. } = decoded;
+    let Decoded {
+        batch,
+        people,
+        aside,
+        memory,
+        ..
+    } = decoded;
     let (stages, rows) = (call.app().stages.clone(), batch.num_rows() as u64);
     let mut lap = Lap::begin();
     let made = people.translate(call).await?;
+    let aside = aside::sealed(call, (database, table), id, aside).await?;
     stages.took("wait for identity", lap.end(), rows);
     let counted = stages.clone();
     let batches = with_a_core(call.app(), move || {
@@ -200,23 +227,28 @@ pub(crate) async fn append(call: &Call, database: &DatabaseName, table: &TableNa
         Ok::<_, ApiError>(batches)
     })
     .await??;
-    drop(memory);
-    if batches.len() > wire::MAX_MESSAGE - ENVELOPE {
+    // What is sealed is as large as what it was made of; rows are packed.
+    let _held = (!aside.is_empty()).then_some(memory);
+    if batches.len() + aside::weight(&aside) > wire::MAX_MESSAGE - ENVELOPE {
         return Err(ApiError::new(
             ErrorKind::TooLarge,
             "the import is too large once decoded; send the events in smaller parts",
         ));
     }
+    let set_aside = aside.len() as u64;
     let asked = AppendRequest {
         database: database.to_string(),
         table: table.to_string(),
         batch_id: id.to_owned(),
         batches,
         record_ids,
+        aside,
+        replays,
     };
     lap.end();
     let appended = call.warehouse(asked, |mut to, ask| async move { to.append(ask).await }).await?;
     stages.took("wait for warehouse", lap.end(), rows);
+    call.app().set_aside.inc_by(set_aside);
     Ok(if appended.duplicate { 0 } else { appended.rows })
 }
 
@@ -236,7 +268,7 @@ fn record_ids(decoded: &Decoded) -> Vec<u8> {
 }
 
 /// Runs `work` away from the threads that answer requests, when it is its turn.
-async fn with_a_core<R: Send + 'static>(app: &Arc<App>, work: impl FnOnce() -> R + Send + 'static) -> Result<R, ApiError> {
+pub(crate) async fn with_a_core<R: Send + 'static>(app: &Arc<App>, work: impl FnOnce() -> R + Send + 'static) -> Result<R, ApiError> {
     let turn = tokio::time::timeout(TURN, Arc::clone(&app.decoding).acquire_owned()).await;
     let Ok(Ok(turn)) = turn else { return Err(bodies::busy()) };
     tokio::task::spawn_blocking(move || {
@@ -280,17 +312,27 @@ mod tests {
         encoding: Encoding::Identity,
     };
 
-    fn decoded_within(limits: &Limits, body: Vec<u8>, form: Form, room: usize) -> Result<(String, RecordBatch, People), Option<ApiError>> {
+    type Taken = (String, RecordBatch, People, Vec<SetAside>);
+
+    fn decoded_within(limits: &Limits, body: Vec<u8>, form: Form, room: usize) -> Result<Taken, Option<ApiError>> {
         let columns = Columns::new(vec!["user_id".to_owned()], vec!["secret".to_owned()]);
-        decode_within(&body.into(), form, &columns, limits, room, Timestamp::from_secs(1), &Stages::default())
-            .map_err(|refused| match refused {
-                Undecoded::MoreRoom => None,
-                Undecoded::Refused(error) => Some(error),
-            })
-            .map(|(md5_hex, decoded, people)| (md5_hex, decoded.batch, people))
+        decode_within(
+            &body.into(),
+            form,
+            &columns,
+            limits,
+            room,
+            Timestamp::from_secs(1),
+            &Stages::default(),
+        )
+        .map_err(|refused| match refused {
+            Undecoded::MoreRoom => None,
+            Undecoded::Refused(error) => Some(error),
+        })
+        .map(|(md5_hex, decoded, people, aside)| (md5_hex, decoded.batch, people, aside))
     }
 
-    fn decoded(body: Vec<u8>, form: Form, room: usize) -> Result<(String, RecordBatch, People), Option<u16>> {
+    fn decoded(body: Vec<u8>, form: Form, room: usize) -> Result<Taken, Option<u16>> {
         decoded_within(&Limits::default(), body, form, room).map_err(|refused| refused.map(|error| error.status().as_u16()))
     }
 
@@ -307,7 +349,7 @@ mod tests {
 
     #[test]
     fn an_empty_import_is_an_import() {
-        let (_, batch, people) = decoded(gzip(b""), GZIP, 0).unwrap();
+        let (_, batch, people, _) = decoded(gzip(b""), GZIP, 0).unwrap();
         assert_eq!((batch.num_rows(), people.identities().is_empty()), (0, true));
     }
 
@@ -328,7 +370,7 @@ mod tests {
         // 200 rows with a key of their own each: a few kilobytes, 40,000 cells.
         let sparse: String = (0..200).map(|row| format!("{{\"k{row}\":1}}\n")).collect();
         let outcome =
-            |limits: &Limits, room| decoded_within(limits, sparse.clone().into_bytes(), JSON, room).map(|(_, batch, _)| batch.num_rows());
+            |limits: &Limits, room| decoded_within(limits, sparse.clone().into_bytes(), JSON, room).map(|(_, batch, ..)| batch.num_rows());
         assert!(matches!(
             outcome(&limits, expected(sparse.as_bytes(), JSON, &Columns::default())),
             Err(None)
@@ -347,7 +389,7 @@ mod tests {
         // Each NUL becomes six bytes of JSON.
         let body = [&b"\x81\xa1a\x91\xdb\x00\x0f\x00\x00"[..], &vec![0; 0xf_0000]].concat();
         let limits = Limits::default();
-        let outcome = |room| decoded_within(&limits, body.clone(), PLAIN, room).map(|(_, batch, _)| batch.num_rows());
+        let outcome = |room| decoded_within(&limits, body.clone(), PLAIN, room).map(|(_, batch, ..)| batch.num_rows());
         assert!(matches!(outcome(expected(&body, PLAIN, &Columns::default())), Err(None)));
         assert_eq!(outcome(most(&limits)).ok(), Some(1));
     }
@@ -357,7 +399,7 @@ mod tests {
         let row = |row| format!("{{\"time\":1700000000,\"user_id\":\"person-{row}\",\"event\":\"look\",\"secret\":\"s{row}\"}}\n");
         let rows: String = (0..1_000).map(row).collect();
         let outcome =
-            |room| decoded_within(&Limits::default(), rows.clone().into_bytes(), JSON, room).map(|(_, batch, _)| batch.num_rows());
+            |room| decoded_within(&Limits::default(), rows.clone().into_bytes(), JSON, room).map(|(_, batch, ..)| batch.num_rows());
         assert!(matches!(outcome(expected(rows.as_bytes(), JSON, &Columns::default())), Err(None)));
         let sealing = Columns::new(Vec::new(), vec!["secret".to_owned()]);
         assert!(matches!(outcome(expected(rows.as_bytes(), JSON, &sealing)), Ok(1_000)));
@@ -375,20 +417,21 @@ mod tests {
     fn what_is_not_events_is_refused() {
         assert_eq!(decoded(b"plain".to_vec(), GZIP, 1000).err(), Some(Some(400)));
         assert_eq!(decoded(b"plain".to_vec(), JSON, 1000).err(), Some(Some(400)));
-        assert_eq!(decoded(gzip(&[0x93, 1, 2, 3]), GZIP, 1000).err(), Some(Some(400)));
+        assert_eq!(decoded(b"plain".to_vec(), PLAIN, 1000).err(), Some(Some(400)));
+    }
+
+    #[test]
+    fn what_cannot_be_rows_is_kept_as_it_was_sent_and_the_others_are_taken() {
+        let body = [ROW, &[0x93, 1, 2, 3], ROW].concat();
+        let (_, batch, _, aside) = decoded(gzip(&body), GZIP, 1000).unwrap();
+        assert_eq!((batch.num_rows(), aside.len()), (2, 1));
+        assert_eq!((aside[0].row, aside[0].content.reveal()), (2, &[0x93, 1, 2, 3][..]));
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(40), "]".repeat(40));
-        assert_eq!(decoded(deep.into_bytes(), JSON, 10_000).err(), Some(Some(413)));
-        let said = refusal(
-            &Rejected {
-                row: 7,
-                fault: events::RowFault::NotAMap,
-                sent: 0..1,
-            },
-            3,
+        let (_, batch, _, aside) = decoded(deep.clone().into_bytes(), JSON, 10_000).unwrap();
+        assert_eq!(
+            (batch.num_rows(), aside[0].fault.code(), aside[0].content.reveal()),
+            (0, "too_deep", deep.as_bytes())
         );
-        assert!(
-            format!("{said:?}")
-                .contains("row 7 cannot be taken: it is not a map of keys and values, and 2 other rows cannot be taken either; nothing")
-        );
+        assert!(!format!("{aside:?}").contains("[[["), "it may hold anything");
     }
 }

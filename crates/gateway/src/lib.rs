@@ -7,6 +7,7 @@
 //! Start at [`run`]; every route is in `routes`. Knows HTTP, the td API and the other roles' calls. Does not know ciphers,
 //! storage, SQL beyond `person_id`, or who may do what: it shows passes, and the roles decide.
 
+mod aside;
 mod auth;
 mod bodies;
 mod calls;
@@ -28,6 +29,7 @@ mod people;
 mod person_id;
 mod ranges;
 mod records;
+mod rejected;
 mod results;
 mod routes;
 mod settings;
@@ -168,9 +170,14 @@ fn app(settings: GatewaySettings, ctx: &RoleContext, revocations: Arc<Watch>) ->
         bodies: Budget::of(settings.max_import_bytes.max(settings.limits.max_body)),
         inflated: intake::budget(&settings),
         decoding: Arc::new(Semaphore::new(settings.max_decoding.max(1))),
+        pages: Arc::new(Semaphore::new(rejected::PAGES)),
         answers: ctx.metrics.histograms("http_seconds", "how long answers to the world took"),
         rows: ctx.metrics.counter("imported_rows", "rows that were taken and are durable"),
         stages: edge::Stages::of(&ctx.metrics),
+        set_aside: ctx.metrics.counter(
+            "rejected_rows",
+            "what could not be rows and was set aside, also when it was sent again",
+        ),
         settings,
     }
 }

@@ -21,7 +21,7 @@ use serde_json::json;
 
 use crate::calls::{App, Call, Visit};
 use crate::errors::{ApiError, ok};
-use crate::{cors, databases, imports, jobs, linger, paths, records, results, tables};
+use crate::{cors, databases, imports, jobs, linger, paths, records, rejected, results, tables};
 
 /// What a caller needs to be let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +99,8 @@ static ROUTES: &[Route] = routes! {
     GET  "/v3/job/show/{job}"                                               Query   jobs::show;
     GET  "/v3/job/result/{job}"                                             Query   results::result;
     POST "/v3/job/kill/{job}"                                               Query   jobs::kill;
+    GET  "/v1/rejected/{database}/{table}"                                  Manage  rejected::show;
+    POST "/v1/rejected/{database}/{table}/replay"                           Manage  rejected::replay;
     OPTIONS "/{database}/{table}"                                           Nothing cors::preflight;
     POST "/{database}/{table}"                                              Append  records::take;
 };

@@ -25,6 +25,7 @@ pub(crate) struct ProductKeys {
     product: ProductId,
     lookup: DataKey,
     values: DataKey,
+    aside: DataKey,
     hot: Mutex<Hot<PersonId>>,
     /// Keys of people whose values were sealed lately.
     hot_keys: Mutex<Hot<DataKey>>,
@@ -33,10 +34,12 @@ pub(crate) struct ProductKeys {
 impl ProductKeys {
     fn new(product: ProductId, lookup: DataKey, hot_identities: usize) -> Self {
         let values = derive(lookup.reveal(), Purpose::IdentityValues, product.to_string().as_bytes());
+        let aside = derive(lookup.reveal(), Purpose::AsideKeys, product.to_string().as_bytes());
         Self {
             product,
             lookup,
             values,
+            aside,
             hot: Mutex::new(Hot::new(hot_identities)),
             hot_keys: Mutex::new(Hot::new(hot_identities)),
         }
@@ -66,6 +69,22 @@ impl ProductKeys {
     pub(crate) fn open(&self, hash: &Hash, kept: &[u8]) -> Result<SecretBytes, SealError> {
         let opened = seal::unwrap(&self.values, &self.context(hash), kept)?;
         Ok(SecretBytes::new(opened.reveal()[KEY_LEN..].to_vec()))
+    }
+
+    /// A fresh key for what could not be rows of one body, and the same wrapped, to be kept beside it by others.
+    pub(crate) fn aside_key(&self, entropy: &dyn Entropy) -> (DataKey, Vec<u8>) {
+        let key = DataKey::generate(entropy);
+        let wrapped = seal::wrap(&self.aside, &self.aside_context(), key.reveal(), entropy);
+        (key, wrapped)
+    }
+
+    /// The key that was wrapped, if it was here and for this product.
+    pub(crate) fn open_aside(&self, wrapped: &[u8]) -> Result<SecretBytes, SealError> {
+        seal::unwrap(&self.aside, &self.aside_context(), wrapped)
+    }
+
+    fn aside_context(&self) -> Vec<u8> {
+        format!("aside-key/{}", self.product).into_bytes()
     }
 
     /// What is kept of a person opens in its own row of its own product only.

@@ -21,6 +21,8 @@ use crate::view::ViewError;
 pub(crate) const MOST_TRANSLATED: usize = 100_000;
 /// Identities in one call to find.
 pub(crate) const MOST_FOUND: usize = 1_000;
+/// Wrapped keys in one call to open.
+pub(crate) const MOST_OPENED: usize = 1_000;
 /// Bytes of one identity.
 pub(crate) const LONGEST: usize = 1_024;
 /// Identities being worked on at once, over all calls: more wait.
@@ -81,6 +83,8 @@ pub(crate) enum AskError {
     Denied(#[from] Denied),
     #[error("{asked} identities in one call, at most {most} are possible; ask for them in parts")]
     TooMany { asked: usize, most: usize },
+    #[error("{asked} keys in one call, at most {MOST_OPENED} are possible; ask for them in parts")]
+    TooManyKeys { asked: usize },
     #[error("identity number {position} has more than {LONGEST} bytes; that is no name of a person, check the identity columns")]
     TooLong { position: usize },
     #[error("identity number {position} is empty; leave empty ones out")]
@@ -105,7 +109,9 @@ impl AskError {
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::Denied(error) => error.kind(),
-            Self::TooMany { .. } | Self::TooLong { .. } | Self::Empty { .. } | Self::Personal(_) => ErrorKind::Invalid,
+            Self::TooMany { .. } | Self::TooManyKeys { .. } | Self::TooLong { .. } | Self::Empty { .. } | Self::Personal(_) => {
+                ErrorKind::Invalid
+            }
             Self::Person(error) => error.kind(),
             Self::Lease(error) => error.kind(),
             Self::Open(error) => error.kind(),
@@ -261,6 +267,24 @@ impl People {
         };
         let (hashes, _) = hashes(&keys, identities).await?;
         known(&keys, &ledger, &hashes).await
+    }
+
+    /// A fresh key under which the gateway seals what of one body cannot be rows, and the same wrapped. Nothing of it is kept here.
+    pub(crate) async fn aside_key(&self, op: &Op, pass: &[u8]) -> Result<(DataKey, Vec<u8>), AskError> {
+        op.authorize(Verb::Append)?;
+        let keys = self.keys(op, pass).await?;
+        Ok(keys.aside_key(&*self.parts.journal.entropy))
+    }
+
+    /// The keys that were wrapped so, in order; `None` for what is none of this product's. Whoever asks may read and manage.
+    pub(crate) async fn open_aside(&self, op: &Op, pass: &[u8], wrapped: &[Vec<u8>]) -> Result<Vec<Option<SecretBytes>>, AskError> {
+        op.authorize(Verb::Query)?;
+        op.authorize(Verb::Manage)?;
+        if wrapped.len() > MOST_OPENED {
+            return Err(AskError::TooManyKeys { asked: wrapped.len() });
+        }
+        let keys = self.keys(op, pass).await?;
+        Ok(wrapped.iter().map(|wrapped| keys.open_aside(wrapped).ok()).collect())
     }
 
     /// Drops keys whose lease has ended.

@@ -6,7 +6,9 @@ use base::{ErrorKind, PersonId, Secret};
 use edge::{Counter, Metrics, op, raw_pass, status};
 use tonic::{Request, Response, Status};
 use wire::v1::identity_server::Identity;
-use wire::v1::{FindRequest, FindResponse, TranslateRequest, TranslateResponse};
+use wire::v1::{
+    AsideKeyRequest, AsideKeyResponse, FindRequest, FindResponse, OpenAsideRequest, OpenAsideResponse, TranslateRequest, TranslateResponse,
+};
 
 use crate::people::{AskError, People};
 use crate::personal::{Personal, PersonalValue};
@@ -78,6 +80,27 @@ impl Identity for Service {
         let ids = found.map_err(|error| self.refuse(op.request, &error))?;
         Ok(Response::new(FindResponse {
             ids: ids.into_iter().map(|id| id.map_or(0, PersonId::get)).collect(),
+        }))
+    }
+
+    async fn aside_key(&self, request: Request<AsideKeyRequest>) -> Result<Response<AsideKeyResponse>, Status> {
+        let (op, pass) = (op(&request)?, raw_pass(&request)?);
+        let made = self.people()?.aside_key(&op, &pass).await;
+        let (data_key, wrapped) = made.map_err(|error| self.refuse(op.request, &error))?;
+        Ok(Response::new(AsideKeyResponse {
+            data_key: data_key.reveal().to_vec(),
+            wrapped,
+        }))
+    }
+
+    async fn open_aside(&self, request: Request<OpenAsideRequest>) -> Result<Response<OpenAsideResponse>, Status> {
+        let (op, pass) = (op(&request)?, raw_pass(&request)?);
+        let wrapped = request.into_inner().wrapped;
+        let opened = self.people()?.open_aside(&op, &pass, &wrapped).await;
+        let opened = opened.map_err(|error| self.refuse(op.request, &error))?;
+        let bytes = |key: Option<base::SecretBytes>| key.map_or_else(Vec::new, |key| key.reveal().to_vec());
+        Ok(Response::new(OpenAsideResponse {
+            data_keys: opened.into_iter().map(bytes).collect(),
         }))
     }
 }

@@ -288,6 +288,46 @@ async fn each_call_needs_its_own_verb() {
 }
 
 #[tokio::test]
+async fn a_key_for_what_is_set_aside_opens_again_for_its_product_and_who_may_read_and_manage() {
+    let world = World::new();
+    let people = world.start().await;
+    let all = [Verb::Append, Verb::Query, Verb::Manage];
+    let (key, wrapped) = people.aside_key(&world.op(1, &[Verb::Append]), &[1]).await.unwrap();
+    let (other, _) = people.aside_key(&world.op(1, &[Verb::Append]), &[1]).await.unwrap();
+    assert_ne!(key.reveal(), other.reveal(), "each body has a key of its own");
+    people.close().await;
+
+    // Nothing of it was kept, and nothing is needed.
+    let people = world.start().await;
+    let asked = [wrapped.clone(), b"rubbish".to_vec()];
+    let opened = people.open_aside(&world.op(1, &all), &[1], &asked).await.unwrap();
+    assert_eq!(opened[0].as_ref().unwrap().reveal(), key.reveal());
+    assert!(opened[1].is_none());
+    assert!(
+        people.open_aside(&world.op(2, &all), &[2], &asked).await.unwrap()[0].is_none(),
+        "another product"
+    );
+
+    let refused = async |verbs: &[Verb]| people.open_aside(&world.op(1, verbs), &[1], &asked).await.unwrap_err().kind();
+    for too_few in [&[Verb::Append][..], &[Verb::Query], &[Verb::Manage], &[Verb::Append, Verb::Query]] {
+        assert_eq!(refused(too_few).await, ErrorKind::Forbidden, "{too_few:?}");
+    }
+    assert_eq!(
+        people
+            .aside_key(&world.op(1, &[Verb::Query, Verb::Manage]), &[1])
+            .await
+            .unwrap_err()
+            .kind(),
+        ErrorKind::Forbidden
+    );
+    let many = vec![wrapped; 1_001];
+    assert_eq!(
+        people.open_aside(&world.op(1, &all), &[1], &many).await.unwrap_err().kind(),
+        ErrorKind::Invalid
+    );
+}
+
+#[tokio::test]
 async fn the_largest_call_gets_its_ids() {
     let world = World::new();
     let people = world.start().await;

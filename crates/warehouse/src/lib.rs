@@ -6,6 +6,7 @@
 //! Start at [`run`], then `service.rs` (what the gateway may ask), `product/` (rows in, files, recovery) and `jobs/` (questions).
 //! Does not know identities, HTTP or who members are.
 
+mod aside;
 mod entries;
 mod jobs;
 mod leases;

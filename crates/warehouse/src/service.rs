@@ -13,12 +13,14 @@ use wire::CONFLICT_HEADER;
 use wire::v1::warehouse_server::Warehouse as WarehouseRpc;
 use wire::v1::{
     AppendRequest, AppendResponse, Chunk, Column, Database, DatabaseRequest, Done, IssueJobRequest, IssueJobResponse, Job, JobRequest,
-    JobResultRequest, KillJobResponse, ListDatabasesRequest, ListDatabasesResponse, ListJobsRequest, ListJobsResponse, ListTablesResponse,
-    Table, TableRequest, TailRequest, TailResponse,
+    JobResultRequest, KillJobResponse, ListAsideRequest, ListAsideResponse, ListDatabasesRequest, ListDatabasesResponse, ListJobsRequest,
+    ListJobsResponse, ListTablesResponse, Table, TableRequest, TailRequest, TailResponse,
 };
 
+use crate::aside::{Page, list_aside};
 use crate::jobs::{self, JobError, OpenedJob, PartsError};
 use crate::leases::{LeaseError, Reading};
+use crate::product::aside::Beside;
 use crate::product::{ProductError, chain};
 use crate::tail::{TailError, tail};
 use crate::warehouse::{Open, Warehouse};
@@ -60,9 +62,11 @@ impl WarehouseRpc for Service {
         let open = self.open(&op).await?;
         let id = Some(message.batch_id.as_str()).filter(|id| !id.is_empty());
         let id = id.map(str::to_owned);
+        let (aside, replays) = (message.aside, message.replays);
         let stored = async move {
             let (rows, records) = (message.batches, message.record_ids);
-            open.product.append(&database, &table, id.as_deref(), rows, &records).await
+            let beside = Beside { aside, replays };
+            open.product.append(&database, &table, id.as_deref(), rows, &records, beside).await
         };
         let appended = finished(stored).await?.map_err(failed)?;
         if !appended.duplicate {
@@ -175,6 +179,19 @@ impl WarehouseRpc for Service {
             .await
             .map_err(tail_failed)?;
         Ok(Response::new(TailResponse { rows }))
+    }
+
+    async fn list_aside(&self, request: Request<ListAsideRequest>) -> Answer<ListAsideResponse> {
+        let op = op(&request)?;
+        let (database, table) = (database(&request.get_ref().database)?, table(&request.get_ref().table)?);
+        allowed(op.authorize_in(Verb::Query, &database))?;
+        let (open, reading) = self.reading(&op, &request).await?;
+        let page = Page::of(request.get_ref()).map_err(failed)?;
+        let (engine, queries) = (&self.warehouse.engine, &self.warehouse.queries);
+        let listed = list_aside(engine, queries, &open.product, &reading, op.scope(), (&database, &table), page)
+            .await
+            .map_err(tail_failed)?;
+        Ok(Response::new(listed))
     }
 
     async fn issue_job(&self, request: Request<IssueJobRequest>) -> Answer<IssueJobResponse> {

@@ -58,6 +58,8 @@ pub const CALLS: &[(&str, Callers)] = &[
     ("/coffer.v1.AccountsOperator/GrantCredential", Callers::Operator),
     ("/coffer.v1.Identity/Translate", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Identity/Find", Callers::Roles(&[Gateway])),
+    ("/coffer.v1.Identity/AsideKey", Callers::Roles(&[Gateway])),
+    ("/coffer.v1.Identity/OpenAside", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Warehouse/Append", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Warehouse/CreateDatabase", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Warehouse/DeleteDatabase", Callers::Roles(&[Gateway])),
@@ -66,6 +68,7 @@ pub const CALLS: &[(&str, Callers)] = &[
     ("/coffer.v1.Warehouse/DeleteTable", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Warehouse/ListTables", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Warehouse/Tail", Callers::Roles(&[Gateway])),
+    ("/coffer.v1.Warehouse/ListAside", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Warehouse/IssueJob", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Warehouse/ShowJob", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Warehouse/ListJobs", Callers::Roles(&[Gateway])),
@@ -91,7 +94,10 @@ pub fn may_call(path: &str, caller: Caller) -> bool {
 /// Whether the call at `path` goes on, until its pass ends, while revocations are not heard: only what sends events in,
 /// so that ingest outlives a short outage of the vault. Nothing that reads.
 pub fn goes_on_unheard(path: &str) -> bool {
-    matches!(path, "/coffer.v1.Identity/Translate" | "/coffer.v1.Warehouse/Append")
+    matches!(
+        path,
+        "/coffer.v1.Identity/Translate" | "/coffer.v1.Identity/AsideKey" | "/coffer.v1.Warehouse/Append"
+    )
 }
 
 #[cfg(test)]
@@ -110,8 +116,8 @@ mod tests {
     }
 
     #[test]
-    fn two_calls_go_on_while_revocations_are_not_heard() {
-        assert_eq!(METHODS.iter().filter(|method| goes_on_unheard(method)).count(), 2);
+    fn three_calls_go_on_while_revocations_are_not_heard() {
+        assert_eq!(METHODS.iter().filter(|method| goes_on_unheard(method)).count(), 3);
     }
 
     #[test]

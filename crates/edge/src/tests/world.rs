@@ -15,7 +15,9 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 use wire::v1::identity_client::IdentityClient;
 use wire::v1::identity_server::{Identity, IdentityServer};
-use wire::v1::{FindRequest, FindResponse, TranslateRequest, TranslateResponse};
+use wire::v1::{
+    AsideKeyRequest, AsideKeyResponse, FindRequest, FindResponse, OpenAsideRequest, OpenAsideResponse, TranslateRequest, TranslateResponse,
+};
 
 use crate::revocations::Watch;
 use crate::{CurrentSigner, Peers, RoleContext, RoleTls, TlsKey, op, raw_pass, serve_role, with_pass};
@@ -269,6 +271,14 @@ impl Identity for Handler {
         Ok(Response::new(FindResponse {
             ids: self.answer(&request, Verb::Query)?,
         }))
+    }
+
+    async fn aside_key(&self, _: Request<AsideKeyRequest>) -> Result<Response<AsideKeyResponse>, Status> {
+        Err(crate::status(base::ErrorKind::Internal, "not in this test"))
+    }
+
+    async fn open_aside(&self, _: Request<OpenAsideRequest>) -> Result<Response<OpenAsideResponse>, Status> {
+        Err(crate::status(base::ErrorKind::Internal, "not in this test"))
     }
 }
 

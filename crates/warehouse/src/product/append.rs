@@ -11,6 +11,7 @@ use journal::Entry;
 use seal::keyed_hash;
 use tokio::sync::Notify;
 
+use super::aside::{Aside, Beside};
 use super::records::{memory_of_ids, with_id};
 use super::state::{MemoryPart, time_range};
 use super::{Product, ProductError};
@@ -34,6 +35,7 @@ impl Product {
     ///
     /// `sender_id` is the sender's own id of the batch: sent again under the same id, it is acknowledged and not stored again.
     /// `record_ids` are the sender's ids of the rows, in the same way: see [`Product::fresh`].
+    /// What is `beside` the rows is stored with them or not at all, and once as they are.
     pub(crate) async fn append(
         &self,
         database: &DatabaseName,
@@ -41,6 +43,7 @@ impl Product {
         sender_id: Option<&str>,
         ipc: Bytes,
         record_ids: &[u8],
+        beside: Beside,
     ) -> Result<Appended, ProductError> {
         let table = self.table_id(database, name)?;
         let wire = ipc.len();
@@ -53,23 +56,20 @@ impl Product {
         let (ipc, rows, mut charge) = decode(ipc, charge, limit).await?;
         let count = rows.num_rows() as u64;
         self.shared.stages.took("decode batch", lap.end(), count);
+        let own_id = beside.own_id(self.id, table, sender_id);
+        let aside = self.set_aside(database, name, table, sender_id, beside).await?;
         if count == 0 {
+            self.store_aside(aside).await?;
             return Ok(Appended { rows: 0, duplicate: false });
         }
         self.fits(table, &rows)?;
-        let batch = match sender_id {
-            Some(id) => hash(keyed_hash(&self.shared.batch_key, format!("{}/{table}/{id}", self.id).as_bytes())),
-            None => {
-                let mut random = [0; 16];
-                self.shared.entropy.fill(&mut random);
-                random
-            }
-        };
-        // Without an id of the sender's nothing can repeat it, so nobody need look for it.
-        let _claim = match sender_id {
+        let batch = self.batch_hash(own_id.as_deref());
+        // Without an id nothing can repeat it, so nobody need look for it.
+        let _claim = match own_id {
             Some(_) => match self.claim(table, batch).await? {
                 Some(claim) => Some(claim),
                 None => {
+                    self.store_aside(aside).await?;
                     return Ok(Appended {
                         rows: count,
                         duplicate: true,
@@ -81,6 +81,7 @@ impl Product {
         let fresh = self.fresh(table, record_ids, rows, ipc).await?;
         let (rows, count) = (fresh.rows.clone(), fresh.rows.num_rows() as u64);
         let Some((time_min, time_max)) = time_range(&rows) else {
+            self.store_aside(aside).await?;
             return Ok(Appended { rows: 0, duplicate: true });
         };
         let schema = rows.schema();
@@ -96,12 +97,12 @@ impl Product {
             records: fresh.ids.clone(),
         });
         self.shared.stages.took("look for the same batch", lap.end(), count);
-        self.journal
-            .append(Entry {
-                header: header.encode().into(),
-                payload: fresh.ipc.clone(),
-            })
-            .await?;
+        let mut entries = vec![Entry {
+            header: header.encode().into(),
+            payload: fresh.ipc.clone(),
+        }];
+        entries.extend(aside.as_ref().map(Aside::entry));
+        self.journal.append_all(entries).await?;
         self.shared.stages.took("commit to zones", lap.end(), count);
         // The stream has gone.
         charge.resize(memory_of(&rows) + memory_of_ids(&fresh.ids));
@@ -113,11 +114,24 @@ impl Product {
             since: self.shared.clock.now(),
         };
         self.show(table, part)?;
+        self.show_aside(aside)?;
         self.shared.stages.took("show", lap.end(), count);
         Ok(Appended {
             rows: count,
             duplicate: false,
         })
+    }
+
+    /// What tells a batch from others: of its id, or, without one, by chance.
+    pub(super) fn batch_hash(&self, id: Option<&str>) -> BatchHash {
+        match id {
+            Some(id) => hash(keyed_hash(&self.shared.batch_key, id.as_bytes())),
+            None => {
+                let mut random = [0; 16];
+                self.shared.entropy.fill(&mut random);
+                random
+            }
+        }
     }
 
     fn fits(&self, table: TableId, rows: &RecordBatch) -> Result<(), ProductError> {
@@ -140,7 +154,7 @@ impl Product {
     }
 
     /// Puts the rows where queries see them.
-    fn show(&self, id: TableId, part: MemoryPart) -> Result<(), ProductError> {
+    pub(super) fn show(&self, id: TableId, part: MemoryPart) -> Result<(), ProductError> {
         let mut state = self.write();
         // Deleted while the batch was on its way: the rows went with the table.
         let gone = || ProductError::NotFound {
@@ -157,7 +171,7 @@ impl Product {
     }
 
     /// Claims a batch for this request: `None` when it is stored already. Waits while another request is storing it.
-    async fn claim(&self, id: TableId, batch: BatchHash) -> Result<Option<Claim<'_>>, ProductError> {
+    pub(super) async fn claim(&self, id: TableId, batch: BatchHash) -> Result<Option<Claim<'_>>, ProductError> {
         loop {
             let other = {
                 let mut state = self.write();
@@ -198,7 +212,7 @@ impl Product {
 }
 
 /// A batch that one request is storing. Dropped, stored or not, it lets the others look again.
-struct Claim<'a> {
+pub(super) struct Claim<'a> {
     product: &'a Product,
     table: TableId,
     batch: BatchHash,

@@ -4,6 +4,7 @@
 //! [`Product::view`] shows it. Rows leave the state's memory only in the same step in which a file with them enters it.
 
 mod append;
+pub(crate) mod aside;
 mod changes;
 mod flush;
 mod merge;

@@ -139,6 +139,11 @@ impl State {
             .filter_map(|(_, id)| self.tables.get(id))
     }
 
+    /// The tables that senders made: without those beside them that hold what could not be rows.
+    pub(super) fn listed<'a>(&'a self, database: &'a DatabaseName) -> impl Iterator<Item = &'a Table> {
+        self.tables_of(database).filter(|table| table.name.of_aside().is_none())
+    }
+
     /// Takes in a table; one of that id stays as it is.
     pub(super) fn insert_table(&mut self, table: Table) {
         self.last_number = self.last_number.max(table.number);
@@ -173,7 +178,7 @@ impl State {
     /// Of a database that exists.
     pub(super) fn database_summary(&self, name: &DatabaseName) -> DatabaseSummary {
         let created_at = self.databases.get(name).copied().unwrap_or_default();
-        let tables = || self.tables_of(name);
+        let tables = || self.listed(name);
         DatabaseSummary {
             name: name.clone(),
             rows: tables().map(|table| self.rows(table)).sum(),

@@ -57,7 +57,7 @@ impl Product {
                     name: format!("{database}.{name}"),
                 });
             }
-            if state.tables_of(&database).count() >= MAX_TABLES {
+            if state.listed(&database).count() >= MAX_TABLES {
                 return Err(ProductError::Invalid(format!(
                     "a database has at most {MAX_TABLES} tables, delete one first"
                 )));
@@ -76,11 +76,14 @@ impl Product {
         self.change(&mut waiting, table).await
     }
 
-    /// Deletes a table.
+    /// Deletes a table, and before it what could not be rows of it: a table that is made again under its name must not inherit that.
     pub(crate) async fn delete_table(&self, database: &DatabaseName, name: &TableName) -> Result<(), ProductError> {
         let mut waiting = self.control.lock().await;
         self.make_waiting(&mut waiting).await?;
         let id = self.table_id(database, name)?;
+        if let Ok(beside) = self.table_id(database, &name.aside()) {
+            self.change(&mut waiting, Header::DeleteTable { id: beside }).await?;
+        }
         self.change(&mut waiting, Header::DeleteTable { id }).await
     }
 
@@ -88,7 +91,7 @@ impl Product {
     pub(crate) fn tables(&self, database: &DatabaseName) -> Result<Vec<TableSummary>, ProductError> {
         self.database_exists(database)?;
         let state = self.read();
-        Ok(state.tables_of(database).map(|table| state.table_summary(table)).collect())
+        Ok(state.listed(database).map(|table| state.table_summary(table)).collect())
     }
 
     /// The id of the table of this name now.

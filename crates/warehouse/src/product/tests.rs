@@ -1,5 +1,6 @@
 //! A product on simulated disks: what was acknowledged is there, once, whatever happens in between.
 
+mod aside;
 mod control;
 mod crashes;
 mod memory;
@@ -171,9 +172,8 @@ async fn with_table(product: &Product) {
 }
 
 async fn append(product: &Product, id: Option<&str>, rows: Bytes) -> Result<super::append::Appended, super::ProductError> {
-    product
-        .append(&"web".parse().unwrap(), &"events".parse().unwrap(), id, rows, &[])
-        .await
+    let (web, events) = ("web".parse().unwrap(), "events".parse().unwrap());
+    product.append(&web, &events, id, rows, &[], super::aside::Beside::default()).await
 }
 
 #[tokio::test]

@@ -1,0 +1,292 @@
+//! What could not be rows of a table: kept in a table of its own beside it, sealed by the gateway under a key that nobody here can have.
+//!
+//! Promise: it is stored in the same segment as the rows of its body, so both are there or neither is; sent again under the same id it
+//! is stored once. It is deleted with its table.
+//!
+//! That one was taken by a replay is another row of the same table, stored in the same segment as what it became.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type, Schema};
+use arrow::record_batch::RecordBatch;
+use base::{DatabaseName, ProductId, RequestId, TableId, TableName, Timestamp};
+use bytes::Bytes;
+use events::{Seen, TIME, field, time_field};
+use journal::Entry;
+use wire::v1::{self, AsideName};
+
+use super::append::Claim;
+use super::state::{MemoryPart, time_range};
+use super::{Product, ProductError};
+use crate::entries::{Header, RowsHeader};
+use crate::memory::{Charge, memory_of};
+
+/// The reason of a row that says that another was taken by a replay.
+pub(crate) const REPLAYED: &str = "replayed";
+
+type Number = fn(&v1::Aside) -> i64;
+type Text = fn(&v1::Aside) -> &str;
+
+/// The columns of numbers, behind the time.
+const NUMBERS: [(&str, Number); 2] = [("row_no", |aside| long(row(aside))), ("bytes", |aside| long(aside.size))];
+/// The columns of texts, behind them. An empty text is none.
+const TEXTS: [(&str, Text); 8] = [
+    ("request", |aside| aside.name.as_ref().map_or("", |name| &name.request)),
+    ("reason", |aside| &aside.reason),
+    ("message", |aside| &aside.message),
+    ("syntax", |aside| &aside.syntax),
+    ("key_id", |aside| &aside.credential),
+    ("import_id", |aside| &aside.import_id),
+    ("sealed", |aside| &aside.sealed),
+    ("sealed_key", |aside| &aside.sealed_key),
+];
+
+/// What the gateway sent beside the rows of a body.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    /// What cannot be rows.
+    pub(crate) aside: Vec<v1::Aside>,
+    /// The rows are this one, tried again.
+    pub(crate) replays: Option<AsideName>,
+}
+
+impl Beside {
+    /// What the rows are told by from all others: a sender's id, or that they are something that was set aside, tried again. A product's
+    /// number comes first where a sender chose the rest, so no sender's id is a replay's.
+    pub(super) fn own_id(&self, product: ProductId, table: TableId, sender_id: Option<&str>) -> Option<String> {
+        own_id(self.replays.as_ref(), product, table, sender_id)
+    }
+
+    /// What goes into the table beside; `None` for nothing. That a row was taken by a replay is noted at `now`.
+    pub(super) fn into_rows(self, now: Timestamp) -> Result<Option<RecordBatch>, ProductError> {
+        let mut all = self.aside;
+        all.extend(self.replays.map(|name| v1::Aside {
+            time: now.as_secs(),
+            name: Some(name),
+            reason: REPLAYED.into(),
+            message: "it was taken when it was tried again".into(),
+            ..v1::Aside::default()
+        }));
+        if all.is_empty() { Ok(None) } else { batch(&all).map(Some) }
+    }
+}
+
+fn own_id(replays: Option<&AsideName>, product: ProductId, table: TableId, sender_id: Option<&str>) -> Option<String> {
+    match (replays, sender_id) {
+        (Some(name), _) => Some(format!("replay/{product}/{table}/{}/{}", name.request, name.row)),
+        (None, Some(id)) => Some(format!("{product}/{table}/{id}")),
+        (None, None) => None,
+    }
+}
+
+/// What cannot be rows, on its way into the table for it.
+pub(super) struct Aside<'a> {
+    ipc: Bytes,
+    rows: RecordBatch,
+    charge: Charge,
+    header: RowsHeader,
+    _claim: Option<Claim<'a>>,
+}
+
+impl Aside<'_> {
+    /// The journal's entry.
+    pub(super) fn entry(&self) -> Entry {
+        Entry {
+            header: Header::Rows(self.header.clone()).encode().into(),
+            payload: self.ipc.clone(),
+        }
+    }
+}
+
+fn row(aside: &v1::Aside) -> u64 {
+    aside.name.as_ref().map_or(0, |name| name.row)
+}
+
+fn long(number: u64) -> i64 {
+    // Sizes and numbers of rows are far below what a double holds exactly; what claims more is no better than that.
+    i64::try_from(number).unwrap_or(i64::MAX).min(1 << 53)
+}
+
+/// These as rows. The gateway may have been taken over: what is no name of a request is refused.
+fn batch(all: &[v1::Aside]) -> Result<RecordBatch, ProductError> {
+    let named = |aside: &v1::Aside| aside.name.as_ref().is_some_and(|name| name.request.parse::<RequestId>().is_ok());
+    if !all.iter().all(named) {
+        return Err(ProductError::Invalid("what is set aside has no name".into()));
+    }
+    let mut fields = vec![time_field()];
+    let mut arrays: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_iter_values(all.iter().map(|aside| aside.time)))];
+    for (name, number) in NUMBERS {
+        fields.push(field(name, Seen::LONG));
+        arrays.push(Arc::new(Int64Array::from_iter_values(all.iter().map(number))));
+    }
+    for (name, text) in TEXTS {
+        fields.push(field(name, Seen::STRING));
+        let texts = all.iter().map(|aside| Some(text(aside)).filter(|text| !text.is_empty()));
+        arrays.push(Arc::new(StringArray::from_iter(texts)));
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(|_| ProductError::Internal("what is set aside is no batch"))
+}
+
+/// The columns that [`read`] needs.
+pub(crate) const COLUMNS: &str = "time, row_no, bytes, request, reason, message, syntax, key_id, import_id, sealed, sealed_key";
+
+/// Rows of the table beside as messages.
+pub(crate) fn read(rows: &RecordBatch) -> Result<Vec<v1::Aside>, ProductError> {
+    let column = |name: &str, kind: &DataType| {
+        let array = rows.column_by_name(name)?;
+        cast(array, kind).ok()
+    };
+    let broken = || ProductError::Internal("what was set aside cannot be read back");
+    let numbers = |name: &str| column(name, &DataType::Int64).ok_or_else(broken);
+    let texts = |name: &str| column(name, &DataType::Utf8).ok_or_else(broken);
+    let (time, row_no, bytes) = (numbers(TIME)?, numbers("row_no")?, numbers("bytes")?);
+    let columns = TEXTS.map(|(name, _)| texts(name));
+    let [request, reason, message, syntax, key_id, import_id, sealed, sealed_key] = columns;
+    let columns = [request?, reason?, message?, syntax?, key_id?, import_id?, sealed?, sealed_key?];
+    let number = |array: &ArrayRef, at: usize| array.as_primitive::<Int64Type>().value(at);
+    let text = |column: usize, at: usize| {
+        let array = columns[column].as_string::<i32>();
+        if array.is_null(at) {
+            String::new()
+        } else {
+            array.value(at).to_owned()
+        }
+    };
+    let aside = |at: usize| v1::Aside {
+        time: number(&time, at),
+        name: Some(AsideName {
+            request: text(0, at),
+            row: number(&row_no, at).unsigned_abs(),
+        }),
+        reason: text(1, at),
+        message: text(2, at),
+        syntax: text(3, at),
+        size: number(&bytes, at).unsigned_abs(),
+        credential: text(4, at),
+        import_id: text(5, at),
+        sealed: text(6, at),
+        sealed_key: text(7, at),
+    };
+    Ok((0..rows.num_rows()).map(aside).collect())
+}
+
+impl Product {
+    /// Makes what cannot be rows ready to be stored: nothing, if there is nothing or if it is stored already.
+    pub(super) async fn set_aside(
+        &self,
+        database: &DatabaseName,
+        name: &TableName,
+        table: TableId,
+        sender_id: Option<&str>,
+        beside: Beside,
+    ) -> Result<Option<Aside<'_>>, ProductError> {
+        let replays = beside.replays.clone();
+        let Some(rows) = beside.into_rows(self.shared.clock.now())? else {
+            return Ok(None);
+        };
+        let (memory, limit) = (&self.shared.memory, self.shared.memory.limit());
+        // The rows, and the stream that is made of them.
+        let bytes = memory_of(&rows).saturating_mul(2);
+        if bytes > limit {
+            return Err(ProductError::BatchTooLarge { bytes, limit });
+        }
+        let charge = memory.charge(bytes).ok_or(ProductError::MemoryFull)?;
+        let table = self.table_beside(database, name, table).await?;
+        let id = own_id(replays.as_ref(), self.id, table, sender_id);
+        let batch = self.batch_hash(id.as_deref());
+        let claim = match id {
+            Some(_) => match self.claim(table, batch).await? {
+                Some(claim) => Some(claim),
+                None => return Ok(None),
+            },
+            None => None,
+        };
+        let (ipc, rows) = tokio::task::spawn_blocking(move || (events::to_ipc(&rows), rows))
+            .await
+            .map_err(|_| ProductError::Internal("encoding a batch was interrupted"))?;
+        let (time_min, time_max) = time_range(&rows).unwrap_or_default();
+        let schema = rows.schema();
+        let fields = schema.fields().iter().filter(|field| field.name() != TIME);
+        let header = RowsHeader {
+            table,
+            batch,
+            rows: rows.num_rows() as u64,
+            time_min,
+            time_max,
+            columns: fields.map(|field| (field.name().clone(), events::seen_of(field).bits())).collect(),
+            records: Vec::new(),
+        };
+        Ok(Some(Aside {
+            ipc,
+            rows,
+            charge,
+            header,
+            _claim: claim,
+        }))
+    }
+
+    /// Stores it alone: the rows of its body are stored already, or there are none.
+    pub(super) async fn store_aside(&self, aside: Option<Aside<'_>>) -> Result<(), ProductError> {
+        if let Some(aside) = &aside {
+            self.journal.append(aside.entry()).await?;
+        }
+        self.show_aside(aside)
+    }
+
+    /// Puts it where queries see it.
+    pub(super) fn show_aside(&self, aside: Option<Aside<'_>>) -> Result<(), ProductError> {
+        let Some(Aside {
+            rows, mut charge, header, ..
+        }) = aside
+        else {
+            return Ok(());
+        };
+        charge.resize(memory_of(&rows));
+        let part = MemoryPart {
+            batch: header.batch,
+            records: [].into(),
+            rows,
+            charge: Arc::new(charge),
+            since: self.shared.clock.now(),
+        };
+        self.show(header.table, part)
+    }
+
+    /// The table for what cannot be rows of `table`, made when it is not there.
+    pub(super) async fn table_beside(&self, database: &DatabaseName, name: &TableName, table: TableId) -> Result<TableId, ProductError> {
+        // Of this table: one that was made again under its name since may have another by now.
+        let known = || {
+            let state = self.read();
+            state.table(database, name).filter(|known| known.id == table)?;
+            state.table(database, &name.aside()).map(|beside| beside.id)
+        };
+        if let Some(id) = known() {
+            return Ok(id);
+        }
+        let mut waiting = self.control.lock().await;
+        self.make_waiting(&mut waiting).await?;
+        // It may have been deleted, and even made again, while we waited.
+        if self.table_id(database, name)? != table {
+            return Err(ProductError::NotFound {
+                what: "table",
+                name: format!("{database}.{name}"),
+            });
+        }
+        if let Some(id) = known() {
+            return Ok(id);
+        }
+        let at = self.shared.clock.now();
+        let id = TableId::generate(at, &*self.shared.entropy);
+        let made = Header::CreateTable {
+            id,
+            number: self.read().last_number + 1,
+            database: database.clone(),
+            name: name.aside(),
+            at,
+        };
+        self.change(&mut waiting, made).await?;
+        Ok(id)
+    }
+}
