@@ -1,6 +1,7 @@
 //! The command line: every command, option and environment variable.
 
 mod import;
+mod rejected;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::output::Format;
 pub(crate) use import::{Import, Tail, table_name};
+pub(crate) use rejected::{Rejected, TableArgs};
 
 /// A self-hosted, encrypted warehouse for event data.
 #[derive(Debug, Parser)]
@@ -34,6 +36,8 @@ pub(crate) enum Command {
     Sql(Sql),
     Import(Box<Import>),
     Tail(Tail),
+    #[command(subcommand)]
+    Rejected(Rejected),
     /// List tables with their rows, size and columns
     Tables(Tables),
     /// Products of this installation
@@ -330,6 +334,11 @@ mod tests {
             "coffer metrics cook",
             "coffer tail",
             "coffer tail web.events -n 1001",
+            "coffer rejected",
+            "coffer rejected show",
+            "coffer rejected show web.events -n 0",
+            "coffer rejected replay",
+            "coffer rejected list a b",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).map(|_| ()).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

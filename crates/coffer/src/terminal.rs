@@ -35,6 +35,16 @@ pub(crate) fn colours() -> bool {
     shows_messages() && environment::text("NO_COLOR").is_none()
 }
 
+/// Asks a person, and says whether the answer was `yes`. Where nobody can be asked it was not.
+pub(crate) fn confirmed(question: impl fmt::Display) -> bool {
+    if !io::stdin().is_terminal() || !shows_messages() {
+        return false;
+    }
+    say(format_args!("{question} Type yes:"));
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).is_ok() && answer.trim() == "yes"
+}
+
 /// A text from elsewhere with everything made visible that a terminal would obey.
 pub(crate) fn harmless(text: &str) -> std::borrow::Cow<'_, str> {
     // Besides control characters: marks that turn the direction of text, with which a cell can pose as another.

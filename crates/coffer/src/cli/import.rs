@@ -24,9 +24,11 @@ What becomes of values: JSON numbers and nested values are sent as they stand.
 In CSV and TSV an empty field is nothing, and a type is guessed for each column
 from the first 10,000 rows. A guess never changes a value: 007, +5 or 12.50 stay
 text unless --types says otherwise, and what does not fit its column's type is
-sent as text. At a row that cannot be read (another number of fields, bytes that
-are no UTF-8, a time unlike the others) the import stops and says where it is;
-what was sent before need not be sent again. --dry-run counts such rows.
+sent as text. A row that cannot be read (another number of fields, bytes that
+are no UTF-8, a time unlike the others) is sent as it stands, and the server
+sets it aside, as it does with what else cannot be a row; the last line says how
+many, and `coffer rejected` shows them. Where none of the first rows can be
+taken the import stops. --dry-run counts rows that cannot be read.
 
 Memory: 6 chunks at most, each of 8 MiB or a little more, and 8 MiB for looking
 at the beginning of a file.
@@ -35,8 +37,9 @@ at the beginning of a file.
   coffer import export/*.parquet --table web.clicks --time-column clicked_at
   zcat old.jsonl.gz | coffer import - --table web.events --format jsonl
 
-Exit codes: 6 the file or its rows are refused, 7 temporary (run it again),
-5 the file changed, 4 no such file or table, 3 the key may not.";
+Exit codes: 0 also when some rows were set aside, 6 the file or its first rows
+are refused, 7 temporary (run it again), 5 the file changed, 4 no such file or
+table, 3 the key may not.";
 
 /// Send files of events into a table
 #[derive(Debug, Args)]

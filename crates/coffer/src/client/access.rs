@@ -61,6 +61,12 @@ impl Access {
         Self::new(&found.endpoint, found.ca.as_deref(), found.key)
     }
 
+    /// For what needs an admin key.
+    pub(crate) fn managing(args: &ClientArgs) -> Outcome<Self> {
+        let found = Found::look(args, &MANAGING)?;
+        Self::new(&found.endpoint, found.ca.as_deref(), found.key)
+    }
+
     /// For sending events: a write key, or an admin key. Beside it the admin key from the same place, for making tables, where there is one.
     pub(crate) fn sending(args: &ClientArgs) -> Outcome<(Self, Option<Self>)> {
         let found = Found::look(args, &SENDING)?;
@@ -87,18 +93,23 @@ impl Access {
 struct Purpose {
     verb: &'static str,
     kind: &'static str,
-    names: [&'static str; 2],
+    names: &'static [&'static str],
 }
 
 const ASKING: Purpose = Purpose {
     verb: "ask",
     kind: "read",
-    names: [names::READ_KEY, names::ADMIN_KEY],
+    names: &[names::READ_KEY, names::ADMIN_KEY],
+};
+const MANAGING: Purpose = Purpose {
+    verb: "manage",
+    kind: "admin",
+    names: &[names::ADMIN_KEY],
 };
 const SENDING: Purpose = Purpose {
     verb: "send",
     kind: "write",
-    names: [names::WRITE_KEY, names::ADMIN_KEY],
+    names: &[names::WRITE_KEY, names::ADMIN_KEY],
 };
 
 struct Found {
@@ -113,7 +124,7 @@ impl Found {
     fn look(args: &ClientArgs, purpose: &Purpose) -> Outcome<Self> {
         let given_key = match &args.key_file {
             Some(path) => Some(Secret::new(read_private(path)?.trim().to_owned())),
-            None => purpose.names.into_iter().find_map(environment::secret),
+            None => purpose.names.iter().copied().find_map(environment::secret),
         };
         if let (None, Some(directory)) = (&args.key_file, &args.data) {
             return Self::in_directory(directory, purpose);
@@ -138,13 +149,9 @@ impl Found {
             None if here.join("demo.env").is_file() => return Self::in_directory(here, purpose),
             None => {}
         }
-        let Purpose {
-            verb,
-            kind,
-            names: [own, admin],
-        } = purpose;
+        let Purpose { verb, kind, names } = purpose;
         Err(Failure::new(Exit::NotAllowed, format!("there is no product key to {verb} with"))
-            .why(format!("neither --key-file nor {own} nor {admin} is set"))
+            .why(format!("neither --key-file nor {} is set", names.join(" nor ")))
             .next(format!(
                 "`coffer keys create --product NAME --kind {kind}` makes one; `coffer demo` writes its own to demo.env"
             )))
@@ -197,7 +204,7 @@ impl Found {
         let text = read_private(path)?;
         let lines = EnvFile::parse(&text);
         let missing = |name: &str| Failure::new(Exit::Refused, format!("{} has no {name}", path.display()));
-        let mut keys = purpose.names.into_iter().filter_map(|name| lines.get(name));
+        let mut keys = purpose.names.iter().filter_map(|name| lines.get(name));
         let key = keys.next().ok_or_else(|| missing(purpose.names[0]))?;
         let secret = |key: &str| Secret::new(key.to_owned());
         Ok(Self {

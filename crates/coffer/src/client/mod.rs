@@ -4,6 +4,7 @@
 
 pub(crate) mod access;
 mod connection;
+pub(crate) mod rejected;
 pub(crate) mod td;
 
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::rejected::rejected_of;
 use super::{Client, Content, escaped};
 use crate::failure::{During, Exit, Failure, Outcome};
 
@@ -135,12 +136,13 @@ impl Client {
         }
     }
 
-    /// Sends a gzip of msgpack maps. The same `id` again stores nothing again.
-    pub(crate) async fn import(&mut self, database: &DatabaseName, table: &TableName, id: &str, batch: Bytes) -> Outcome {
+    /// Sends a gzip of msgpack maps. The same `id` again stores nothing again. How many of them could not be rows and were set aside.
+    pub(crate) async fn import(&mut self, database: &DatabaseName, table: &TableName, id: &str, batch: Bytes) -> Outcome<u64> {
         let path = format!("/v3/table/import_with_id/{database}/{table}/{}/msgpack.gz", escaped(id));
-        self.json::<Value>("could not send events", Method::PUT, &path, Content::Binary(batch))
-            .await
-            .map(drop)
+        let answer: Value = self
+            .json("could not send events", Method::PUT, &path, Content::Binary(batch))
+            .await?;
+        Ok(rejected_of(&answer))
     }
 
     /// Asks whether a table is there and may be sent to, by sending nothing.
@@ -244,7 +246,18 @@ impl Client {
     }
 
     async fn json<T: serde::de::DeserializeOwned>(&mut self, what: &str, method: Method, path: &str, content: Content) -> Outcome<T> {
-        let body = self.bytes(what, method, path, content).await?;
+        self.json_within(MOST, what, method, path, content).await
+    }
+
+    pub(super) async fn json_within<T: serde::de::DeserializeOwned>(
+        &mut self,
+        most: usize,
+        what: &str,
+        method: Method,
+        path: &str,
+        content: Content,
+    ) -> Outcome<T> {
+        let body = self.bytes_within(most, what, method, path, content).await?;
         serde_json::from_slice(&body).map_err(|error| {
             Failure::new(Exit::Failed, what)
                 .why(format!("the answer is not what this program understands: {error}"))
@@ -253,8 +266,12 @@ impl Client {
     }
 
     async fn bytes(&mut self, what: &str, method: Method, path: &str, content: Content) -> Outcome<Bytes> {
+        self.bytes_within(MOST, what, method, path, content).await
+    }
+
+    async fn bytes_within(&mut self, most: usize, what: &str, method: Method, path: &str, content: Content) -> Outcome<Bytes> {
         let answer = self.call(what, method, path, content).await?;
-        let body = Limited::new(answer.into_body(), MOST).collect().await;
+        let body = Limited::new(answer.into_body(), most).collect().await;
         let body = body.map_err(|error| {
             Failure::new(Exit::Temporary, what)
                 .why(format!("the answer broke off: {error}"))

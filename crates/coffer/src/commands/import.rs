@@ -1,8 +1,8 @@
 //! `coffer import`: files of events into a table, each row once, however often it is begun.
 //!
 //! Promise: a chunk's id follows from what is in it ([`ids`]), so that sending it again stores nothing again. What is acknowledged is
-//! durable; what is not is sent next time. No row is dropped: at one that cannot be
-//! read the import stops, and says where it is.
+//! durable; what is not is sent next time. No row is dropped: one that cannot be read is sent as it stands, and the server sets it
+//! aside. Where none at all can be taken the import stops, because the file is not what it is taken for.
 //!
 //! A file is opened ([`source`]), looked at ([`plan`], [`show`]), cut ([`chunks`]) on a thread of its own, and sent ([`sending`]).
 //! In memory: the 8 MiB that are looked at, and 6 chunks at most (being cut, waiting, [`sending::AT_ONCE`] under way), each of 8 MiB and one row.
@@ -172,6 +172,7 @@ struct Acknowledged {
     index: u64,
     id: String,
     rows: u64,
+    rejected: u64,
     read: u64,
 }
 
@@ -222,7 +223,7 @@ impl Running {
         let mut ending = None;
         while ending.is_none() || !under_way.is_empty() {
             tokio::select! {
-                next = cuts.recv(), if ending.is_none() && under_way.len() < sending::AT_ONCE => match next {
+                next = cuts.recv(), if ending.is_none() && under_way.len() < at_once(counts) => match next {
                     Some(Ok(Some(cut))) => {
                         if let Some(cut) = self.new_to_send(cut, &mut memory, counts, &name)? {
                             under_way.push(send(&senders, Arc::clone(&rows), cut));
@@ -235,9 +236,14 @@ impl Running {
                 },
                 Some(sent) = under_way.next() => {
                     let sent: Acknowledged = sent?;
-                    memory.acknowledged(sent.index, &sent.id);
+                    let first = counts.chunks_sent == 0;
                     counts.chunks_sent += 1;
                     counts.rows_sent += sent.rows;
+                    counts.rows_rejected += sent.rejected;
+                    if first && sent.rows > 0 && sent.rejected == sent.rows {
+                        return Err(none_taken(sent.rows, &format!("{}.{}", self.target.database, self.target.table)));
+                    }
+                    memory.acknowledged(sent.index, &sent.id);
                     counts.took = begun.elapsed();
                     self.progress.set_position(sent.read.max(self.progress.position()));
                     self.progress.set_message(speed(counts));
@@ -325,6 +331,19 @@ impl Running {
     }
 }
 
+/// How many chunks may be under way: one, until it is known that rows of this file can be taken.
+fn at_once(counts: &Counts) -> usize {
+    if counts.chunks_sent == 0 { 1 } else { sending::AT_ONCE }
+}
+
+fn none_taken(rows: u64, table: &str) -> Failure {
+    Failure::new(Exit::Refused, "the import was stopped: none of its first rows could be taken")
+        .why(format!("the server set all {} of them aside", terminal::grouped(rows)))
+        .next(format!(
+            "`coffer rejected list {table}` says why, `coffer rejected show {table}` shows them; is the file what it is taken for?"
+        ))
+}
+
 fn refused(name: &str, changed: Changed) -> Failure {
     let what = match changed {
         Changed::File => format!("{name} changed since an import of it was begun"),
@@ -343,17 +362,15 @@ async fn send(senders: &Senders, rows: Arc<rows::Rows>, cut: Cut) -> Outcome<Ack
         .await
         .during("could not pack a chunk")?
         .during("could not pack a chunk")?;
-    if let Some(at) = packed.first_unreadable {
-        return Err(
-            Failure::new(Exit::Refused, format!("a row cannot be read: the one that begins at byte {at}"))
-                .why(format!(
-                    "{} of the {count} in its chunk cannot; nothing of the chunk was sent",
-                    packed.unreadable
-                ))
-                .next("mend or take out what --dry-run counts, then run the same command again"),
-        );
+    if let Some(at) = packed.first_unreadable.filter(|_| packed.unreadable == count && place.0 == 0) {
+        return Err(Failure::new(Exit::Refused, "none of the first rows can be read")
+            .why(format!(
+                "there are {} of them, the first begins at byte {at}; nothing was sent",
+                terminal::grouped(count)
+            ))
+            .next("is the file what it is taken for? --dry-run says what that is; name another --format, --columns or --time-format"));
     }
-    senders.send(&id, &packed.body).await.map_err(|failure| {
+    let rejected = senders.send(&id, &packed.body).await.map_err(|failure| {
         let (index, start, end) = place;
         match failure.exit {
             // The server names a row by its number in the chunk.
@@ -367,6 +384,7 @@ async fn send(senders: &Senders, rows: Arc<rows::Rows>, cut: Cut) -> Outcome<Ack
         index: place.0,
         id,
         rows: count,
+        rejected,
         read,
     })
 }

@@ -85,22 +85,10 @@ pub(crate) async fn create(layout: &Layout, product: u64, kind: KeyKind) -> Outc
 }
 
 fn confirm(yes: bool, id: &CredentialId) -> Outcome {
-    use std::io::IsTerminal;
-    if yes {
+    if yes || terminal::confirmed(format_args!("Revoke {id}, and end everything under it?")) {
         return Ok(());
     }
-    let refuse = || {
-        Failure::new(Exit::Usage, format!("the key {id} was not revoked"))
-            .why("it was not confirmed")
-            .next("add --yes")
-    };
-    if !std::io::stdin().is_terminal() || !terminal::shows_messages() {
-        return Err(refuse());
-    }
-    terminal::say(format_args!("Revoke {id}, and end everything under it? Type yes:"));
-    let mut answer = String::new();
-    match std::io::stdin().read_line(&mut answer) {
-        Ok(_) if answer.trim() == "yes" => Ok(()),
-        _ => Err(refuse()),
-    }
+    Err(Failure::new(Exit::Usage, format!("the key {id} was not revoked"))
+        .why("it was not confirmed")
+        .next("add --yes"))
 }

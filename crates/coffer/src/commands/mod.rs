@@ -6,6 +6,7 @@ pub(crate) mod import;
 pub(crate) mod keys;
 pub(crate) mod metrics;
 pub(crate) mod products;
+pub(crate) mod rejected;
 pub(crate) mod serve;
 pub(crate) mod sql;
 pub(crate) mod tables;

@@ -94,7 +94,7 @@ async fn send(sender: &mut Client, database: &DatabaseName, table: &TableName, n
                 tries += 1;
                 tokio::time::sleep(Duration::from_millis(200 << tries)).await;
             }
-            other => return other,
+            other => return other.map(drop),
         }
     }
 }

@@ -32,7 +32,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 /// A chunk as it is sent.
 pub(super) struct Packed {
     pub(super) body: Bytes,
-    /// Rows that could not be read. They are in the body as they stand, which no server takes.
+    /// Rows that could not be read. They are in the body as they stand, and the server sets them aside.
     pub(super) unreadable: u64,
     /// Where in the file the first of them begins.
     pub(super) first_unreadable: Option<u64>,
@@ -141,14 +141,14 @@ impl Senders {
         }
     }
 
-    /// Sends a chunk until it is acknowledged.
-    pub(super) async fn send(&self, id: &str, body: &Bytes) -> Outcome {
+    /// Sends a chunk until it is acknowledged. How many of its rows were set aside.
+    pub(super) async fn send(&self, id: &str, body: &Bytes) -> Outcome<u64> {
         let attempt = || async {
             let idle = self.idle().pop();
             let mut client = idle.unwrap_or_else(|| self.first.another());
-            client.import(&self.database, &self.table, id, body.clone()).await?;
+            let rejected = client.import(&self.database, &self.table, id, body.clone()).await?;
             self.idle().push(client);
-            Ok(())
+            Ok(rejected)
         };
         self.patience.with(attempt).await
     }

@@ -27,7 +27,7 @@ pub(super) fn lines(source: &Source, plan: &Plan) -> Vec<String> {
     }
     if plan.sample.unreadable > 0 {
         lines.push(format!(
-            "  {} of the first {} rows cannot be read: the import will stop at the first of them",
+            "  {} of the first {} rows cannot be read: the server will set them aside",
             grouped(plan.sample.unreadable),
             grouped(plan.sample.rows)
         ));

@@ -12,7 +12,9 @@ use crate::terminal;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counts {
     pub(super) file: String,
+    /// With those that were set aside.
     pub(super) rows_sent: u64,
+    pub(super) rows_rejected: u64,
     pub(super) rows_skipped: u64,
     pub(super) chunks_sent: u64,
     pub(super) chunks_skipped: u64,
@@ -27,7 +29,8 @@ pub(super) struct Counts {
 pub(super) fn line(table: &str, files: &[Counts]) -> String {
     let sum = |count: fn(&Counts) -> u64| files.iter().map(count).sum::<u64>();
     let took = files.iter().map(|file| file.took).sum::<Duration>().as_secs_f64();
-    let rows = sum(|file| file.rows_sent);
+    let rejected = sum(|file| file.rows_rejected);
+    let rows = sum(|file| file.rows_sent).saturating_sub(rejected);
     let mut line = format!("{} into {table} in {took:.1} s", counted(rows, "row"));
     if rows > 0 {
         let speed = rows as f64 / took.max(0.001);
@@ -42,6 +45,13 @@ pub(super) fn line(table: &str, files: &[Counts]) -> String {
             counted(rows, "row")
         ));
     }
+    if rejected > 0 {
+        line.push_str(&format!(
+            "; {} could not be taken and {} set aside: coffer rejected show {table}",
+            counted(rejected, "row"),
+            if rejected == 1 { "is" } else { "are" }
+        ));
+    }
     line
 }
 
@@ -52,6 +62,7 @@ pub(super) fn print(format: Format, table: &str, files: &[Counts]) -> Outcome {
         "table",
         "complete",
         "rows_sent",
+        "rows_rejected",
         "rows_skipped",
         "chunks_sent",
         "chunks_skipped",
@@ -66,6 +77,7 @@ pub(super) fn print(format: Format, table: &str, files: &[Counts]) -> Outcome {
             json!(table),
             json!(file.complete),
             json!(file.rows_sent),
+            json!(file.rows_rejected),
             json!(file.rows_skipped),
             json!(file.chunks_sent),
             json!(file.chunks_skipped),
@@ -96,6 +108,12 @@ mod tests {
             line("web.events", &[file.clone()]),
             "1,500 rows into web.events in 1.5 s (1,000 rows/s)"
         );
+        file.rows_rejected = 1;
+        assert_eq!(
+            line("web.events", &[file.clone()]),
+            "1,499 rows into web.events in 1.5 s (999 rows/s); 1 row could not be taken and is set aside: coffer rejected show web.events"
+        );
+        file.rows_rejected = 0;
         file.chunks_skipped = 1;
         file.rows_skipped = 100_000;
         assert!(line("web.events", &[file.clone(), file]).ends_with("; 2 chunks (200,000 rows) were there before"));
