@@ -19,6 +19,8 @@ fn tight() -> Limits {
         max_rows: 50,
         max_cells: 400,
         max_text: 1_000,
+        max_rejected: 20,
+        max_rejected_bytes: 2_000,
     }
 }
 

@@ -67,7 +67,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         };
         journal.append(entry).await.expect("the zones work");
         let name = each[0].objects().pop().expect("it is there");
-        let object = each[0].get(&name).await.expect("it is there");
+        let object = each[0].get(&name, u64::MAX).await.expect("it is there");
         (name, object)
     });
     World {

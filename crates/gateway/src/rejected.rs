@@ -221,7 +221,7 @@ async fn tried(call: &Call, place: &Place, aside: &Aside, content: Option<&Secre
 fn alone(syntax: Syntax, content: &SecretBytes) -> Bytes {
     match syntax {
         Syntax::Msgpack => Bytes::copy_from_slice(content.reveal()),
-        Syntax::Json => [b"[", content.reveal(), b"]"].concat().into(),
+        Syntax::Json | Syntax::Records(_) => [b"[", content.reveal(), b"]"].concat().into(),
     }
 }
 

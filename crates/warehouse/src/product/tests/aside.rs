@@ -29,7 +29,7 @@ fn aside(tag: &str) -> Aside {
 
 async fn append_with(product: &Product, id: Option<&str>, rows: Bytes, beside: Beside) -> Result<Appended, ProductError> {
     let (web, events) = ("web".parse().unwrap(), "events".parse().unwrap());
-    product.append(&web, &events, id, rows, beside).await
+    product.append(&web, &events, id, rows, &[], beside).await
 }
 
 /// A body of one row and one thing that is none, both of this tag.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use zones::{ForgetfulZone, Power};
 
+use super::super::aside::Beside;
 use super::*;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -23,7 +24,9 @@ fn ids(tags: &[&str]) -> Vec<u8> {
 /// Sends records whose tags are their ids; how many were new.
 async fn send(product: &Product, tags: &[&str]) -> Result<u64, super::super::ProductError> {
     let (web, events) = ("web".parse().unwrap(), "events".parse().unwrap());
-    let appended = product.append(&web, &events, None, batch(tags), &ids(tags)).await?;
+    let appended = product
+        .append(&web, &events, None, batch(tags), &ids(tags), Beside::default())
+        .await?;
     assert_eq!(appended.duplicate, appended.rows == 0);
     Ok(appended.rows)
 }
@@ -244,7 +247,10 @@ async fn records_belong_to_their_table_and_their_ids_take_memory_that_is_charged
     let (web, other): (base::DatabaseName, base::TableName) = ("web".parse().unwrap(), "other".parse().unwrap());
     product.create_table(web.clone(), other.clone()).await.unwrap();
     sent(&product, &["a"]).await;
-    let elsewhere = product.append(&web, &other, None, batch(&["a"]), &ids(&["a"])).await.unwrap();
+    let elsewhere = product
+        .append(&web, &other, None, batch(&["a"]), &ids(&["a"]), Beside::default())
+        .await
+        .unwrap();
     assert_eq!(elsewhere.rows, 1);
 
     let before = product.shared.memory.used();
@@ -268,11 +274,17 @@ async fn ids_that_do_not_fit_their_rows_are_refused() {
     with_table(&product).await;
     let (web, events) = ("web".parse().unwrap(), "events".parse().unwrap());
     for wrong in [&[1; 15][..], &[1; 17], &[1; 48]] {
-        let refused = product.append(&web, &events, None, batch(&["a", "b"]), wrong).await.unwrap_err();
+        let refused = product
+            .append(&web, &events, None, batch(&["a", "b"]), wrong, Beside::default())
+            .await
+            .unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Invalid);
     }
     let many = vec!["a"; 10_001];
-    let refused = product.append(&web, &events, None, batch(&many), &ids(&many)).await.unwrap_err();
+    let refused = product
+        .append(&web, &events, None, batch(&many), &ids(&many), Beside::default())
+        .await
+        .unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Invalid);
     assert_eq!(product.shared.memory.used(), 0);
 }
