@@ -148,6 +148,22 @@ pub async fn survey(
     .await
 }
 
+/// Whether an object is a segment of one of the role's journals, under its own name: what the role vouches for before it is copied
+/// from zone to zone.
+pub fn is_segment(key: &InstallationKey, role: Role, name: &ObjectName, object: &Bytes) -> bool {
+    let read = || {
+        let (journal, _day) = name.prefix().rsplit_once('/')?;
+        let (head, _) = record::split(object)?;
+        let verified = seal::verify(key, Domain::SEGMENT, role, &head).ok()?;
+        let record = HeadRecord::decode(&verified.payload[..]).ok()?;
+        let said = record::parse_object_id(name.id())?;
+        let is_here = record.journal == journal;
+        let segment = Segment::from_record(name.clone(), record, *blake3::hash(&head).as_bytes())?;
+        Some(is_here && (segment.id, segment.attempt) == said && verified.certificate.covers(segment.created_at))
+    };
+    read().unwrap_or(false)
+}
+
 struct Reader<'a> {
     zones: &'a Zones,
     key: &'a InstallationKey,
@@ -171,7 +187,7 @@ impl Reader<'_> {
             journal: self.journal.to_owned(),
             source,
         })?;
-        let silent = settled.silent > 0;
+        let (silent, strangers) = (settled.silent > 0, settled.strangers);
         // The last segment before is read along: it shows that the journal still is the one that was recovered.
         let from = after.length.saturating_sub(1);
         let mut listed = Vec::new();
@@ -214,6 +230,14 @@ impl Reader<'_> {
         refused.extend(chain.strays.iter().map(|(_, name)| Refused {
             name: name.clone(),
             why: "no copy of it can be read, and too few zones hold it for it to have been accepted: take it out of them".into(),
+        }));
+        refused.extend(strangers.into_iter().map(|name| {
+            Refused {
+                name,
+                why:
+                    "it is not a segment that this role wrote, and too few zones hold it for it to have been accepted: take it out of them"
+                        .into(),
+            }
         }));
         refused.sort_by(|a, b| a.name.cmp(&b.name));
         for Refused { name, why } in &refused {

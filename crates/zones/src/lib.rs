@@ -15,6 +15,7 @@ mod memory;
 mod name;
 mod quorum;
 mod settings;
+mod vouch;
 mod zone;
 
 #[cfg(test)]
@@ -27,4 +28,5 @@ pub use memory::MemoryZone;
 pub use name::{NameError, ObjectName};
 pub use quorum::{GetError, ListError, Listed, PutError, SettleError, Settled, ZoneState, Zones};
 pub use settings::{SettingsError, ZoneSettings, ZonesSettings};
+pub use vouch::Vouch;
 pub use zone::{Zone, ZoneError};

@@ -386,3 +386,33 @@ async fn files_without_an_end_in_one_zone_do_not_hold_up_a_start() {
     let most: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(most < 500 << 10, "{most} KiB of memory");
 }
+
+#[tokio::test]
+async fn only_segments_that_the_role_wrote_are_copied_from_zone_to_zone() {
+    let world = World::with(&["one", "two"]).await;
+    let (names, key) = (in_order(&world), world.house.installation.key());
+    let good = bytes_of(&world, &names[1]).await;
+    let mut changed = good.to_vec();
+    changed[100] ^= 1;
+    let mut strange = vec![ObjectName::new(names[1].prefix(), names[1].id(), &changed).unwrap()];
+    world.each[2].plant(&strange[0], changed.into());
+    for (journal, id) in [("raw/8", names[1].id()), (JOURNAL, names[0].id()), (JOURNAL, "anything")] {
+        let name = ObjectName::new(&format!("{journal}/20251123"), id, &good).unwrap();
+        world.each[2].plant(&name, good.clone());
+        strange.push(name);
+    }
+    // Left behind by a dead writer: the role's own.
+    assert!(world.each[0].lose(&names[1]) && world.each[1].lose(&names[1]));
+
+    let zones = world.restarted();
+    zones.vouch_with(Arc::new(move |name, object| is_segment(&key, Role::Warehouse, name, object)));
+    let found = world.house.recover(&zones).await.unwrap();
+    drop(caught_up(&zones).await);
+
+    assert_eq!(world.house.texts(&zones, &found).await, ["one", "two"]);
+    assert_eq!(found.refused.len(), 3, "{:?}", found.refused);
+    assert!(world.each[0].holds(&names[1]) && world.each[1].holds(&names[1]));
+    for name in strange {
+        assert!(!world.each[0].holds(&name) && !world.each[1].holds(&name), "{name}");
+    }
+}

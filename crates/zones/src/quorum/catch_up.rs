@@ -104,6 +104,11 @@ impl Zones {
             return self.drop_copy(member, name).await;
         }
         match self.fetch(name, self.settings.max_object_bytes).await {
+            Ok(bytes) if !self.vouching.is_own(name, &bytes) => {
+                tracing::warn!(object.name = %name, "{name} is none of ours and is not copied: take it out of the zones that hold it");
+                member.unqueue(name);
+                true
+            }
             // It takes itself off the queue, and undoes itself if the object was deleted meanwhile.
             Ok(bytes) => self.put_one(member, name, bytes).await.is_ok(),
             Err(GetError::Unavailable { .. }) => true,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use base::Clock;
 use futures::future::join_all;
 
+use crate::vouch::{Vouch, Vouching};
 use crate::{DirectoryZone, Empty, ObjectName, SettingsError, Zone, ZonesSettings};
 
 mod catch_up;
@@ -33,6 +34,7 @@ pub struct Zones {
     in_flight: Mutex<BTreeMap<ObjectName, usize>>,
     // Held by whoever reads a long object as a whole, so that several zones' worth of nonsense do not fill the memory.
     large: tokio::sync::Mutex<()>,
+    vouching: Vouching,
 }
 
 /// How a zone is doing.
@@ -63,6 +65,7 @@ impl Zones {
             dead: Mutex::default(),
             in_flight: Mutex::default(),
             large: tokio::sync::Mutex::default(),
+            vouching: Vouching::default(),
         })
     }
 
@@ -98,6 +101,12 @@ impl Zones {
             tracing::warn!(%error, "could not note that the zones were made");
         }
         Ok(zones)
+    }
+
+    /// From now on an object that some zone lacks is copied to it only if `vouch` says that it is the role's own. To be called
+    /// before anything is settled or caught up.
+    pub fn vouch_with(&self, vouch: Vouch) {
+        self.vouching.set(vouch);
     }
 
     /// How many zones make a majority.

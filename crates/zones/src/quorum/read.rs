@@ -98,6 +98,9 @@ impl Zones {
             tracing::error!(object.name = %name, "no zone that works has a good copy of {name}");
             return;
         };
+        if !zones.vouching.is_own(name, &good) {
+            return;
+        }
         for (member, copy, is_good) in copies {
             if !is_good && !copy.is_err_and(|error| error.is_about_the_zone()) {
                 zones.repair(member, name, good.clone());
@@ -180,7 +183,9 @@ impl Zones {
             let _one_at_a_time = self.large.lock().await;
             search = self.search(name, read_up_to(most), Some(most)).await;
         }
-        if let Some(bytes) = &search.found {
+        if let Some(bytes) = &search.found
+            && self.vouching.is_own(name, bytes)
+        {
             // With a good copy found, none that is longer is one.
             for member in std::mem::take(&mut search.large) {
                 member.gave_wrong_copy();

@@ -26,6 +26,8 @@ pub struct Settled {
     /// Objects of which no copy can be read now, in fewer zones than a majority, that may have been accepted all the same: the
     /// zones that do not answer may hold them.
     pub doubtful: Vec<ObjectName>,
+    /// Objects in fewer zones than a majority that are not the role's own (see [`Zones::vouch_with`]): left where they are.
+    pub strangers: Vec<ObjectName>,
     /// How many zones did not say what they hold, or are new and not filled: there may be more that was never accepted.
     pub silent: usize,
 }
@@ -111,6 +113,7 @@ impl Zones {
                         settled.doubtful.push(name.clone());
                     }
                 }
+                Err(Spread::Stranger) => settled.strangers.push(name.clone()),
                 Err(Spread::Failed(held, detail)) => {
                     return Err(SettleError::NotCopied {
                         name: name.clone(),
@@ -127,6 +130,9 @@ impl Zones {
     async fn spread(self: &Arc<Self>, name: &ObjectName, held: usize, lacking: Vec<&Arc<Member>>) -> Result<(), Spread> {
         let bytes = self.fetch(name, self.settings.max_object_bytes).await;
         let bytes = bytes.map_err(Spread::Unreadable)?;
+        if !self.vouching.is_own(name, &bytes) {
+            return Err(Spread::Stranger);
+        }
         let (mut held, mut details) = (held, Vec::new());
         for member in lacking {
             match self.put_one(member, name, bytes.clone()).await {
@@ -147,5 +153,6 @@ impl Zones {
 
 enum Spread {
     Unreadable(GetError),
+    Stranger,
     Failed(usize, String),
 }

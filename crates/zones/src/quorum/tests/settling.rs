@@ -162,3 +162,25 @@ async fn two_new_zones_are_filled_before_anything_is_made_certain() {
     assert_eq!(world.holders(&name), "abc");
     assert!(world.each.iter().all(|zone| zone.is_complete()));
 }
+
+#[tokio::test]
+async fn what_the_role_does_not_vouch_for_stays_in_the_zone_where_it_is() {
+    let world = World::new(3);
+    let (own, bytes) = object("our own");
+    let (strange, rubbish) = object("rubbish");
+    world.each[2].plant(&own, bytes);
+    world.each[2].plant(&strange, rubbish);
+    let restarted = world.restarted();
+    restarted.vouch_with(Arc::new(|_, bytes| bytes.starts_with(b"our")));
+
+    for _ in 0..2 {
+        let settled = restarted.settle("raw").await.unwrap();
+        assert_eq!((settled.objects, settled.strangers), (vec![own.clone()], vec![strange.clone()]));
+        look_after_all(&restarted).await;
+    }
+
+    assert_eq!((world.holders(&own), world.holders(&strange)), ("abc".into(), "c".into()));
+    assert!(restarted.status().iter().all(|zone| zone.up && zone.waiting == 0));
+    restarted.delete(&own).await.unwrap();
+    assert!(world.each.iter().all(|zone| zone.objects().iter().any(|name| name.is_tombstone())));
+}
