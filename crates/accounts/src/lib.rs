@@ -146,7 +146,11 @@ async fn open_zones(settings: &AccountsSettings, ctx: &RoleContext, state_key: &
     let (mut settings, directory, clock) = (settings.zones.clone(), ctx.directory.clone(), Arc::clone(&ctx.clock));
     settings.grave_key = zones::GraveKey::new(*derive(state_key.to_secret_bytes().reveal(), Purpose::Graves, b"accounts").reveal());
     let opened = tokio::task::spawn_blocking(move || Zones::open_of_role(settings, &directory, clock)).await;
-    Ok(opened.map_err(|_| RunError::Interrupted)??)
+    let (zones, key) = (opened.map_err(|_| RunError::Interrupted)??, ctx.installation);
+    zones.vouch_with(Arc::new(move |name, object| {
+        journal::is_segment(&key, Role::Accounts, name, object)
+    }));
+    Ok(zones)
 }
 
 async fn lease_state_key(channel: tonic::transport::Channel) -> Result<PrivateKey, RunError> {

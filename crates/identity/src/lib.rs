@@ -151,7 +151,11 @@ async fn open_zones(settings: &IdentitySettings, ctx: &RoleContext, state_key: &
     let (mut settings, directory, clock) = (settings.zones.clone(), ctx.directory.clone(), Arc::clone(&ctx.clock));
     settings.grave_key = zones::GraveKey::new(*seal::derive(state_key.reveal(), seal::Purpose::Graves, b"identity").reveal());
     let opened = tokio::task::spawn_blocking(move || Zones::open_of_role(settings, &directory, clock)).await;
-    Ok(opened.map_err(|_| RunError::Interrupted)??)
+    let (zones, key) = (opened.map_err(|_| RunError::Interrupted)??, ctx.installation);
+    zones.vouch_with(Arc::new(move |name, object| {
+        journal::is_segment(&key, Role::Identity, name, object)
+    }));
+    Ok(zones)
 }
 
 fn parts(settings: IdentitySettings, ctx: &RoleContext, zones: &Arc<Zones>) -> Parts {

@@ -135,6 +135,8 @@ pub fn prepare(settings: VaultSettings, parts: VaultParts) -> Result<PreparedVau
     let mut zones_settings = settings.zones.clone();
     zones_settings.grave_key = zones::GraveKey::new(*root.graves().reveal());
     let zones = Zones::open(zones_settings, first_start, Arc::clone(&parts.clock))?;
+    let key = root.installation().key();
+    zones.vouch_with(Arc::new(move |name, object| journal::is_segment(&key, Role::Vault, name, object)));
     Ok(PreparedVault {
         settings,
         parts,

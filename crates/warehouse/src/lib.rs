@@ -99,6 +99,11 @@ pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), Ru
     let (directory, clock) = (ctx.directory.clone(), Arc::clone(&ctx.clock));
     let opened = tokio::task::spawn_blocking(move || Zones::open_of_role(zones_settings, &directory, clock)).await;
     let zones = opened.map_err(|_| RunError::Interrupted)??;
+    let key = ctx.installation;
+    zones.vouch_with(Arc::new(move |name, object| {
+        // Files are bound to the catalog and not signed: whether one is ours is not seen from it alone.
+        !name.is_below(product::JOURNALS) || journal::is_segment(&key, Role::Warehouse, name, object)
+    }));
     zones.spawn_catch_up(ctx.cancel.clone());
     let reported = Arc::clone(&zones);
     ctx.zones.ask_by(move || {

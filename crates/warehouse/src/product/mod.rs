@@ -223,7 +223,10 @@ impl Product {
     }
 }
 
+/// What stands before the names of all products' journals in the zones.
+pub(crate) const JOURNALS: &str = "raw";
+
 /// The name of a product's journal in the zones.
 pub(crate) fn journal_name(product: ProductId) -> String {
-    format!("raw/{product}")
+    format!("{JOURNALS}/{product}")
 }
