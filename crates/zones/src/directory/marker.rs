@@ -66,7 +66,7 @@ impl Inner {
         }
         self.write_marker(empty == Empty::New && !asked)?;
         if asked {
-            // Left behind it would only be in the way of nobody: it is looked at where there is no marker.
+            // Left behind it does nothing: it is looked at only where there is no marker.
             let _ = self.disk.remove_file(Path::new(&word));
         }
         Ok(())
