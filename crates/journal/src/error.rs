@@ -4,7 +4,7 @@ use std::fmt;
 
 use base::ErrorKind;
 use seal::SealError;
-use zones::{GetError, ObjectName, SettleError};
+use zones::{GetError, ListError, ObjectName, SettleError};
 
 use crate::{Damage, SegmentId};
 
@@ -84,6 +84,14 @@ pub enum RecoverError {
         /// Why.
         source: SettleError,
     },
+    /// Nobody says which segments there are.
+    #[error("the segments of journal {journal} cannot be listed")]
+    List {
+        /// The journal.
+        journal: String,
+        /// Why.
+        source: ListError,
+    },
     /// A segment could not be read now.
     #[error("a segment of journal {journal} cannot be read")]
     Read {
@@ -130,6 +138,7 @@ impl RecoverError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Settle { source, .. } => source.kind(),
+            Self::List { source, .. } => source.kind(),
             Self::Read { source, .. } => source.kind(),
             Self::InDoubt { .. } => ErrorKind::Unavailable,
             Self::Damaged { .. } => ErrorKind::Corrupt,

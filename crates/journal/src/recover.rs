@@ -164,6 +164,28 @@ pub fn is_segment(key: &InstallationKey, role: Role, name: &ObjectName, object: 
     read().unwrap_or(false)
 }
 
+/// Reads back what a journal that is being written holds, up to `upto`, its writer's own head. Nothing is settled, copied or decided
+/// here, so the writer goes on meanwhile. The chain is verified as [`recover`] does, and must end in exactly this head.
+pub async fn read_back(
+    zones: &Zones,
+    key: &InstallationKey,
+    role: Role,
+    name: &str,
+    product: Option<ProductId>,
+    upto: &Head,
+) -> Result<Vec<Segment>, RecoverError> {
+    Reader {
+        zones,
+        key,
+        role,
+        journal: name,
+        product,
+        long: Mutex::default(),
+    }
+    .read_upto(*upto)
+    .await
+}
+
 struct Reader<'a> {
     zones: &'a Zones,
     key: &'a InstallationKey,
@@ -253,6 +275,44 @@ impl Reader<'_> {
             tail: chain.tail,
             strays: chain.strays,
         })
+    }
+
+    async fn read_upto(&self, upto: Head) -> Result<Vec<Segment>, RecoverError> {
+        let journal = || self.journal.to_owned();
+        let listed = self.zones.list(self.journal).await;
+        let listed = listed.map_err(|source| RecoverError::List {
+            journal: journal(),
+            source,
+        })?;
+        let within = |name: &ObjectName| record::parse_object_id(name.id()).is_some_and(|(id, _)| id.sequence < upto.length);
+        let names = listed.into_iter().map(|object| object.name).filter(within);
+        // In how many zones they are does not matter: what is in the chain up to the head was accepted.
+        let mut found = stream::iter(names)
+            .map(|name| self.look_at(name, Standing::Majority, 0))
+            .buffer_unordered(AT_ONCE);
+        let mut believed = Vec::new();
+        while let Some(object) = found.next().await {
+            let object = object.map_err(|source| RecoverError::Read {
+                journal: journal(),
+                source,
+            })?;
+            if let Found::Believed(segment) = object {
+                believed.push(*segment);
+            }
+        }
+        let mut chain = chain::link(Head::default(), true, believed, Vec::new());
+        if chain.damage.is_empty() && chain.tail.head != upto {
+            chain.damage.push(Damage::Rewritten { length: upto.length });
+        }
+        if chain.damage.is_empty() {
+            Ok(chain.segments.into_iter().filter(|segment| !segment.is_opening()).collect())
+        } else {
+            let damage = chain.damage;
+            Err(RecoverError::Damaged {
+                journal: journal(),
+                damage,
+            })
+        }
     }
 
     async fn look_at(&self, name: ObjectName, standing: Standing, from: u64) -> Result<Found, GetError> {

@@ -519,3 +519,40 @@ async fn what_came_after_a_known_head_is_read_without_the_rest() {
     let another = Head { length: 2, hash: [7; 32] };
     assert_eq!(after(another).await.unwrap_err().kind(), ErrorKind::Corrupt);
 }
+
+#[tokio::test]
+async fn a_journal_is_read_back_up_to_its_writers_head_while_it_is_written() {
+    let world = World::new();
+    let journal = world.journal();
+    for text in ["one", "two"] {
+        journal.append(entry(text)).await.unwrap();
+    }
+    let key = world.house.installation.key();
+    let read_back = async |head| {
+        let zones = &world.zones;
+        let mut texts = Vec::new();
+        for segment in read_back(zones, &key, Role::Warehouse, JOURNAL, product(), &head).await? {
+            for entry in segment.open(zones, &world.house.private).await.unwrap() {
+                texts.push(String::from_utf8(entry.payload.to_vec()).unwrap());
+            }
+        }
+        Ok::<_, RecoverError>(texts)
+    };
+    let head = journal.head();
+    journal.append(entry("three")).await.unwrap();
+    world.down(&[2]);
+
+    assert_eq!(read_back(head).await.unwrap(), ["one", "two"]);
+    assert_eq!(read_back(journal.head()).await.unwrap(), ["one", "two", "three"]);
+    assert_eq!(read_back(Head::default()).await.unwrap(), [""; 0]);
+    let another = Head { length: 2, hash: [7; 32] };
+    assert_eq!(read_back(another).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    let longer = Head {
+        length: 4,
+        ..journal.head()
+    };
+    assert_eq!(read_back(longer).await.unwrap_err().kind(), ErrorKind::Corrupt);
+
+    journal.append(entry("four")).await.unwrap();
+    assert_eq!(read_back(journal.head()).await.unwrap().len(), 4);
+}
