@@ -3,6 +3,7 @@
 //! A view in SQLite of what the journal says, with one transaction per change. It holds names, sizes, time ranges and sealed keys;
 //! values of events never. Lost or damaged, it can be made again from the journal.
 
+mod declared;
 mod records;
 
 use std::path::Path;
@@ -13,6 +14,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{Row, Sqlite, Transaction};
 use zones::ObjectName;
 
+pub use declared::DeclaredRecord;
 pub use records::RecordHash;
 
 const VERSION: i64 = 1;
@@ -150,6 +152,8 @@ pub struct Contents {
     pub tables: Vec<TableRecord>,
     /// All files.
     pub files: Vec<FileRecord>,
+    /// What is declared of tables.
+    pub declared: Vec<DeclaredRecord>,
     /// Changes to databases and tables in segments of the journal before this number are in the catalog already.
     pub changed_upto: u64,
 }
@@ -167,6 +171,8 @@ pub struct Swap<'a> {
     pub covered: &'a [BatchHash],
     /// Records in them that came with an id.
     pub records: &'a [RecordHash],
+    /// Of those batches that are not in the new files with all their rows, which rows are.
+    pub left_out: &'a [(BatchHash, std::sync::Arc<[bool]>)],
     /// The table's columns as of now.
     pub columns: &'a [(String, u8)],
     /// Now.
@@ -202,6 +208,7 @@ impl Catalog {
             found => return Err(CatalogError::TooNew { found }),
         }
         sqlx::raw_sql(records::SCHEMA).execute(&pool).await?;
+        sqlx::raw_sql(declared::SCHEMA).execute(&pool).await?;
         Ok(Self { pool })
     }
 
@@ -264,6 +271,7 @@ impl Catalog {
                 sealed_key: row.try_get("sealed_key")?,
             });
         }
+        contents.declared = declared::load(&self.pool).await?;
         Ok(contents)
     }
 
@@ -327,43 +335,8 @@ impl Catalog {
 
     /// Puts new files in the place of old ones and of rows in memory, all or nothing.
     pub async fn swap(&self, swap: &Swap<'_>) -> Result<(), CatalogError> {
-        let table = swap.table.to_bytes();
         let mut tx = self.pool.begin().await?;
-        for file in swap.add {
-            sqlx::query(
-                "INSERT INTO files (object, table_id, file, bytes, row_count, time_min, time_max, sealed_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            )
-            .bind(file.object.as_str())
-            .bind(&table[..])
-            .bind(file.file.as_str())
-            .bind(signed(file.bytes))
-            .bind(signed(file.rows))
-            .bind(file.time_min)
-            .bind(file.time_max)
-            .bind(file.sealed_key.as_slice())
-            .execute(&mut *tx)
-            .await?;
-        }
-        for object in swap.remove {
-            sqlx::query("DELETE FROM files WHERE object = ?")
-                .bind(object.as_str())
-                .execute(&mut *tx)
-                .await?;
-        }
-        cover(&mut tx, swap.table, swap.covered, swap.at).await?;
-        records::remember(&mut tx, swap.table, swap.records, swap.at).await?;
-        for (position, (name, seen)) in swap.columns.iter().enumerate() {
-            sqlx::query(
-                "INSERT INTO columns (table_id, position, name, seen) VALUES (?, ?, ?, ?)
-                 ON CONFLICT (table_id, name) DO UPDATE SET seen = seen | excluded.seen",
-            )
-            .bind(&table[..])
-            .bind(i64::try_from(position).unwrap_or(i64::MAX))
-            .bind(name.as_str())
-            .bind(i64::from(*seen))
-            .execute(&mut *tx)
-            .await?;
-        }
+        swapped(&mut tx, swap).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -406,18 +379,63 @@ async fn cover(tx: &mut Transaction<'_, Sqlite>, table: TableId, batches: &[Batc
     Ok(())
 }
 
+async fn swapped(tx: &mut Transaction<'_, Sqlite>, swap: &Swap<'_>) -> Result<(), CatalogError> {
+    let table = swap.table.to_bytes();
+    for file in swap.add {
+        sqlx::query(
+            "INSERT INTO files (object, table_id, file, bytes, row_count, time_min, time_max, sealed_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(file.object.as_str())
+        .bind(&table[..])
+        .bind(file.file.as_str())
+        .bind(signed(file.bytes))
+        .bind(signed(file.rows))
+        .bind(file.time_min)
+        .bind(file.time_max)
+        .bind(file.sealed_key.as_slice())
+        .execute(&mut **tx)
+        .await?;
+    }
+    for object in swap.remove {
+        sqlx::query("DELETE FROM files WHERE object = ?")
+            .bind(object.as_str())
+            .execute(&mut **tx)
+            .await?;
+    }
+    cover(tx, swap.table, swap.covered, swap.at).await?;
+    records::remember(tx, swap.table, swap.records, swap.at).await?;
+    for (batch, keep) in swap.left_out {
+        records::leave_out(tx, swap.table, batch, keep).await?;
+    }
+    for (position, (name, seen)) in swap.columns.iter().enumerate() {
+        sqlx::query(
+            "INSERT INTO columns (table_id, position, name, seen) VALUES (?, ?, ?, ?)
+                 ON CONFLICT (table_id, name) DO UPDATE SET seen = seen | excluded.seen",
+        )
+        .bind(&table[..])
+        .bind(i64::try_from(position).unwrap_or(i64::MAX))
+        .bind(name.as_str())
+        .bind(i64::from(*seen))
+        .execute(&mut **tx)
+        .await?;
+    }
+    Ok(())
+}
+
 async fn forget_table(tx: &mut Transaction<'_, Sqlite>, table: TableId) -> Result<Vec<ObjectName>, CatalogError> {
     let id = table.to_bytes();
     let rows = sqlx::query("SELECT object FROM files WHERE table_id = ?")
         .bind(&id[..])
         .fetch_all(&mut **tx)
         .await?;
-    let objects = rows.iter().map(|row| name(row, "object")).collect::<Result<_, _>>()?;
+    let mut objects = rows.iter().map(|row| name(row, "object")).collect::<Result<Vec<_>, _>>()?;
+    objects.extend(declared::forget(tx, table).await?);
     for statement in [
         "DELETE FROM files WHERE table_id = ?",
         "DELETE FROM columns WHERE table_id = ?",
         "DELETE FROM batches WHERE table_id = ?",
         "DELETE FROM records WHERE table_id = ?",
+        "DELETE FROM left_out WHERE table_id = ?",
         "DELETE FROM tables WHERE id = ?",
     ] {
         sqlx::query(statement).bind(&id[..]).execute(&mut **tx).await?;

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, Int64Array},
-    datatypes::Schema,
+    datatypes::{Field, Schema},
     error::ArrowError,
     record_batch::RecordBatch,
 };
@@ -126,6 +126,21 @@ pub fn distinct(batch: &RecordBatch, columns: &[String]) -> Result<Distinct, Ada
     Ok(Distinct { values, cells })
 }
 
+/// The key in a field's metadata that says that ids stand here in place of identities.
+const TRANSLATED: &str = "translated";
+
+fn translated(name: &str) -> Field {
+    let field = field(name, Seen::LONG | Seen::BIG_LONG);
+    let mut metadata = field.metadata().clone();
+    metadata.insert(TRANSLATED.to_owned(), String::new());
+    field.with_metadata(metadata)
+}
+
+/// Whether ids stand in this column in place of identities: [`replace`] made it.
+pub fn is_translated(field: &Field) -> bool {
+    field.metadata().contains_key(TRANSLATED)
+}
+
 /// The batch with ids in place of identities, in order of [`Distinct::values`]. The columns become longs; nobody becomes null.
 pub fn replace(batch: &RecordBatch, distinct: &Distinct, ids: &[i64]) -> Result<RecordBatch, ReplaceError> {
     if ids.len() != distinct.values.len() {
@@ -142,7 +157,7 @@ pub fn replace(batch: &RecordBatch, distinct: &Distinct, ids: &[i64]) -> Result<
             return Err(ReplaceError::OtherBatch);
         }
         let rows: Int64Array = cells.iter().map(|cell| ids.get(*cell as usize).copied()).collect();
-        fields[*index] = Arc::new(field(schema.field(*index).name(), Seen::LONG | Seen::BIG_LONG));
+        fields[*index] = Arc::new(translated(schema.field(*index).name()));
         arrays[*index] = Arc::new(rows);
     }
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)

@@ -6,12 +6,15 @@
 //!
 //! Start at [`decode`]; how types grow is in [`Seen`], where rows begin and end in text in [`frames`]. Knows Arrow, msgpack and JSON. Does not know HTTP, files, keys or SQL.
 
+mod declared;
 mod decode;
 mod encode;
+mod fit;
 pub mod frames;
 pub mod identities;
 mod inflate;
 mod ipc;
+mod kinds;
 mod limits;
 mod lines;
 #[cfg(test)]
@@ -19,12 +22,15 @@ mod model;
 mod msgpack;
 pub mod personal;
 mod schema;
+mod sent;
 mod text;
 mod types;
 mod widen;
 
+pub use declared::{DeclareError, Declared, MAX_DECLARED};
 pub use decode::{Address, DecodeError, Decoded, RecordId, Records, Rejected, RowFault, Syntax, Told, decode};
 pub use encode::{EncodeError, MsgpackRows, encode_arrays, encode_maps};
+pub use fit::fit;
 pub use inflate::{Encoding, InflateError, claimed_size, inflate};
 pub use ipc::{IpcError, from_ipc, inflated_len, to_ipc};
 pub use limits::Limits;

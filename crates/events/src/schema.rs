@@ -7,19 +7,40 @@ use arrow::{
     record_batch::RecordBatch,
 };
 
-use crate::{ColumnType, Seen, TIME, field, seen_of, time_field};
+use crate::{ColumnType, Declared, Seen, TIME, field, seen_of, time_field};
 
-/// The columns of a table in the order in which they appeared, each with what it has held. `time` is implied.
+/// The columns of a table: those declared, in their order, then the others in the order in which they appeared, each with what it has
+/// held. `time` is implied.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TableSchema {
     columns: Vec<(String, Seen)>,
     by_name: HashMap<String, usize>,
+    declared: Arc<Declared>,
 }
 
 impl TableSchema {
     /// A table without columns but `time`.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// What is declared.
+    pub fn declared(&self) -> &Arc<Declared> {
+        &self.declared
+    }
+
+    /// Declares types, in place of those declared before. What the columns have held stays known.
+    pub fn declare(&mut self, declared: Arc<Declared>) {
+        self.declared = declared;
+    }
+
+    /// Whether all rows that there are look the same under this declaration, so that none need be read again.
+    pub fn looks_the_same_under(&self, other: &Declared) -> bool {
+        let named = self.declared.columns().chain(other.columns());
+        named.into_iter().all(|(name, _)| {
+            let held = self.get(name).and_then(Seen::column_type);
+            held.is_none_or(|held| self.declared.get(name).unwrap_or(held) == other.get(name).unwrap_or(held))
+        })
     }
 
     /// What the column has held; `None` for one that is not there.
@@ -51,36 +72,40 @@ impl TableSchema {
         changed
     }
 
-    /// How many columns the table would have with this batch: to be compared with a cap before [`TableSchema::merge`].
-    pub fn len_with(&self, batch: &RecordBatch) -> usize {
-        let schema = batch.schema();
-        let new = schema
-            .fields()
-            .iter()
-            .filter(|field| field.name() != TIME && self.get(field.name()).is_none());
-        self.len() + new.count()
-    }
-
     /// How many columns there are, without `time`.
     pub fn len(&self) -> usize {
-        self.columns.len()
+        let undeclared = self.columns.iter().filter(|(name, _)| self.declared.get(name).is_none());
+        self.declared.len() + undeclared.count()
     }
 
     /// Whether there are no columns but `time`.
     pub fn is_empty(&self) -> bool {
-        self.columns.is_empty()
+        self.columns.is_empty() && self.declared.is_empty()
     }
 
-    /// Name, what was seen, and type of each column, in order, without `time`.
-    pub fn columns(&self) -> impl Iterator<Item = (&str, Seen, ColumnType)> {
-        self.columns
-            .iter()
-            .map(|(name, seen)| (name.as_str(), *seen, seen.column_type().unwrap_or(ColumnType::String)))
+    /// Name and what was seen of each column that has held something, in the order in which they appeared, without `time`.
+    pub fn discovered(&self) -> impl Iterator<Item = (&str, Seen)> {
+        self.columns.iter().map(|(name, seen)| (name.as_str(), *seen))
+    }
+
+    /// Name and type of each column, in order, without `time`.
+    pub fn columns(&self) -> impl Iterator<Item = (&str, ColumnType)> {
+        self.columns_under(&self.declared)
+    }
+
+    /// The same under another declaration.
+    pub fn columns_under<'a>(&'a self, declared: &'a Declared) -> impl Iterator<Item = (&'a str, ColumnType)> {
+        let undeclared = self.columns.iter().filter(|(name, _)| declared.get(name).is_none());
+        let typed = undeclared.map(|(name, seen)| (name.as_str(), seen.column_type().unwrap_or(ColumnType::String)));
+        declared.columns().chain(typed)
     }
 
     /// `time` first, then the columns in order.
     pub fn arrow_schema(&self) -> SchemaRef {
-        let columns = self.columns.iter().map(|(name, seen)| field(name, *seen));
-        Arc::new(Schema::new(std::iter::once(time_field()).chain(columns).collect::<Vec<_>>()))
+        let declared = self.declared.columns().map(|(name, of)| field(name, of.widest()));
+        let undeclared = self.columns.iter().filter(|(name, _)| self.declared.get(name).is_none());
+        let undeclared = undeclared.map(|(name, seen)| field(name, *seen));
+        let fields = std::iter::once(time_field()).chain(declared).chain(undeclared);
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
     }
 }

@@ -30,6 +30,15 @@ pub enum AdaptError {
     /// A batch without `time`.
     #[error("a batch has no column `time`")]
     NoTime,
+    /// More values fit no column than a batch can hold beside its columns.
+    #[error("what fits no column takes more than {max} bytes: send it in smaller parts")]
+    TooMuchOverflow {
+        /// The most, in bytes.
+        max: usize,
+    },
+    /// A text that is none.
+    #[error("a text is not UTF-8")]
+    NotText,
     /// Arrow could not make the array.
     #[error("a column could not be converted")]
     Arrow(#[from] ArrowError),
@@ -40,7 +49,8 @@ impl AdaptError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Narrower { .. } | Self::NoTime => ErrorKind::Corrupt,
-            Self::Arrow(_) => ErrorKind::Internal,
+            Self::TooMuchOverflow { .. } => ErrorKind::TooLarge,
+            Self::NotText | Self::Arrow(_) => ErrorKind::Internal,
         }
     }
 }

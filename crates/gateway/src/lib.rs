@@ -32,6 +32,7 @@ mod records;
 mod rejected;
 mod results;
 mod routes;
+mod schemas;
 mod settings;
 mod tables;
 #[cfg(test)]

@@ -21,7 +21,7 @@ use serde_json::json;
 
 use crate::calls::{App, Call, Visit};
 use crate::errors::{ApiError, ok};
-use crate::{cors, databases, imports, jobs, linger, paths, records, rejected, results, tables};
+use crate::{cors, databases, imports, jobs, linger, paths, records, rejected, results, schemas, tables};
 
 /// What a caller needs to be let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +90,7 @@ static ROUTES: &[Route] = routes! {
     GET  "/v3/table/list/{database}"                                        Query   tables::list;
     POST "/v3/table/create/{database}/{table}/log"                          Manage  tables::create;
     POST "/v3/table/delete/{database}/{table}"                              Manage  tables::delete;
+    POST "/v3/table/update-schema/{database}/{table}"                       Manage  schemas::update;
     GET  "/v3/table/tail/{database}/{table}"                                Query   tables::tail;
     PUT  "/v3/table/import/{database}/{table}/{format}"                     Append  imports::import;
     PUT  "/v3/table/import_with_id/{database}/{table}/{unique_id}/{format}" Append  imports::import;

@@ -11,6 +11,7 @@ use crate::calls::Call;
 use crate::dates;
 use crate::errors::{ApiError, ok};
 use crate::params::Params;
+use crate::schemas;
 
 /// `GET /v3/table/list/{database}`
 pub(crate) async fn list(call: Call) -> Result<Response, ApiError> {
@@ -98,6 +99,8 @@ fn shown(table: &Table) -> Value {
         "delete_protected": false,
         "estimated_storage_size": table.bytes,
         "schema": schema(&table.columns),
+        "declared_schema": schemas::shown(&table.declared),
+        "schema_changing": table.changing,
         "expire_days": null,
         "include_v": false,
     })

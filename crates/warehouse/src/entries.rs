@@ -4,6 +4,7 @@
 
 use base::{DatabaseName, TableId, TableName, Timestamp};
 use columns::catalog::{BatchHash, RecordHash};
+use events::ColumnType;
 use prost::Message;
 
 /// One entry of a product's journal, without its payload.
@@ -25,6 +26,8 @@ pub(crate) enum Header {
     },
     /// A table was deleted.
     DeleteTable { id: TableId },
+    /// The types of a table's columns were declared, in place of what was declared before.
+    Declare { id: TableId, columns: Vec<(String, ColumnType)> },
 }
 
 /// What is known of a batch of rows without opening it.
@@ -35,7 +38,8 @@ pub(crate) struct RowsHeader {
     pub(crate) rows: u64,
     pub(crate) time_min: i64,
     pub(crate) time_max: i64,
-    /// The columns of this batch, with the kinds of value seen in each.
+    /// The columns of this batch, with the kinds of value seen in each. What was beyond the columns that a table may have is not among
+    /// them: its values are in the payload, and shown in the overflow column.
     pub(crate) columns: Vec<(String, u8)>,
     /// Of each row the hash of its own id, zeros for one without; empty when no row has one.
     pub(crate) records: Vec<RecordHash>,
@@ -86,6 +90,16 @@ impl Header {
             Self::DeleteTable { id } => stored::Kind::DeleteTable(stored::DeleteTable {
                 id: id.to_bytes().to_vec(),
             }),
+            Self::Declare { id, columns } => stored::Kind::Declare(stored::Declare {
+                id: id.to_bytes().to_vec(),
+                columns: columns
+                    .iter()
+                    .map(|(name, of)| stored::Typed {
+                        name: name.clone(),
+                        of: of.as_str().to_owned(),
+                    })
+                    .collect(),
+            }),
         };
         stored::Header { kind: Some(kind) }.encode_to_vec()
     }
@@ -122,6 +136,14 @@ impl Header {
                 at: Timestamp::from_micros(made.at),
             },
             stored::Kind::DeleteTable(gone) => Self::DeleteTable { id: id(&gone.id)? },
+            stored::Kind::Declare(declared) => Self::Declare {
+                id: id(&declared.id)?,
+                columns: declared
+                    .columns
+                    .into_iter()
+                    .map(|column| Ok((column.name, ColumnType::from_name(&column.of).ok_or(UnreadableHeader)?)))
+                    .collect::<Result<_, _>>()?,
+            },
         })
     }
 }
@@ -140,7 +162,7 @@ fn records(bytes: &[u8], rows: u64) -> Result<Vec<RecordHash>, UnreadableHeader>
 mod stored {
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Header {
-        #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5")]
+        #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 9")]
         pub(super) kind: Option<Kind>,
     }
 
@@ -156,6 +178,8 @@ mod stored {
         CreateTable(CreateTable),
         #[prost(message, tag = "5")]
         DeleteTable(DeleteTable),
+        #[prost(message, tag = "9")]
+        Declare(Declare),
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -217,6 +241,22 @@ mod stored {
         #[prost(bytes = "vec", tag = "1")]
         pub(super) id: Vec<u8>,
     }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Declare {
+        #[prost(bytes = "vec", tag = "1")]
+        pub(super) id: Vec<u8>,
+        #[prost(message, repeated, tag = "2")]
+        pub(super) columns: Vec<Typed>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Typed {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
+        #[prost(string, tag = "2")]
+        pub(super) of: String,
+    }
 }
 
 #[cfg(test)]
@@ -268,6 +308,10 @@ mod tests {
             at,
         });
         check(Header::DeleteTable { id });
+        check(Header::Declare {
+            id,
+            columns: ColumnType::ALL.map(|of| (format!("a {of}"), of)).into(),
+        });
     }
 
     #[test]

@@ -176,6 +176,7 @@ pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), Ru
 async fn keep(warehouse: Arc<Warehouse>, mut heads: HeadsClient<tonic::transport::Channel>, cancel: tokio_util::sync::CancellationToken) {
     let mut told: std::collections::HashMap<String, u64> = std::collections::HashMap::new();
     let mut merging: Option<tokio::task::JoinHandle<()>> = None;
+    let mut retyping: Option<tokio::task::JoinHandle<()>> = None;
     while cancel.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
         warehouse.sweep();
         warehouse.flush_due().await;
@@ -183,6 +184,10 @@ async fn keep(warehouse: Arc<Warehouse>, mut heads: HeadsClient<tonic::transport
         if merging.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
             let (merger, stop) = (Arc::clone(&warehouse), cancel.clone());
             merging = Some(warehouse.queries.spawn(async move { merger.merge_due(&stop).await }));
+        }
+        if retyping.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
+            let (reader, stop) = (Arc::clone(&warehouse), cancel.clone());
+            retyping = Some(warehouse.queries.spawn(async move { reader.retype_due(&stop).await }));
         }
         let news: Vec<Head> = warehouse
             .heads()

@@ -133,6 +133,11 @@ impl Drop for Charge {
 /// Each allocation counts once. Buffers that were not worth compressing share that of the stream they came in, and counted per
 /// column, as Arrow does, a few kilobytes in a hundred columns would pass for a megabyte.
 pub(crate) fn memory_of(rows: &RecordBatch) -> usize {
+    memory_of_both(rows, rows)
+}
+
+/// The same of two batches that may share columns.
+pub(crate) fn memory_of_both(rows: &RecordBatch, others: &RecordBatch) -> usize {
     let mut seen = BTreeSet::new();
     let mut once = |buffer: &Buffer| {
         if seen.insert(buffer.data_ptr().as_ptr() as usize) {
@@ -142,7 +147,11 @@ pub(crate) fn memory_of(rows: &RecordBatch) -> usize {
         }
     };
     let mut bytes = 0;
-    for column in rows.columns() {
+    for field in rows.schema_ref().fields() {
+        bytes += field.metadata().values().map(String::capacity).sum::<usize>();
+    }
+    let others = if std::ptr::eq(rows, others) { &[] } else { others.columns() };
+    for column in rows.columns().iter().chain(others) {
         // Columns of events hold no others.
         let data = column.to_data();
         bytes += std::mem::size_of::<ArrayData>();

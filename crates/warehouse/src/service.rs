@@ -3,18 +3,20 @@
 //! Every method begins by asking what the caller may do, and looks things up only in the caller's own product.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::{DatabaseName, ErrorKind, JobId, Op, TableName, Verb};
 use edge::{op, raw_pass, status};
+use events::{ColumnType, DeclareError, Declared};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tonic::{Request, Response, Status};
 use wire::CONFLICT_HEADER;
 use wire::v1::warehouse_server::Warehouse as WarehouseRpc;
 use wire::v1::{
-    AppendRequest, AppendResponse, Chunk, Column, Database, DatabaseRequest, Done, IssueJobRequest, IssueJobResponse, Job, JobRequest,
-    JobResultRequest, KillJobResponse, ListAsideRequest, ListAsideResponse, ListDatabasesRequest, ListDatabasesResponse, ListJobsRequest,
-    ListJobsResponse, ListTablesResponse, Table, TableRequest, TailRequest, TailResponse,
+    AppendRequest, AppendResponse, Chunk, Column, Database, DatabaseRequest, DeclareRequest, Done, IssueJobRequest, IssueJobResponse, Job,
+    JobRequest, JobResultRequest, KillJobResponse, ListAsideRequest, ListAsideResponse, ListDatabasesRequest, ListDatabasesResponse,
+    ListJobsRequest, ListJobsResponse, ListTablesResponse, Table, TableRequest, TailRequest, TailResponse,
 };
 
 use crate::aside::{Page, list_aside};
@@ -25,6 +27,8 @@ use crate::product::{ProductError, chain};
 use crate::tail::{TailError, tail};
 use crate::warehouse::{Open, Warehouse};
 
+/// How long a change of types is waited for.
+const RETYPED_AT_ONCE: Duration = Duration::from_secs(5);
 /// The most jobs that one list returns.
 const MAX_JOBS: u64 = 1_000;
 
@@ -156,16 +160,36 @@ impl WarehouseRpc for Service {
             created_at: table.created_at.as_micros(),
             updated_at: table.updated_at.as_micros(),
             last_event_at: table.last_event_at,
-            columns: table
-                .columns
-                .into_iter()
-                .map(|(name, kind)| Column {
-                    name,
-                    r#type: kind.as_str().to_owned(),
-                })
-                .collect(),
+            columns: columns(table.columns.iter().map(|(name, of)| (name.as_str(), *of))),
+            declared: columns(table.declared.columns()),
+            changing: table.is_changing,
         });
         Ok(Response::new(ListTablesResponse { tables: shown.collect() }))
+    }
+
+    async fn declare(&self, request: Request<DeclareRequest>) -> Answer<Done> {
+        let op = op(&request)?;
+        let (database, table) = (database(&request.get_ref().database)?, table(&request.get_ref().table)?);
+        allowed(op.authorize_in(Verb::Manage, &database))?;
+        let declared = declared(&request.get_ref().columns)?;
+        let open = self.open(&op).await?;
+        let may_read = op.authorize_in(Verb::Query, &database).is_ok();
+        let product = Arc::clone(&open.product);
+        let change = async move { product.declare(&database, &table, declared).await };
+        let id = finished(change).await?.map_err(failed)?;
+        open.product.retype_quick().await;
+        // Whoever may read the rows lends the key to read them again. Without one they wait for somebody who may.
+        if may_read && let Ok((_, reading)) = self.reading(&op, &request).await {
+            let product = Arc::clone(&open.product);
+            let again = self.warehouse.queries.spawn(async move {
+                if let Err(error) = product.retype(id, reading.lease(), &reading.token()).await {
+                    tracing::warn!(product.id = %product.id, table.id = %id, error = %chain(&error), "a table is not read again under its new types yet");
+                }
+            });
+            // The next query sees it, unless there is much to read: that goes on by itself.
+            let _ = tokio::time::timeout(RETYPED_AT_ONCE, again).await;
+        }
+        Ok(Response::new(Done {}))
     }
 
     async fn tail(&self, request: Request<TailRequest>) -> Answer<TailResponse> {
@@ -325,6 +349,28 @@ fn database(text: &str) -> Result<DatabaseName, Status> {
 fn table(text: &str) -> Result<TableName, Status> {
     text.parse()
         .map_err(|error: base::NameError| status(ErrorKind::Invalid, error.to_string()))
+}
+
+fn columns<'a>(columns: impl Iterator<Item = (&'a str, ColumnType)>) -> Vec<Column> {
+    let column = |(name, of): (&str, ColumnType)| Column {
+        name: name.to_owned(),
+        r#type: of.as_str().to_owned(),
+    };
+    columns.map(column).collect()
+}
+
+/// Checked here again: the gateway may have been taken over.
+fn declared(columns: &[Column]) -> Result<Declared, Status> {
+    let typed = |column: &Column| {
+        let of = ColumnType::from_name(&column.r#type).ok_or_else(|| DeclareError::Type {
+            name: column.name.clone(),
+            found: column.r#type.clone(),
+        });
+        of.map(|of| (column.name.clone(), of))
+    };
+    let columns = columns.iter().map(typed).collect::<Result<Vec<_>, _>>();
+    let declared = columns.and_then(Declared::new);
+    declared.map_err(|error| status(error.kind(), error.to_string()))
 }
 
 fn allowed(answer: Result<(), base::Denied>) -> Result<(), Status> {

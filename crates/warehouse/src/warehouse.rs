@@ -159,6 +159,24 @@ impl Warehouse {
         }
     }
 
+    /// Reads tables again whose columns get other types, of products that somebody may read now.
+    pub(crate) async fn retype_due(&self, cancel: &CancellationToken) {
+        for open in self.all() {
+            if let Some((lease, nobody)) = self.leases.alive(open.product.id) {
+                let stop = cancel.child_token();
+                let mut retyping = pin!(open.product.retype_due(&lease, &stop));
+                tokio::select! {
+                    () = &mut retyping => {}
+                    () = nobody.cancelled() => {
+                        stop.cancel();
+                        // To its end, as with merging. Another lease lets it begin anew.
+                        retyping.await;
+                    }
+                }
+            }
+        }
+    }
+
     pub(crate) fn heads(&self) -> Vec<Head> {
         self.all().iter().map(|open| open.product.head()).collect()
     }

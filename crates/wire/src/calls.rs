@@ -67,6 +67,7 @@ pub const CALLS: &[(&str, Callers)] = &[
     ("/coffer.v1.Warehouse/CreateTable", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Warehouse/DeleteTable", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Warehouse/ListTables", Callers::Roles(&[Gateway])),
+    ("/coffer.v1.Warehouse/Declare", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Warehouse/Tail", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Warehouse/ListAside", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Warehouse/IssueJob", Callers::Roles(&[Gateway])),

@@ -21,6 +21,12 @@ CREATE TABLE IF NOT EXISTS records (
     stored_at INTEGER NOT NULL,
     PRIMARY KEY (table_id, record)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS left_out (
+    table_id BLOB NOT NULL,
+    batch BLOB NOT NULL,
+    kept BLOB NOT NULL,
+    PRIMARY KEY (table_id, batch)
+) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS records_by_age ON records (stored_at);
 ";
 
@@ -47,12 +53,23 @@ impl Catalog {
         Ok(stored)
     }
 
-    /// Notes that batches are in need of no replay though they are in no file: other batches have all that is in them.
-    pub async fn cover(&self, table: TableId, batches: &[BatchHash], at: Timestamp) -> Result<(), CatalogError> {
+    /// Notes that a batch needs no replay though it is in no file: other batches have all that is in it.
+    pub async fn cover_nothing_of(&self, table: TableId, batch: &BatchHash, at: Timestamp) -> Result<(), CatalogError> {
         let mut tx = self.pool.begin().await?;
-        super::cover(&mut tx, table, batches, at).await?;
+        super::cover(&mut tx, table, std::slice::from_ref(batch), at).await?;
+        leave_out(&mut tx, table, batch, &[]).await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    /// Which rows of a batch are in the table's files, a word for each; empty when none is, `None` when all are.
+    pub async fn left_out(&self, table: TableId, batch: &BatchHash) -> Result<Option<Vec<bool>>, CatalogError> {
+        let kept: Option<Vec<u8>> = sqlx::query_scalar("SELECT kept FROM left_out WHERE table_id = ? AND batch = ?")
+            .bind(&table.to_bytes()[..])
+            .bind(&batch[..])
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(kept.map(|rows| rows.into_iter().map(|row| row != 0).collect()))
     }
 
     /// Forgets at most `most` records that were stored before `before`. Returns how many it were.
@@ -137,4 +154,21 @@ mod tests {
         let left = catalog.stored_records(one, &asked).await.unwrap();
         assert_eq!(left, HashSet::from([id(0), id(3_000)]), "seen again, remembered from then");
     }
+}
+
+/// Notes which rows of a batch are in the table's files; none when nothing is said.
+pub(super) async fn leave_out(
+    tx: &mut Transaction<'_, Sqlite>,
+    table: TableId,
+    batch: &BatchHash,
+    keep: &[bool],
+) -> Result<(), CatalogError> {
+    let kept: Vec<u8> = keep.iter().map(|keep| u8::from(*keep)).collect();
+    sqlx::query("INSERT INTO left_out (table_id, batch, kept) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+        .bind(&table.to_bytes()[..])
+        .bind(&batch[..])
+        .bind(kept)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }

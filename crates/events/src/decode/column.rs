@@ -12,6 +12,7 @@ use arrow::{
 
 use crate::{
     ColumnType, Seen, field,
+    kinds::{Kind, Kinds},
     text::{push_double, push_integer},
 };
 
@@ -104,6 +105,8 @@ pub(super) struct Column {
     /// Kept from the first value on.
     nulls: NullBufferBuilder,
     cells: Cells,
+    /// Which of the texts were sent as something else. Nothing while the cells are no texts, or JSON only.
+    kinds: Kinds,
     /// Kept while the row that widened the column is not complete.
     before: Option<Before>,
 }
@@ -118,6 +121,7 @@ impl Column {
             rows: 0,
             nulls,
             cells: Cells::Nothing,
+            kinds: Kinds::default(),
             before: None,
         }
     }
@@ -136,6 +140,9 @@ impl Column {
             }
             if let Cells::Nothing = self.cells {
                 self.nulls = NullBufferBuilder::new(0);
+            }
+            if !matches!(self.cells, Cells::Texts(_)) || self.seen == Seen::JSON {
+                self.kinds.clear();
             }
         }
         if self.rows > rows {
@@ -157,7 +164,7 @@ impl Column {
         self.see(Seen::BOOL, ledger)?;
         match &mut self.cells {
             Cells::Bools(bools) => bools.append(value),
-            _ => self.text(ledger, |out| out.extend_from_slice(crate::bool_text(value).as_bytes()))?,
+            _ => self.text_of(Kind::Bool, ledger, |out| out.extend_from_slice(crate::bool_text(value).as_bytes()))?,
         }
         self.filled();
         Ok(())
@@ -170,7 +177,7 @@ impl Column {
             Cells::Longs(longs) => longs.push(value),
             // Exact: a column with longs beyond 2^53 is never one of doubles.
             Cells::Doubles(doubles) => doubles.push(value as f64),
-            _ => self.text(ledger, |out| push_integer(out, value))?,
+            _ => self.text_of(Kind::Long, ledger, |out| push_integer(out, value))?,
         }
         self.filled();
         Ok(())
@@ -181,7 +188,7 @@ impl Column {
         self.see(Seen::DOUBLE, ledger)?;
         match &mut self.cells {
             Cells::Doubles(doubles) => doubles.push(value),
-            _ => self.text(ledger, |out| push_double(out, value))?,
+            _ => self.text_of(Kind::Double, ledger, |out| push_double(out, value))?,
         }
         self.filled();
         Ok(())
@@ -191,14 +198,26 @@ impl Column {
     #[inline]
     pub(super) fn push_text(&mut self, text: &[u8], ledger: &mut Ledger) -> Result<(), TooMuchText> {
         self.see(Seen::STRING, ledger)?;
+        self.kinds.text();
         self.text(ledger, |out| out.extend_from_slice(text))?;
+        self.filled();
+        Ok(())
+    }
+
+    /// A number that no other type holds exactly, as its digits.
+    pub(super) fn push_number(&mut self, digits: &[u8], ledger: &mut Ledger) -> Result<(), TooMuchText> {
+        self.see(Seen::STRING, ledger)?;
+        self.text_of(Kind::Number, ledger, |out| out.extend_from_slice(digits))?;
         self.filled();
         Ok(())
     }
 
     pub(super) fn push_json(&mut self, json: &[u8], ledger: &mut Ledger) -> Result<(), TooMuchText> {
         self.see(Seen::JSON, ledger)?;
-        self.text(ledger, |out| out.extend_from_slice(json))?;
+        match self.seen {
+            Seen::JSON => self.text(ledger, |out| out.extend_from_slice(json))?,
+            _ => self.text_of(Kind::Json, ledger, |out| out.extend_from_slice(json))?,
+        }
         self.filled();
         Ok(())
     }
@@ -217,7 +236,7 @@ impl Column {
                 Arc::new(StringArray::new(offsets, Buffer::from_vec(texts.bytes), nulls))
             }
         };
-        Some((field(&self.name, self.seen), array))
+        Some((self.kinds.noted_in(field(&self.name, self.seen)), array))
     }
 
     #[inline]
@@ -240,6 +259,7 @@ impl Column {
 
     fn truncate(&mut self, rows: usize) {
         self.rows = rows;
+        self.kinds.truncate(rows);
         match &mut self.cells {
             Cells::Nothing => return,
             Cells::Bools(bools) => bools.truncate(rows),
@@ -260,6 +280,12 @@ impl Column {
             }
             _ => unreachable!("`see` made this a column of texts, as nothing narrower holds the value"),
         }
+    }
+
+    /// Appends the text of what was not sent as text.
+    fn text_of(&mut self, kind: Kind, ledger: &mut Ledger, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), TooMuchText> {
+        self.kinds.note(self.rows, kind);
+        self.text(ledger, write)
     }
 
     /// Notes the kind of the next value, and widens the column when it does not fit.
@@ -291,6 +317,14 @@ impl Column {
             // JSON to string is the same text; a big long among longs changes nothing yet.
             _ => None,
         };
+        // What is there so far was all of one kind, or is told already.
+        match (&self.cells, &wider) {
+            (Cells::Longs(_), Some(Cells::Texts(_))) => self.kinds.fill(self.rows, Kind::Long),
+            (Cells::Doubles(_), Some(Cells::Texts(_))) => self.kinds.fill(self.rows, Kind::Double),
+            (Cells::Bools(_), Some(Cells::Texts(_))) => self.kinds.fill(self.rows, Kind::Bool),
+            (Cells::Texts(_), _) if self.seen == Seen::JSON => self.kinds.fill(self.rows, Kind::Json),
+            _ => {}
+        }
         let narrower = wider.map(|wider| std::mem::replace(&mut self.cells, wider));
         let before = self.before.get_or_insert(Before {
             seen: self.seen,

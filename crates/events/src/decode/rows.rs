@@ -302,7 +302,8 @@ impl<'a> Rows<'a> {
             Value::Bool(value) => column.push_bool(value, &mut self.ledger)?,
             Value::Long(value) => column.push_long(value, &mut self.ledger)?,
             Value::Double(value) => column.push_double(value, &mut self.ledger)?,
-            Value::Number(text) | Value::Text(text) => column.push_text(text, &mut self.ledger)?,
+            Value::Number(digits) => column.push_number(digits, &mut self.ledger)?,
+            Value::Text(text) => column.push_text(text, &mut self.ledger)?,
             Value::Bytes(bytes) if std::str::from_utf8(bytes).is_ok() => column.push_text(bytes, &mut self.ledger)?,
             Value::Bytes(bytes) => {
                 self.scratch.clear();

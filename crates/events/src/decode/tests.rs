@@ -126,7 +126,7 @@ proptest! {
 
         assert_same(&stored.iter().flat_map(rows_of).collect::<Vec<_>>(), &held(&rows));
         let types = types_of(&rows);
-        for (name, seen, _) in table.columns() {
+        for (name, seen) in table.discovered() {
             prop_assert_eq!(Some(&seen), types.get(name));
         }
     }

@@ -13,13 +13,11 @@ use tokio::sync::Notify;
 
 use super::aside::{Aside, Beside};
 use super::records::{memory_of_ids, with_id};
-use super::state::{MemoryPart, time_range};
+use super::shape::Stored;
+use super::state::time_range;
 use super::{Product, ProductError};
 use crate::entries::{Header, RowsHeader};
 use crate::memory::{Charge, memory_of};
-
-/// How many columns a table may have, `time` and the overflow column not counted.
-const MAX_COLUMNS: usize = 10_000;
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +60,6 @@ impl Product {
             self.store_aside(aside).await?;
             return Ok(Appended { rows: 0, duplicate: false });
         }
-        self.fits(table, &rows)?;
         let batch = self.batch_hash(own_id.as_deref());
         // Without an id nothing can repeat it, so nobody need look for it.
         let _claim = match own_id {
@@ -79,21 +76,19 @@ impl Product {
             None => None,
         };
         let fresh = self.fresh(table, record_ids, rows, ipc).await?;
-        let (rows, count) = (fresh.rows.clone(), fresh.rows.num_rows() as u64);
-        let Some((time_min, time_max)) = time_range(&rows) else {
+        let count = fresh.rows.num_rows() as u64;
+        let Some((time_min, time_max)) = time_range(&fresh.rows) else {
             self.store_aside(aside).await?;
             return Ok(Appended { rows: 0, duplicate: true });
         };
-        let schema = rows.schema();
-        let fields = schema.fields().iter().filter(|field| field.name() != events::TIME);
-        let columns = fields.map(|field| (field.name().clone(), events::seen_of(field).bits())).collect();
+        let shaped = self.shaped(table, fresh.rows.clone(), &mut charge, wire).await?;
         let header = Header::Rows(RowsHeader {
             table,
             batch,
             rows: count,
             time_min,
             time_max,
-            columns,
+            columns: shaped.columns(),
             records: fresh.ids.clone(),
         });
         self.shared.stages.took("look for the same batch", lap.end(), count);
@@ -105,16 +100,14 @@ impl Product {
         self.journal.append_all(entries).await?;
         self.shared.stages.took("commit to zones", lap.end(), count);
         // The stream has gone.
-        charge.resize(memory_of(&rows) + memory_of_ids(&fresh.ids));
-        let part = MemoryPart {
+        charge.resize(shaped.memory() + memory_of_ids(&fresh.ids));
+        let stored = Stored {
             batch,
             records: with_id(&fresh.ids).collect(),
-            rows,
-            charge: Arc::new(charge),
-            since: self.shared.clock.now(),
+            keep: None,
         };
-        self.show(table, part)?;
-        self.show_aside(aside)?;
+        self.show(table, stored, shaped, charge).await?;
+        self.show_aside(aside).await?;
         self.shared.stages.took("show", lap.end(), count);
         Ok(Appended {
             rows: count,
@@ -132,42 +125,6 @@ impl Product {
                 random
             }
         }
-    }
-
-    fn fits(&self, table: TableId, rows: &RecordBatch) -> Result<(), ProductError> {
-        let state = self.read();
-        let counted = |schema: &events::TableSchema| {
-            let overflow = schema.get(events::OVERFLOW).is_some() || rows.schema().column_with_name(events::OVERFLOW).is_some();
-            schema.len_with(rows) - usize::from(overflow)
-        };
-        let Some(table) = state.tables.get(&table) else { return Ok(()) };
-        let columns = counted(&table.schema);
-        // A table that two batches at once made too wide still takes rows that make it no wider.
-        if columns > MAX_COLUMNS && table.schema.len_with(rows) > table.schema.len() {
-            Err(ProductError::TooManyColumns {
-                columns,
-                limit: MAX_COLUMNS,
-            })
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Puts the rows where queries see them.
-    pub(super) fn show(&self, id: TableId, part: MemoryPart) -> Result<(), ProductError> {
-        let mut state = self.write();
-        // Deleted while the batch was on its way: the rows went with the table.
-        let gone = || ProductError::NotFound {
-            what: "table",
-            name: id.to_string(),
-        };
-        let table = state.tables.get_mut(&id).ok_or_else(gone)?;
-        table.schema.merge(&part.rows);
-        table.updated_at = part.since;
-        table.known.insert(part.batch);
-        table.records.know(&part.records);
-        table.memory.push(part);
-        Ok(())
     }
 
     /// Claims a batch for this request: `None` when it is stored already. Waits while another request is storing it.

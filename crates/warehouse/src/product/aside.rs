@@ -18,7 +18,8 @@ use journal::Entry;
 use wire::v1::{self, AsideName};
 
 use super::append::Claim;
-use super::state::{MemoryPart, time_range};
+use super::shape::{Shaped, Stored};
+use super::state::time_range;
 use super::{Product, ProductError};
 use crate::entries::{Header, RowsHeader};
 use crate::memory::{Charge, memory_of};
@@ -84,7 +85,7 @@ fn own_id(replays: Option<&AsideName>, product: ProductId, table: TableId, sende
 /// What cannot be rows, on its way into the table for it.
 pub(super) struct Aside<'a> {
     ipc: Bytes,
-    rows: RecordBatch,
+    shaped: Shaped,
     charge: Charge,
     header: RowsHeader,
     _claim: Option<Claim<'a>>,
@@ -192,7 +193,7 @@ impl Product {
         if bytes > limit {
             return Err(ProductError::BatchTooLarge { bytes, limit });
         }
-        let charge = memory.charge(bytes).ok_or(ProductError::MemoryFull)?;
+        let mut charge = memory.charge(bytes).ok_or(ProductError::MemoryFull)?;
         let table = self.table_beside(database, name, table).await?;
         let id = own_id(replays.as_ref(), self.id, table, sender_id);
         let batch = self.batch_hash(id.as_deref());
@@ -218,9 +219,10 @@ impl Product {
             columns: fields.map(|field| (field.name().clone(), events::seen_of(field).bits())).collect(),
             records: Vec::new(),
         };
+        let shaped = self.shaped(table, rows, &mut charge, ipc.len()).await?;
         Ok(Some(Aside {
             ipc,
-            rows,
+            shaped,
             charge,
             header,
             _claim: claim,
@@ -232,26 +234,27 @@ impl Product {
         if let Some(aside) = &aside {
             self.journal.append(aside.entry()).await?;
         }
-        self.show_aside(aside)
+        self.show_aside(aside).await
     }
 
     /// Puts it where queries see it.
-    pub(super) fn show_aside(&self, aside: Option<Aside<'_>>) -> Result<(), ProductError> {
+    pub(super) async fn show_aside(&self, aside: Option<Aside<'_>>) -> Result<(), ProductError> {
         let Some(Aside {
-            rows, mut charge, header, ..
+            shaped,
+            mut charge,
+            header,
+            ..
         }) = aside
         else {
             return Ok(());
         };
-        charge.resize(memory_of(&rows));
-        let part = MemoryPart {
+        charge.resize(shaped.memory());
+        let stored = Stored {
             batch: header.batch,
             records: [].into(),
-            rows,
-            charge: Arc::new(charge),
-            since: self.shared.clock.now(),
+            keep: None,
         };
-        self.show(header.table, part)
+        self.show(header.table, stored, shaped, charge).await
     }
 
     /// The table for what cannot be rows of `table`, made when it is not there.

@@ -81,6 +81,7 @@ pub(super) async fn commit(catalog: &Catalog, change: &Header, sequence: u64) ->
             catalog.create_table(&record, sequence).await.map(|()| Vec::new())
         }
         Header::DeleteTable { id } => catalog.delete_table(*id, sequence).await,
+        Header::Declare { id, columns } => catalog.declare(*id, columns, sequence).await.map(|()| Vec::new()),
     }
 }
 
@@ -108,6 +109,7 @@ impl State {
                 columns: Vec::new(),
             })),
             Header::DeleteTable { id } => self.remove_table(id),
+            Header::Declare { id, columns } => self.declare(id, columns),
         }
     }
 }

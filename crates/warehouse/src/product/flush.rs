@@ -18,6 +18,7 @@ impl Product {
     pub(crate) async fn flush_due(&self) {
         self.make_waiting_or_log().await;
         self.forget_records().await;
+        self.retype_quick().await;
         let settings = &self.shared.settings.flush;
         let pressed = self.shared.memory.is_pressed();
         let now = self.shared.clock.now();
@@ -68,9 +69,10 @@ impl Product {
         if parts.is_empty() {
             return Ok(());
         }
-        let rows = parts.iter().map(|part| part.rows.clone()).collect::<Vec<_>>();
+        let rows = parts.iter().map(|part| part.shaped.rows.clone()).collect::<Vec<_>>();
         let file = self.write_file(id, rows, schema).await?;
         let covered: Vec<BatchHash> = parts.iter().map(|part| part.batch).collect();
+        let left_out: Vec<_> = parts.iter().filter_map(|part| Some((part.batch, part.keep.clone()?))).collect();
         let records: Vec<RecordHash> = parts.iter().flat_map(|part| part.records.iter().copied()).collect();
 
         let _control = self.control.lock().await;
@@ -86,6 +88,7 @@ impl Product {
                 remove: &[],
                 covered: &covered,
                 records: &records,
+                left_out: &left_out,
                 columns: &columns,
                 at,
             })

@@ -94,6 +94,7 @@ impl Product {
                 remove: &old,
                 covered: &[],
                 records: &[],
+                left_out: &[],
                 columns: &columns,
                 at,
             })
@@ -123,7 +124,7 @@ impl Product {
     }
 
     /// Takes replaced files out of the zones once no query can be reading them any more.
-    fn remove_later(&self, objects: Vec<zones::ObjectName>) {
+    pub(super) fn remove_later(&self, objects: Vec<zones::ObjectName>) {
         let zones = Arc::clone(&self.shared.zones);
         let wait = self.shared.settings.query.timeout * 2;
         tokio::spawn(async move {

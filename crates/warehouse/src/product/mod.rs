@@ -10,6 +10,8 @@ mod flush;
 mod merge;
 mod records;
 mod recover;
+mod retype;
+mod shape;
 mod state;
 mod tables;
 #[cfg(test)]
@@ -40,12 +42,12 @@ pub(crate) enum ProductError {
     Exists { what: &'static str, name: String },
     #[error("{0}")]
     Invalid(String),
-    #[error("the table would have {columns} columns, at most {limit} are allowed: send rarely used keys as one nested value")]
-    TooManyColumns { columns: usize, limit: usize },
     #[error("more rows are waiting to be written to files than memory allows, send this again in a few seconds")]
     MemoryFull,
     #[error("the batch takes {bytes} bytes of memory, at most {limit} are possible: send it in smaller parts")]
     BatchTooLarge { bytes: usize, limit: usize },
+    #[error(transparent)]
+    Adapt(#[from] events::AdaptError),
     #[error("the vault could not be asked for the product's key")]
     Vault(#[source] Box<tonic::Status>),
     #[error(transparent)]
@@ -79,9 +81,10 @@ impl ProductError {
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Exists { .. } => ErrorKind::Conflict,
             Self::Invalid(_) => ErrorKind::Invalid,
-            Self::TooManyColumns { .. } | Self::BatchTooLarge { .. } => ErrorKind::TooLarge,
+            Self::BatchTooLarge { .. } => ErrorKind::TooLarge,
             Self::MemoryFull => ErrorKind::TooMuch,
             Self::Vault(status) => kind_of(status),
+            Self::Adapt(source) => source.kind(),
             Self::Catalog(source) | Self::Postponed(source) => source.kind(),
             Self::Journal(source) => source.kind(),
             Self::Recover(source) => source.kind(),
@@ -110,6 +113,8 @@ pub(crate) struct Product {
     /// Held while rows from before a restart are read back.
     unsealing: tokio::sync::Mutex<()>,
     looked: records::Looked,
+    /// Held while a table's rows are read again under what was declared.
+    retyping: tokio::sync::Mutex<()>,
 }
 
 impl Product {
@@ -150,7 +155,9 @@ impl Product {
             writing: tokio::sync::Mutex::default(),
             unsealing: tokio::sync::Mutex::default(),
             looked: records::Looked::default(),
+            retyping: tokio::sync::Mutex::default(),
         });
+        product.retype_quick().await;
         product.remove_objects(gone);
         Ok(product)
     }
@@ -177,7 +184,7 @@ impl Product {
                     .map(|table| TableView {
                         name: table.name.to_string(),
                         schema: table.schema.arrow_schema(),
-                        memory: table.memory.iter().map(|part| part.rows.clone()).collect(),
+                        memory: table.memory.iter().map(|part| part.shaped.rows.clone()).collect(),
                         files: table.files.iter().map(|file| self.file_view(file)).collect(),
                     })
                     .collect(),

@@ -11,8 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use arrow::array::BooleanArray;
-use arrow::compute::filter_record_batch;
 use arrow::record_batch::RecordBatch;
 use base::TableId;
 use bytes::Bytes;
@@ -250,7 +248,7 @@ pub(super) fn kept_rows(rows: &RecordBatch, keep: Vec<bool>) -> Result<RecordBat
     if keep.len() != rows.num_rows() {
         return Err(ProductError::Unreadable("a batch has another number of rows than ids".into()));
     }
-    filter_record_batch(rows, &BooleanArray::from(keep)).map_err(|_| ProductError::Internal("rows could not be left out"))
+    Ok(events::keep_rows(rows, &keep)?)
 }
 
 /// What these ids take in memory.

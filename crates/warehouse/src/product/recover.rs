@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::record_batch::RecordBatch;
 use base::{ProductId, Role, TableId};
-use columns::catalog::{BatchHash, Catalog, RecordHash};
+use columns::catalog::{BatchHash, Catalog};
 use events::Seen;
 use journal::{Segment, Tail};
 use seal::PrivateKey;
@@ -14,10 +13,10 @@ use zones::ObjectName;
 
 use super::changes::commit;
 use super::records::{kept, kept_rows, memory_of_ids, unrepeated, with_id};
-use super::state::{MemoryPart, SealedBatch, State, Table};
+use super::shape::{Shaped, Stored};
+use super::state::{SealedBatch, State, Table};
 use super::{Product, ProductError, journal_name};
 use crate::entries::{Header, RowsHeader};
-use crate::memory::memory_of;
 use crate::shared::Shared;
 
 /// What there is after a start.
@@ -82,6 +81,12 @@ async fn loaded(catalog: &Catalog) -> Result<(State, u64), ProductError> {
             table.files.push(Arc::new(file));
         }
     }
+    for record in contents.declared {
+        state.declare(record.table, record.declared);
+        if let Some(table) = state.tables.get_mut(&record.table) {
+            table.schema.declare(super::shape::declared(record.shown));
+        }
+    }
     Ok((state, contents.changed_upto))
 }
 
@@ -110,7 +115,7 @@ async fn note_rows(
         if header.records.is_empty() {
             // Remembered as covered, or it would be new again once its records are forgotten.
             table.known.remove(&header.batch);
-            return Ok(catalog.cover(header.table, &[header.batch], shared.clock.now()).await?);
+            return Ok(catalog.cover_nothing_of(header.table, &header.batch, shared.clock.now()).await?);
         }
         header.rows = header.records.len() as u64;
         table.records.know(&with_id(&header.records).collect::<Vec<_>>());
@@ -123,14 +128,6 @@ async fn note_rows(
         keep,
     });
     Ok(())
-}
-
-/// A batch that was read back.
-struct ReadBack {
-    table: TableId,
-    batch: BatchHash,
-    records: Arc<[RecordHash]>,
-    rows: RecordBatch,
 }
 
 impl Product {
@@ -164,18 +161,19 @@ impl Product {
                         Some(keep) => kept_rows(&rows, keep.clone())?,
                         None => rows,
                     };
-                    Ok(ReadBack {
-                        table: batch.header.table,
+                    let stored = Stored {
                         batch: batch.header.batch,
                         records: with_id(&batch.header.records).collect(),
-                        rows,
-                    })
+                        keep: batch.keep.as_deref().map(Arc::from),
+                    };
+                    Ok((batch.header.table, stored, rows))
                 };
                 wanted.iter().map(open).collect::<Result<Vec<_>, ProductError>>()
             })
             .await
             .map_err(|_| ProductError::Internal("reading back was interrupted"))??;
-            self.shown_again(&segment, parts);
+            let shaped = self.shaped_again(parts).await?;
+            self.shown_again(&segment, shaped)?;
         }
     }
 
@@ -193,9 +191,15 @@ impl Product {
     }
 
     /// Rows leave the sealed list and enter memory in one step, so that no query sees them twice or not at all.
-    fn shown_again(&self, segment: &Segment, parts: Vec<ReadBack>) {
+    fn shown_again(&self, segment: &Segment, mut parts: Vec<(TableId, Stored, Shaped)>) -> Result<(), ProductError> {
         let since = self.shared.clock.now();
         let mut state = self.write();
+        // Should another declaration be shown since a moment ago, once more: rarely.
+        for (id, _, shaped) in &mut parts {
+            if let Some(table) = state.tables.get(id) {
+                shaped.refit(table.schema.declared())?;
+            }
+        }
         // Tables may have been deleted meanwhile, and their sealed batches with them.
         let still: HashSet<BatchHash> = state
             .sealed
@@ -204,19 +208,13 @@ impl Product {
             .map(|b| b.header.batch)
             .collect();
         state.sealed.retain(|batch| batch.segment.id != segment.id);
-        for part in parts {
-            let Some(table) = state.tables.get_mut(&part.table).filter(|_| still.contains(&part.batch)) else {
+        for (id, stored, shaped) in parts {
+            let Some(table) = state.tables.get_mut(&id).filter(|_| still.contains(&stored.batch)) else {
                 continue;
             };
-            let bytes = memory_of(&part.rows) + memory_of_ids(&part.records);
-            let charge = Arc::new(self.shared.memory.charge_anyway(bytes));
-            table.memory.push(MemoryPart {
-                batch: part.batch,
-                records: part.records,
-                rows: part.rows,
-                charge,
-                since,
-            });
+            let charge = self.shared.memory.charge_anyway(shaped.memory() + memory_of_ids(&stored.records));
+            table.show(stored, shaped, charge, since);
         }
+        Ok(())
     }
 }

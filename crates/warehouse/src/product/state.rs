@@ -6,11 +6,12 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use base::{DatabaseName, TableId, TableName, Timestamp};
 use columns::catalog::{BatchHash, FileRecord, RecordHash, TableRecord};
-use events::{ColumnType, Seen, TableSchema};
+use events::{ColumnType, Declared, Seen, TableSchema};
 use journal::Segment;
 use tokio::sync::Notify;
 
 use super::records::Records;
+use super::shape::Shaped;
 use crate::entries::RowsHeader;
 use crate::memory::Charge;
 
@@ -37,7 +38,10 @@ pub(super) struct Table {
     pub(super) name: TableName,
     pub(super) created_at: Timestamp,
     pub(super) updated_at: Timestamp,
+    /// The columns as queries see them and files hold them, in all rows alike.
     pub(super) schema: TableSchema,
+    /// What was declared last. Where it is not what the schema shows, the rows have to be read again.
+    pub(super) declared: Arc<Declared>,
     /// Rows that are in the journal and in no file, in the order of their acknowledgement.
     pub(super) memory: Vec<MemoryPart>,
     pub(super) files: Vec<Arc<FileRecord>>,
@@ -55,7 +59,9 @@ pub(super) struct MemoryPart {
     pub(super) batch: BatchHash,
     /// The ids of those rows that came with one.
     pub(super) records: Arc<[RecordHash]>,
-    pub(super) rows: RecordBatch,
+    /// Which rows of the batch in the journal these are, where they are not all.
+    pub(super) keep: Option<Arc<[bool]>>,
+    pub(super) shaped: Shaped,
     /// For the memory of its rows.
     pub(super) charge: Arc<Charge>,
     pub(super) since: Timestamp,
@@ -90,6 +96,9 @@ pub(crate) struct TableSummary {
     pub(crate) updated_at: Timestamp,
     pub(crate) last_event_at: i64,
     pub(crate) columns: Vec<(String, ColumnType)>,
+    pub(crate) declared: Arc<Declared>,
+    /// Whether rows are yet to be read again under what is declared.
+    pub(crate) is_changing: bool,
 }
 
 impl Table {
@@ -106,6 +115,7 @@ impl Table {
             created_at: record.created_at,
             updated_at: record.created_at,
             schema,
+            declared: Arc::default(),
             memory: Vec::new(),
             files: Vec::new(),
             known: HashSet::new(),
@@ -117,8 +127,8 @@ impl Table {
     /// The columns as the catalog keeps them.
     pub(super) fn stored_columns(&self) -> Vec<(String, u8)> {
         self.schema
-            .columns()
-            .map(|(name, seen, _)| (name.to_owned(), seen.bits()))
+            .discovered()
+            .map(|(name, seen)| (name.to_owned(), seen.bits()))
             .collect()
     }
 
@@ -191,7 +201,7 @@ impl State {
         let sealed = self.sealed.iter().filter(|batch| batch.header.table == table.id);
         let newest_sealed = sealed.map(|batch| batch.header.time_max).max();
         let newest_file = table.files.iter().map(|file| file.time_max).max();
-        let newest_row = table.memory.iter().filter_map(|part| newest(&part.rows)).max();
+        let newest_row = table.memory.iter().filter_map(|part| newest(&part.shaped.rows)).max();
         TableSummary {
             number: table.number,
             name: table.name.clone(),
@@ -202,15 +212,17 @@ impl State {
             last_event_at: newest_sealed.max(newest_file).max(newest_row).unwrap_or(0),
             columns: table
                 .schema
-                .columns()
-                .map(|(name, _, column_type)| (name.to_owned(), column_type))
+                .columns_under(&table.declared)
+                .map(|(name, column_type)| (name.to_owned(), column_type))
                 .collect(),
+            declared: Arc::clone(&table.declared),
+            is_changing: table.is_changing(),
         }
     }
 
     fn rows(&self, table: &Table) -> u64 {
         let files: u64 = table.files.iter().map(|file| file.rows).sum();
-        let memory: u64 = table.memory.iter().map(|part| part.rows.num_rows() as u64).sum();
+        let memory: u64 = table.memory.iter().map(|part| part.shaped.rows.num_rows() as u64).sum();
         let sealed: u64 = self
             .sealed
             .iter()

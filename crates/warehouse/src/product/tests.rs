@@ -6,6 +6,7 @@ mod crashes;
 mod memory;
 mod records;
 mod revoked;
+mod types;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,161 @@
+//! What is declared of tables, what of it their files show already, and files that are being made to show the rest.
+
+use base::TableId;
+use events::ColumnType;
+use sqlx::sqlite::SqlitePool;
+use sqlx::{Row, Sqlite, Transaction};
+use zones::ObjectName;
+
+use super::{Catalog, CatalogError, Swap, changed, name, swapped, table_id};
+
+/// Made beside the others when they are not there yet.
+pub(super) const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS declared (
+    table_id BLOB NOT NULL,
+    shown INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    type TEXT NOT NULL,
+    PRIMARY KEY (table_id, shown, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS staged (
+    object TEXT NOT NULL PRIMARY KEY,
+    table_id BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+/// The declared columns of one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredRecord {
+    /// The table.
+    pub table: TableId,
+    /// What was declared last.
+    pub declared: Vec<(String, ColumnType)>,
+    /// What its files show: the same, unless they are to be made anew.
+    pub shown: Vec<(String, ColumnType)>,
+}
+
+impl Catalog {
+    /// Declares columns in place of those declared before, as segment `sequence` of the journal says. Of a table that is not there,
+    /// nothing is kept.
+    pub async fn declare(&self, table: TableId, columns: &[(String, ColumnType)], sequence: u64) -> Result<(), CatalogError> {
+        let mut tx = self.pool.begin().await?;
+        changed(&mut tx, sequence).await?;
+        let there: Option<i64> = sqlx::query_scalar("SELECT 1 FROM tables WHERE id = ?")
+            .bind(&table.to_bytes()[..])
+            .fetch_optional(&mut *tx)
+            .await?;
+        if there.is_some() {
+            put(&mut tx, table, false, columns).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Swaps all files of a table for such as show `shown`, in one step with saying so. Returns the staged objects that are not among
+    /// them: nothing needs those.
+    pub async fn retype(&self, swap: &Swap<'_>, shown: &[(String, ColumnType)]) -> Result<Vec<ObjectName>, CatalogError> {
+        let mut tx = self.pool.begin().await?;
+        swapped(&mut tx, swap).await?;
+        put(&mut tx, swap.table, true, shown).await?;
+        let mut left = unstage(&mut tx, swap.table).await?;
+        left.retain(|object| !swap.add.iter().any(|file| file.object == *object));
+        tx.commit().await?;
+        Ok(left)
+    }
+
+    /// Remembers an object that is to become a file of the table, so that it is not forgotten should this never come to be.
+    pub async fn stage(&self, table: TableId, object: &ObjectName) -> Result<(), CatalogError> {
+        sqlx::query("INSERT INTO staged (object, table_id) VALUES (?, ?) ON CONFLICT DO NOTHING")
+            .bind(object.as_str())
+            .bind(&table.to_bytes()[..])
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Forgets the staged objects of a table, and returns them.
+    pub async fn unstage(&self, table: TableId) -> Result<Vec<ObjectName>, CatalogError> {
+        let mut tx = self.pool.begin().await?;
+        let objects = unstage(&mut tx, table).await?;
+        tx.commit().await?;
+        Ok(objects)
+    }
+
+    /// How many batches are in the table's files.
+    pub async fn covered(&self, table: TableId) -> Result<u64, CatalogError> {
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM batches WHERE table_id = ?")
+            .bind(&table.to_bytes()[..])
+            .fetch_one(&self.pool)
+            .await?;
+        u64::try_from(count).map_err(|_| CatalogError::Corrupt { what: "count" })
+    }
+}
+
+pub(super) async fn load(pool: &SqlitePool) -> Result<Vec<DeclaredRecord>, CatalogError> {
+    let mut all: Vec<DeclaredRecord> = Vec::new();
+    for row in sqlx::query("SELECT table_id, shown, name, type FROM declared ORDER BY table_id, shown, position")
+        .fetch_all(pool)
+        .await?
+    {
+        let table = table_id(&row, "table_id")?;
+        if all.last().is_none_or(|last| last.table != table) {
+            all.push(DeclaredRecord {
+                table,
+                declared: Vec::new(),
+                shown: Vec::new(),
+            });
+        }
+        let Some(record) = all.last_mut() else { continue };
+        let of = ColumnType::from_name(&row.try_get::<String, _>("type")?).ok_or(CatalogError::Corrupt { what: "type" })?;
+        let columns = match row.try_get::<i64, _>("shown")? {
+            0 => &mut record.declared,
+            _ => &mut record.shown,
+        };
+        columns.push((row.try_get("name")?, of));
+    }
+    Ok(all)
+}
+
+/// Of a table that is deleted. Returns its staged objects.
+pub(super) async fn forget(tx: &mut Transaction<'_, Sqlite>, table: TableId) -> Result<Vec<ObjectName>, CatalogError> {
+    sqlx::query("DELETE FROM declared WHERE table_id = ?")
+        .bind(&table.to_bytes()[..])
+        .execute(&mut **tx)
+        .await?;
+    unstage(tx, table).await
+}
+
+async fn put(tx: &mut Transaction<'_, Sqlite>, table: TableId, shown: bool, columns: &[(String, ColumnType)]) -> Result<(), CatalogError> {
+    let id = table.to_bytes();
+    sqlx::query("DELETE FROM declared WHERE table_id = ? AND shown = ?")
+        .bind(&id[..])
+        .bind(i64::from(shown))
+        .execute(&mut **tx)
+        .await?;
+    for (position, (name, of)) in columns.iter().enumerate() {
+        sqlx::query("INSERT INTO declared (table_id, shown, position, name, type) VALUES (?, ?, ?, ?, ?)")
+            .bind(&id[..])
+            .bind(i64::from(shown))
+            .bind(i64::try_from(position).unwrap_or(i64::MAX))
+            .bind(name.as_str())
+            .bind(of.as_str())
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn unstage(tx: &mut Transaction<'_, Sqlite>, table: TableId) -> Result<Vec<ObjectName>, CatalogError> {
+    let id = table.to_bytes();
+    let rows = sqlx::query("SELECT object FROM staged WHERE table_id = ?")
+        .bind(&id[..])
+        .fetch_all(&mut **tx)
+        .await?;
+    let objects = rows.iter().map(|row| name(row, "object")).collect::<Result<_, _>>()?;
+    sqlx::query("DELETE FROM staged WHERE table_id = ?")
+        .bind(&id[..])
+        .execute(&mut **tx)
+        .await?;
+    Ok(objects)
+}
