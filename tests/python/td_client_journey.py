@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import io
+import json
 import os
 import tempfile
 import time
@@ -184,6 +185,33 @@ def people(td):
     assert "p4@example.com" not in td.job(job.id).query
 
 
+def types(td):
+    """Types are declared and changed; what does not fit stays in its row, as it was sent, and nothing is lost."""
+    assert td.create_log_table("journey", "typed")
+    rows = [{"time": BASE_TIME + i, "n": i, "x": x} for i, x in enumerate([42, "042", 1.5, True, [1, "a"], "7"])]
+    body = packed(rows)
+    td.import_data("journey", "typed", "msgpack.gz", io.BytesIO(body), len(body))
+    td.update_schema("journey", "typed", [["x", "long"], ["later", "array<string>"]])
+    [table] = [t for t in td.tables("journey") if t.name == "typed"]
+    assert [column[:2] for column in table.schema][:2] == [["x", "long"], ["later", "string"]], table.schema
+    long = [[42, None], [None, {"x": "042"}], [None, {"x": 1.5}], [None, {"x": True}], [None, {"x": [1, "a"]}], [7, None]]
+
+    def shown():
+        found = rows_of(td, "SELECT x, _overflow FROM typed ORDER BY n")
+        return [[x, json.loads(over) if over else None] for x, over in found]
+
+    assert shown() == long, shown()
+    td.update_schema("journey", "typed", [["x", "string"]])
+    assert [x for x, _ in shown()] == ["42", "042", "1.5", "true", '[1,"a"]', "7"], shown()
+    td.update_schema("journey", "typed", [["x", "int"]])
+    assert shown() == long, shown()
+    for wrong, word in (([["x", "decimal"]], "decimal"), ([["email", "string"]], "identities"), ([["time", "string"]], "long")):
+        with raises(errors.APIError, word):
+            td.update_schema("journey", "typed", wrong)
+    assert shown() == long, shown()
+    td.delete_table("journey", "typed")
+
+
 def refusals(writer, reader):
     for wrong in ("1/" + "0" * 64, "999/" + "ab" * 32, "no key at all"):
         with raises(errors.AuthError):
@@ -218,6 +246,7 @@ for step, act in [
     ("jobs", lambda: jobs(admin)),
     ("a cursor", lambda: a_cursor(READ)),
     ("people", lambda: people(admin)),
+    ("types", lambda: types(admin)),
     ("refusals", lambda: refusals(writer, reader)),
     ("the end", lambda: the_end(admin)),
 ]:

@@ -2,6 +2,7 @@
 
 mod import;
 mod rejected;
+mod schema;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::output::Format;
 pub(crate) use import::{Import, Tail, table_name};
 pub(crate) use rejected::{Rejected, TableArgs};
+pub(crate) use schema::{Schema, TablesCommand};
 
 /// A self-hosted, encrypted warehouse for event data.
 #[derive(Debug, Parser)]
@@ -39,7 +41,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Rejected(Rejected),
     /// List tables with their rows, size and columns
-    Tables(Tables),
+    Tables(Box<Tables>),
     /// Products of this installation
     #[command(subcommand)]
     Products(Products),
@@ -158,7 +160,10 @@ pub(crate) struct Sql {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Tables {
+    #[command(subcommand)]
+    pub(crate) command: Option<TablesCommand>,
     /// Only this database
     #[arg(value_name = "DATABASE")]
     pub(crate) database: Option<String>,
@@ -339,6 +344,9 @@ mod tests {
             "coffer rejected show web.events -n 0",
             "coffer rejected replay",
             "coffer rejected list a b",
+            "coffer tables schema",
+            "coffer tables schema web.events --set a",
+            "coffer tables schema web.events --set a:number",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).map(|_| ()).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -59,7 +59,7 @@ fn run(command: Command) -> Outcome {
         Command::Import(args) => commands::run(commands::import::run(*args)),
         Command::Tail(args) => commands::run(commands::tail::run(args)),
         Command::Rejected(args) => commands::run(commands::rejected::run(args)),
-        Command::Tables(args) => commands::run(commands::tables::run(args)),
+        Command::Tables(args) => commands::run(commands::tables::run(*args)),
         Command::Products(args) => commands::run(commands::products::run(args)),
         Command::Keys(args) => commands::run(commands::keys::run(args)),
         Command::Doctor(args) => commands::run(commands::doctor::run(args)),

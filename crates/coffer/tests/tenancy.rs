@@ -35,6 +35,7 @@ const EXPECTED: &[(&str, &str, Expected)] = &[
     ("GET", "/v3/table/list/{database}", Expected::NotFound),
     ("POST", "/v3/table/create/{database}/{table}/log", Expected::NotFound),
     ("POST", "/v3/table/delete/{database}/{table}", Expected::NotFound),
+    ("POST", "/v3/table/update-schema/{database}/{table}", Expected::NotFound),
     ("GET", "/v3/table/tail/{database}/{table}", Expected::NotFound),
     ("PUT", "/v3/table/import/{database}/{table}/{format}", Expected::NotFound),
     (
@@ -123,6 +124,7 @@ async fn call(client: &Client, operation: &Operation, things: &Things) -> anyhow
                 .send(method, &path, Some("application/vnd.treasuredata.v1+json"), body.into())
                 .await
         }
+        Method::POST if path.contains("/update-schema/") => client.send(method, &path, form, "schema=%5B%5D".into()).await,
         Method::POST => client.send(method, &path, form, Vec::new()).await,
         _ => client.send(method, &path, None, Vec::new()).await,
     }

@@ -41,6 +41,12 @@ pub(crate) struct Table {
     /// JSON in a text: `[[name, type, alias], ...]`, without `time`.
     #[serde(default)]
     pub(crate) schema: String,
+    /// The same of the columns whose type somebody declared, with our own names of types.
+    #[serde(default)]
+    pub(crate) declared_schema: String,
+    /// Rows are yet to be read again under what is declared.
+    #[serde(default)]
+    pub(crate) schema_changing: bool,
 }
 
 /// A job.
@@ -127,6 +133,16 @@ impl Client {
     pub(crate) async fn make_table(&mut self, database: &DatabaseName, table: &TableName) -> Outcome {
         self.make("could not make the table", &format!("/v3/table/create/{database}/{table}/log"))
             .await
+    }
+
+    /// Declares types of columns, in place of all that were declared before.
+    pub(crate) async fn declare(&mut self, database: &DatabaseName, table: &TableName, columns: &[(String, String)]) -> Outcome {
+        let schema = serde_json::to_string(columns).during("the list of columns cannot be written")?;
+        let path = format!("/v3/table/update-schema/{database}/{table}");
+        let content = Content::form(&[("schema", &schema)]);
+        self.json::<Value>("could not declare the types", Method::POST, &path, content)
+            .await
+            .map(drop)
     }
 
     async fn make(&mut self, what: &str, path: &str) -> Outcome {

@@ -7,6 +7,7 @@ pub(crate) mod keys;
 pub(crate) mod metrics;
 pub(crate) mod products;
 pub(crate) mod rejected;
+pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod sql;
 pub(crate) mod tables;

@@ -2,14 +2,18 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::Tables;
+use super::schema;
+use crate::cli::{Tables, TablesCommand};
 use crate::client::td::Table;
 use crate::client::{Access, Client};
 use crate::failure::{During, Outcome};
 use crate::output::{self, Format};
 
-/// Lists.
+/// Lists, or goes on to the types of one table.
 pub(crate) async fn run(args: Tables) -> Outcome {
+    if let Some(TablesCommand::Schema(args)) = args.command {
+        return schema::run(args).await;
+    }
     let mut client = Client::new(Access::reading(&args.client)?);
     let databases = match args.database {
         Some(one) => vec![one],
@@ -43,7 +47,7 @@ pub(crate) async fn run(args: Tables) -> Outcome {
     rows.finish().map(drop)
 }
 
-fn columns(table: &Table) -> Outcome<Vec<(String, String)>> {
+pub(crate) fn columns(table: &Table) -> Outcome<Vec<(String, String)>> {
     let mut all = vec![("time".to_owned(), "long".to_owned())];
     if !table.schema.is_empty() {
         let listed: Vec<Vec<String>> =

@@ -26,15 +26,6 @@ impl Framing for Packed {
     }
 }
 
-/// A header in which lines end as they did on old Macs holds the whole file: its rows would not be seen.
-fn header(line: &[u8]) -> Result<(), Damage> {
-    let alone = memchr::memchr_iter(b'\r', line).any(|at| line.get(at + 1) != Some(&b'\n'));
-    if alone {
-        return Err(Damage("its lines end with a carriage return alone; rows end with a line feed"));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
