@@ -17,11 +17,11 @@ use crate::{
     AdaptError, ColumnType, Declared, OVERFLOW, Seen, TIME, field, seen_of,
     sent::{Sent, SentColumn},
     text::push_json_string,
-    widen::{cast_field, cells_as_text},
+    widen::{cast_field, cells_as_text, is_text},
 };
 
-/// How much JSON one batch may overflow with, in bytes. Arrow counts in 31 bits.
-const MAX_OVERFLOW: usize = 1 << 30;
+/// How much JSON one batch may overflow with, in bytes: Arrow counts in 31 bits.
+const MAX_OVERFLOW: usize = i32::MAX as usize;
 
 /// The batch with its declared columns of their types, and without those that the table does not `keep`: what the one and the other
 /// leaves over is in `_overflow`. A batch of which nothing has to change comes back as it is.
@@ -80,6 +80,46 @@ pub fn fit(batch: &RecordBatch, declared: &Declared, keep: impl Fn(&Field) -> bo
     }
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?)
+}
+
+/// Whether all of the batch could overflow at once. What passes can be shown under every declaration that there may ever be, so a
+/// batch that does not is to be refused before anything is promised.
+pub fn can_overflow(batch: &RecordBatch) -> Result<(), AdaptError> {
+    if most_overflow(batch, |text| text.len() * 6)? <= MAX_OVERFLOW || most_overflow(batch, json_len)? <= MAX_OVERFLOW {
+        Ok(())
+    } else {
+        Err(AdaptError::TooMuchOverflow { max: MAX_OVERFLOW })
+    }
+}
+
+/// The most that a batch can overflow with, where `text` says how long a text is in JSON at most.
+fn most_overflow(batch: &RecordBatch, text: impl Fn(&str) -> usize) -> Result<usize, AdaptError> {
+    // Braces.
+    let mut most = batch.num_rows() * 2;
+    for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+        let values = array.len() - array.null_count();
+        // Quotes, colon and comma of the key; then the longest number, or the quotes of a text.
+        let each = json_len(field.name()) + 4;
+        let value = if is_text(array.data_type()) { 2 } else { 26 };
+        most = most.saturating_add(values.saturating_mul(each + value));
+        if is_text(array.data_type()) {
+            most = cells_as_text(array)?
+                .iter()
+                .flatten()
+                .fold(most, |sum, cell| sum.saturating_add(text(cell)));
+        }
+    }
+    Ok(most)
+}
+
+/// How long a text is in JSON, without its quotes.
+fn json_len(text: &str) -> usize {
+    let each = |byte: u8| match byte {
+        b'"' | b'\\' => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    text.bytes().map(each).sum()
 }
 
 #[derive(Clone, Copy)]

@@ -154,6 +154,16 @@ proptest! {
     }
 
     #[test]
+    fn no_batch_overflows_with_more_than_was_foreseen(rows in any_rows()) {
+        let batch = decoded(&write_rows(&rows));
+        let folded = fit(&batch, &Declared::default(), |_| false).unwrap();
+        let bytes: usize = overflow_of(&folded).iter().map(|text| if text == "-" { 0 } else { text.len() }).sum();
+        prop_assert!(bytes <= most_overflow(&batch, json_len).unwrap());
+        prop_assert!(most_overflow(&batch, json_len).unwrap() <= most_overflow(&batch, |text| text.len() * 6).unwrap());
+        can_overflow(&batch).unwrap();
+    }
+
+    #[test]
     fn without_a_declaration_a_batch_stays_as_it_is(rows in any_rows()) {
         let batch = decoded(&write_rows(&rows));
         let all = fit(&batch, &Declared::default(), |_| true).unwrap();

@@ -190,7 +190,12 @@ impl Product {
             let table = state.tables.get(&id).ok_or_else(|| gone(id))?;
             (Arc::clone(table.schema.declared()), table.folded(raw.schema_ref(), true))
         };
-        let shaped = blocking(move || Shaped::new(raw, under, folded)).await?;
+        let shape = move || {
+            // Whatever is declared later, what is taken now must be possible to show then.
+            events::can_overflow(&raw)?;
+            Shaped::new(raw, under, folded)
+        };
+        let shaped = blocking(shape).await?;
         let (bytes, limit) = (shaped.memory(), self.shared.memory.limit());
         if bytes > limit {
             return Err(ProductError::BatchTooLarge { bytes, limit });
