@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use arrow::record_batch::RecordBatch;
 use base::{DatabaseName, ErrorKind, PersonalColumn, Secret, TableName};
+use events::ColumnType;
 use events::identities::{self, Distinct};
 use events::personal::{self, Personal, PersonalValue};
 use wire::v1::{PersonalValue as Asked, ProductSettings, TranslateRequest};
@@ -53,6 +54,17 @@ impl Columns {
     /// Their names, for whoever decodes.
     pub(crate) fn all(&self) -> &[String] {
         &self.all
+    }
+
+    /// The type that a column of people has whatever was sent, and what is in it.
+    pub(crate) fn type_of(&self, name: &str) -> Option<(ColumnType, &'static str)> {
+        if identities::is_identity(&self.identities, name) {
+            Some((ColumnType::Long, "ids in place of identities"))
+        } else if identities::is_identity(&self.personal, name) {
+            Some((ColumnType::String, "sealed texts in place of personal values"))
+        } else {
+            None
+        }
     }
 
     /// Whether any of them is personal.

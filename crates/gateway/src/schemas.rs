@@ -5,18 +5,20 @@
 //! Start at [`update`]. Does not know how values are made to fit, nor where.
 
 use axum::response::Response;
-use events::{ColumnType, DeclareError, Declared, identities};
+use events::{ColumnType, DeclareError, Declared};
 use serde_json::{Value, json};
 use wire::v1::{Column, DeclareRequest};
 
 use crate::calls::Call;
 use crate::errors::{ApiError, ok};
 use crate::params::Params;
+use crate::people::Columns;
 
 /// `POST /v3/table/update-schema/{database}/{table}`: the list takes the place of the one before.
 pub(crate) async fn update(mut call: Call) -> Result<Response, ApiError> {
     let (database, table) = (call.database()?, call.table()?);
-    let declared = declared(&call.body_params().await?, &call.caller.settings.identity_columns)?;
+    let people = Columns::of(&call.caller.settings, &database, &table)?;
+    let declared = declared(&call.body_params().await?, &people)?;
     let column = |(name, of): (&str, ColumnType)| Column {
         name: name.to_owned(),
         r#type: of.as_str().to_owned(),
@@ -41,19 +43,16 @@ pub(crate) fn shown(columns: &[Column]) -> String {
     json!(pairs).to_string()
 }
 
-fn declared(params: &Params, identity_columns: &[String]) -> Result<Declared, ApiError> {
+fn declared(params: &Params, people: &Columns) -> Result<Declared, ApiError> {
     let text = params.get("schema").ok_or_else(|| {
         ApiError::invalid("the parameter schema is missing: a JSON list such as [[\"price\",\"double\"]], or [] for none")
     })?;
     let list: Vec<Value> = serde_json::from_str(text).map_err(|_| ApiError::invalid("schema is not a JSON list of [name, type]"))?;
-    let columns = list
-        .iter()
-        .map(|entry| column(entry, identity_columns))
-        .collect::<Result<Vec<_>, _>>()?;
+    let columns = list.iter().map(|entry| column(entry, people)).collect::<Result<Vec<_>, _>>()?;
     Declared::new(columns).map_err(|error| refusal(&error))
 }
 
-fn column(entry: &Value, identity_columns: &[String]) -> Result<(String, ColumnType), ApiError> {
+fn column(entry: &Value, people: &Columns) -> Result<(String, ColumnType), ApiError> {
     let wrong = || ApiError::invalid("an entry of schema is not [name, type]");
     let parts = entry.as_array().filter(|parts| (2..=3).contains(&parts.len())).ok_or_else(wrong)?;
     let text = |part: &Value| part.as_str().map(str::to_owned).ok_or_else(wrong);
@@ -71,9 +70,9 @@ fn column(entry: &Value, identity_columns: &[String]) -> Result<(String, ColumnT
     let Some(of) = ColumnType::from_td_name(&found) else {
         return Err(refusal(&DeclareError::Type { name, found }));
     };
-    if of != ColumnType::Long && identities::is_identity(identity_columns, &name) {
+    if let Some((always, holds)) = people.type_of(&name).filter(|(always, _)| *always != of) {
         return Err(ApiError::invalid(format!(
-            "the column {name:?} holds ids in place of identities, which are always long: declare it as long, or leave it out"
+            "the column {name:?} holds {holds}, always {always}: declare it as {always}, or leave it out"
         )));
     }
     Ok((name, of))
@@ -94,7 +93,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, content_type.parse().unwrap());
         let params = Params::from_body(&headers, Bytes::from(body.to_owned())).await.unwrap();
-        let declared = declared(&params, &["user_id".to_owned()]);
+        let people = Columns::new(vec!["user_id".to_owned()], vec!["phone".to_owned()]);
+        let declared = declared(&params, &people);
         declared
             .map(|declared| declared.columns().map(|(name, of)| (name.to_owned(), of)).collect())
             .map_err(|error| format!("{error:?}"))
@@ -141,7 +141,8 @@ mod tests {
         check(r#"[["a","long","b"]]"#, "alias").await;
         check(r#"[["time","string"]]"#, "always a long").await;
         check(r#"[["_overflow","string"]]"#, "leave it out").await;
-        check(r#"[["User_ID","string"]]"#, "ids in place of identities").await;
+        check(r#"[["User_ID","string"]]"#, "ids in place of identities, always long").await;
+        check(r#"[["Phone","long"]]"#, "sealed texts in place of personal values, always string").await;
     }
 
     #[test]
