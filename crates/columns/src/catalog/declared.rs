@@ -159,3 +159,59 @@ async fn unstage(tx: &mut Transaction<'_, Sqlite>, table: TableId) -> Result<Vec
         .await?;
     Ok(objects)
 }
+
+#[cfg(test)]
+mod tests {
+    use base::Timestamp;
+
+    use super::*;
+    use crate::catalog::TableRecord;
+
+    #[tokio::test]
+    async fn a_declaration_replaces_the_one_before_and_goes_with_its_table() {
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&directory.path().join("catalog.db")).await.unwrap();
+        let id = TableId::from_bytes([7; 16]);
+        let columns = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), ColumnType::Json)).collect::<Vec<_>>();
+        catalog.declare(id, &columns(&["a"]), 0).await.unwrap();
+        assert_eq!(catalog.load().await.unwrap().declared, [], "there is no such table");
+
+        let table = TableRecord {
+            id,
+            number: 1,
+            database: "web".parse().unwrap(),
+            name: "events".parse().unwrap(),
+            created_at: Timestamp::from_secs(1),
+            columns: Vec::new(),
+        };
+        catalog.create_table(&table, 1).await.unwrap();
+        catalog.declare(id, &columns(&["b", "a"]), 2).await.unwrap();
+        let object = ObjectName::new("tables/7/x", "file", b"bytes").unwrap();
+        catalog.stage(id, &object).await.unwrap();
+        let swap = Swap {
+            table: id,
+            add: &[],
+            remove: &[],
+            covered: &[],
+            columns: &[],
+            at: Timestamp::from_secs(2),
+        };
+        assert_eq!(
+            catalog.retype(&swap, &columns(&["b", "a"])).await.unwrap(),
+            std::slice::from_ref(&object)
+        );
+        catalog.declare(id, &columns(&["c"]), 3).await.unwrap();
+        let record = DeclaredRecord {
+            table: id,
+            declared: columns(&["c"]),
+            shown: columns(&["b", "a"]),
+        };
+        assert_eq!(catalog.load().await.unwrap().declared, [record]);
+
+        catalog.stage(id, &object).await.unwrap();
+        assert_eq!(catalog.delete_table(id, 4).await.unwrap(), [object]);
+        let left = catalog.load().await.unwrap();
+        assert_eq!((left.declared, left.changed_upto), (Vec::new(), 5));
+        assert_eq!(catalog.unstage(id).await.unwrap(), []);
+    }
+}

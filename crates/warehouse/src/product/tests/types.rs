@@ -359,6 +359,33 @@ async fn cut_in_between(seed: u64) -> bool {
     was_cut
 }
 
+#[tokio::test]
+async fn however_many_rows_are_read_again_little_memory_is_taken() {
+    let mut house = House::new(68);
+    house.settings.flush.table_bytes = 100_000;
+    let (_, zones) = house.memory();
+    let product = house.open(&zones).await.unwrap();
+    with_table(&product).await;
+    for number in 0..40 {
+        let part: String = (0..200)
+            .map(|row| format!(r#"{{"tag":"{number} {row} {}","x":{row}}}"#, "x".repeat(100)))
+            .collect();
+        append(&product, None, rows(&part)).await.unwrap();
+        product.flush_all().await;
+    }
+    declare(&product, &[("x", ColumnType::Boolean)]).await;
+    house.read_again(&product).await;
+
+    let all = "SELECT 1 FROM events WHERE x IS NULL AND _overflow LIKE '{\"x\":%}'";
+    assert_eq!(
+        house.rows(&product, all).await.iter().map(RecordBatch::num_rows).sum::<usize>(),
+        8_000
+    );
+    // All of them together take more than a megabyte.
+    let peak = product.shared.memory.peak();
+    assert!((100_000..250_000).contains(&peak), "{peak} bytes");
+}
+
 /// A batch with as many columns as a table may have, named from 0.
 fn widest() -> String {
     let row = |number: usize| {
