@@ -8,13 +8,16 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, StringBuilder},
+    array::{Array, ArrayRef, BooleanArray, BooleanBuilder, Float64Builder, Int64Builder, StringBuilder},
+    compute::filter_record_batch,
     datatypes::{Field, FieldRef, Schema},
     record_batch::{RecordBatch, RecordBatchOptions},
 };
 
 use crate::{
-    AdaptError, ColumnType, Declared, OVERFLOW, Seen, TIME, field, seen_of,
+    AdaptError, ColumnType, Declared, OVERFLOW, Seen, TIME, field,
+    kinds::Kinds,
+    seen_of,
     sent::{Sent, SentColumn},
     text::push_json_string,
     widen::{cast_field, cells_as_text, is_text},
@@ -80,6 +83,17 @@ pub fn fit(batch: &RecordBatch, declared: &Declared, keep: impl Fn(&Field) -> bo
     }
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?)
+}
+
+/// The batch without the rows that are not to be kept, one word for each row. Rows are not to be left out in any other way: a column of
+/// texts says by the number of a row what was no text.
+pub fn keep_rows(batch: &RecordBatch, keep: &[bool]) -> Result<RecordBatch, AdaptError> {
+    let kept = filter_record_batch(batch, &BooleanArray::from(keep.to_vec()))?;
+    let field = |field: &FieldRef| Kinds::of(field).kept(keep).noted_in(field.as_ref().clone());
+    let fields: Vec<Field> = kept.schema_ref().fields().iter().map(field).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(kept.num_rows()));
+    let columns = kept.columns().to_vec();
+    Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
 }
 
 /// Whether all of the batch could overflow at once. What passes can be shown under every declaration that there may ever be, so a

@@ -103,10 +103,12 @@ impl Kinds {
         *self = Self::default();
     }
 
-    /// The field with the kinds in its metadata.
+    /// The field with the kinds in its metadata, in place of what it said before.
     pub(crate) fn noted_in(&self, field: Field) -> Field {
+        let mut metadata = field.metadata().clone();
+        metadata.remove(KEY);
         if self.runs.is_empty() {
-            return field;
+            return field.with_metadata(metadata);
         }
         let mut text = String::with_capacity(self.runs.len() * 8);
         for Run { kind, from, to } in &self.runs {
@@ -115,7 +117,6 @@ impl Kinds {
                 _ => write!(text, "{}{from}-{to}", kind.letter()),
             };
         }
-        let mut metadata = field.metadata().clone();
         metadata.insert(KEY.to_owned(), text);
         field.with_metadata(metadata)
     }
@@ -124,6 +125,18 @@ impl Kinds {
     pub(crate) fn of(field: &Field) -> Self {
         let runs = field.metadata().get(KEY).and_then(|text| read(text)).unwrap_or_default();
         Self { runs, ended: true }
+    }
+
+    /// Those of the rows that are kept, in their new places.
+    pub(crate) fn kept(&self, keep: &[bool]) -> Self {
+        let mut kinds = Self::default();
+        for (row, old) in keep.iter().enumerate().filter(|(_, keep)| **keep).map(|(old, _)| old).enumerate() {
+            match self.at(old) {
+                Some(kind) => kinds.note(row, kind),
+                None => kinds.text(),
+            }
+        }
+        kinds
     }
 
     /// The kind of the cell in this row; `None` for a text.

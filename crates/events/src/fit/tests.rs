@@ -154,6 +154,18 @@ proptest! {
     }
 
     #[test]
+    fn rows_that_are_kept_are_told_as_they_were_sent(rows in any_rows(), chance in any::<u64>()) {
+        let batch = decoded(&write_rows(&rows));
+        let keep: Vec<bool> = (0..rows.len()).map(|row| chance >> (row % 64) & 1 == 1).collect();
+        let all = |batch: &RecordBatch| overflow_of(&fit(batch, &Declared::default(), |_| false).unwrap());
+        let one_by_one = all(&batch).into_iter().chain(std::iter::repeat_n("-".to_owned(), rows.len()));
+        let expected: Vec<String> = one_by_one.zip(&keep).filter(|(_, keep)| **keep).map(|(text, _)| text).collect();
+        let mut found = all(&keep_rows(&batch, &keep).unwrap());
+        found.resize(expected.len(), "-".to_owned());
+        prop_assert_eq!(found, expected);
+    }
+
+    #[test]
     fn no_batch_overflows_with_more_than_was_foreseen(rows in any_rows()) {
         let batch = decoded(&write_rows(&rows));
         let folded = fit(&batch, &Declared::default(), |_| false).unwrap();
