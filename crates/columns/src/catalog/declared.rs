@@ -193,6 +193,8 @@ mod tests {
             add: &[],
             remove: &[],
             covered: &[],
+            records: &[],
+            left_out: &[],
             columns: &[],
             at: Timestamp::from_secs(2),
         };

@@ -106,6 +106,23 @@ pub(super) async fn remember(
     Ok(())
 }
 
+/// Notes which rows of a batch are in the table's files; none when nothing is said.
+pub(super) async fn leave_out(
+    tx: &mut Transaction<'_, Sqlite>,
+    table: TableId,
+    batch: &BatchHash,
+    keep: &[bool],
+) -> Result<(), CatalogError> {
+    let kept: Vec<u8> = keep.iter().map(|keep| u8::from(*keep)).collect();
+    sqlx::query("INSERT INTO left_out (table_id, batch, kept) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
+        .bind(&table.to_bytes()[..])
+        .bind(&batch[..])
+        .bind(kept)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use base::SeededEntropy;
@@ -120,6 +137,7 @@ mod tests {
             remove: &[],
             covered: &[],
             records,
+            left_out: &[],
             columns: &[],
             at: Timestamp::from_secs(at),
         };
@@ -154,21 +172,4 @@ mod tests {
         let left = catalog.stored_records(one, &asked).await.unwrap();
         assert_eq!(left, HashSet::from([id(0), id(3_000)]), "seen again, remembered from then");
     }
-}
-
-/// Notes which rows of a batch are in the table's files; none when nothing is said.
-pub(super) async fn leave_out(
-    tx: &mut Transaction<'_, Sqlite>,
-    table: TableId,
-    batch: &BatchHash,
-    keep: &[bool],
-) -> Result<(), CatalogError> {
-    let kept: Vec<u8> = keep.iter().map(|keep| u8::from(*keep)).collect();
-    sqlx::query("INSERT INTO left_out (table_id, batch, kept) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
-        .bind(&table.to_bytes()[..])
-        .bind(&batch[..])
-        .bind(kept)
-        .execute(&mut **tx)
-        .await?;
-    Ok(())
 }
