@@ -134,8 +134,7 @@ async fn what_the_readme_says_to_type_without_the_demo_works() -> anyhow::Result
         .stderr(Stdio::null())
         .spawn()?;
     until("it serves", ENOUGH, || async {
-        let asked = command(BINARY, home.path()).args(["doctor", "--data"]).arg(&data).output().await?;
-        ensure!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+        ensure!(data.join("run/serving.json").exists(), "nobody says where it listens");
         Ok(())
     })
     .await?;
