@@ -209,6 +209,27 @@ async fn every_format_and_packing_gives_the_same_table() -> anyhow::Result<()> {
         ensure!(everything(&client, &table).await? == expected, "{name} is another table");
     }
 
+    // The same bytes under another name are the same rows, and it says so.
+    let copy = file(&installation, "another.csv", &csv(&rows))?;
+    let words = [
+        "import",
+        text(&copy)?,
+        "--table",
+        "files.table_c_csv",
+        "--chunk-rows",
+        "77",
+        "-o",
+        "json",
+    ];
+    let ran = run(coffer(&installation, admin(&product), &words)).await?.with(0)?;
+    let summary: Value = serde_json::from_str(&ran.stdout)?;
+    ensure!(summary[0]["rows_known"] == 500, "{summary}");
+    ensure!(ran.stderr.contains("500 rows had been stored before"), "{}", ran.stderr);
+    ensure!(
+        everything(&client, "table_c_csv").await? == expected,
+        "there are more rows than before"
+    );
+
     // Standard input is an import of its own each time.
     for round in 1..=2 {
         let words = ["import", "-", "--format", "csv", "--table", "files.piped"];

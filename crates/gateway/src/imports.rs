@@ -13,7 +13,7 @@ use crate::bodies::{self, Bounds};
 use crate::calls::Call;
 use crate::errors::{ApiError, ok};
 use crate::forms::Form;
-use crate::intake;
+use crate::intake::{self, Taken};
 use crate::people::Columns;
 
 const MAX_ID: usize = 1_024;
@@ -40,7 +40,7 @@ pub(crate) async fn import(mut call: Call) -> Result<Response, ApiError> {
     let decoded = intake::decode(call.app(), body, form, columns, call.now()).await?;
     drop(memory);
     let (md5_hex, rejected) = (decoded.md5_hex.clone(), decoded.aside().len());
-    let rows = intake::append(&call, &database, &table, &unique_id, decoded).await?;
+    let Taken { rows, duplicate } = intake::append(&call, &database, &table, &unique_id, decoded).await?;
     call.app().rows.inc_by(rows);
     tracing::debug!(request.id = %call.request(), product.id = %call.caller.product, rows, rejected,
         duration_ms = started.elapsed().as_millis() as u64, "took {rows} rows");
@@ -51,7 +51,10 @@ pub(crate) async fn import(mut call: Call) -> Result<Response, ApiError> {
         "md5_hex": md5_hex,
         "elapsed_time": started.elapsed().as_secs_f64(),
     });
-    // Not a word of td's: its clients pass over it.
+    // Not words of td's: its clients pass over them.
+    if duplicate {
+        answer["duplicate"] = true.into();
+    }
     if rejected > 0 {
         answer["rejected"] = rejected.into();
     }

@@ -187,13 +187,21 @@ fn decode_within(
     Ok((md5_hex, decoded, people, aside))
 }
 
+/// What became of rows.
+pub(crate) struct Taken {
+    /// How many were stored.
+    pub(crate) rows: u64,
+    /// Whether all of them had been stored before.
+    pub(crate) duplicate: bool,
+}
+
 /// Translates, replaces, appends, and with the rows what cannot be rows.
-pub(crate) async fn append(call: &Call, database: &DatabaseName, table: &TableName, id: &str, decoded: Decoded) -> Result<u64, ApiError> {
+pub(crate) async fn append(call: &Call, database: &DatabaseName, table: &TableName, id: &str, decoded: Decoded) -> Result<Taken, ApiError> {
     append_as(call, (database, table), id, None, decoded).await
 }
 
 /// The same for something that was set aside and is tried again under its own name: it is stored once.
-pub(crate) async fn replay(call: &Call, to: (&DatabaseName, &TableName), name: AsideName, decoded: Decoded) -> Result<u64, ApiError> {
+pub(crate) async fn replay(call: &Call, to: (&DatabaseName, &TableName), name: AsideName, decoded: Decoded) -> Result<Taken, ApiError> {
     append_as(call, to, "", Some(name), decoded).await
 }
 
@@ -203,7 +211,7 @@ async fn append_as(
     id: &str,
     replays: Option<AsideName>,
     decoded: Decoded,
-) -> Result<u64, ApiError> {
+) -> Result<Taken, ApiError> {
     let record_ids = record_ids(&decoded);
     let Decoded {
         batch,
@@ -249,7 +257,10 @@ async fn append_as(
     let appended = call.warehouse(asked, |mut to, ask| async move { to.append(ask).await }).await?;
     stages.took("wait for warehouse", lap.end(), rows);
     call.app().set_aside.inc_by(set_aside);
-    Ok(if appended.duplicate { 0 } else { appended.rows })
+    Ok(Taken {
+        rows: if appended.duplicate { 0 } else { appended.rows },
+        duplicate: appended.duplicate,
+    })
 }
 
 /// The ids of those records that are rows, as the warehouse takes them.

@@ -107,7 +107,7 @@ pub(crate) async fn take(mut call: Call) -> Result<Response, ApiError> {
     if call.caller.verbs.contains(Verb::Manage) {
         make(&call, &database, &table).await?;
     }
-    let rows = intake::append(&call, &database, &table, "", decoded).await?;
+    let rows = intake::append(&call, &database, &table, "", decoded).await?.rows;
     call.app().rows.inc_by(rows);
     tracing::debug!(request.id = %call.request(), product.id = %call.caller.product, rows,
         duration_ms = started.elapsed().as_millis() as u64, "took {rows} records");

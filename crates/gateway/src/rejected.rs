@@ -208,8 +208,8 @@ async fn tried(call: &Call, place: &Place, aside: &Aside, content: Option<&Secre
         return Ok(Tried::Taken);
     }
     match intake::replay(call, (&place.database, &place.table), name, decoded).await {
-        Ok(rows) => {
-            call.app().rows.inc_by(rows);
+        Ok(taken) => {
+            call.app().rows.inc_by(taken.rows);
             Ok(Tried::Taken)
         }
         Err(error) if is_final(&error) => stays("refused", error.message()),

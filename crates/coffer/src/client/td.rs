@@ -25,6 +25,15 @@ pub(crate) struct Database {
     pub(crate) name: String,
 }
 
+/// What became of an import.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Imported {
+    /// How many of its rows could not be rows and were set aside.
+    pub(crate) rejected: u64,
+    /// Whether all of it had been stored before, under the same id.
+    pub(crate) duplicate: bool,
+}
+
 /// A table.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Table {
@@ -152,13 +161,16 @@ impl Client {
         }
     }
 
-    /// Sends a gzip of msgpack maps. The same `id` again stores nothing again. How many of them could not be rows and were set aside.
-    pub(crate) async fn import(&mut self, database: &DatabaseName, table: &TableName, id: &str, batch: Bytes) -> Outcome<u64> {
+    /// Sends a gzip of msgpack maps. The same `id` again stores nothing again.
+    pub(crate) async fn import(&mut self, database: &DatabaseName, table: &TableName, id: &str, batch: Bytes) -> Outcome<Imported> {
         let path = format!("/v3/table/import_with_id/{database}/{table}/{}/msgpack.gz", escaped(id));
         let answer: Value = self
             .json("could not send events", Method::PUT, &path, Content::Binary(batch))
             .await?;
-        Ok(rejected_of(&answer))
+        Ok(Imported {
+            rejected: rejected_of(&answer),
+            duplicate: answer["duplicate"].as_bool().unwrap_or(false),
+        })
     }
 
     /// Asks whether a table is there and may be sent to, by sending nothing.

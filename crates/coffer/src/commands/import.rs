@@ -173,6 +173,7 @@ struct Acknowledged {
     id: String,
     rows: u64,
     rejected: u64,
+    duplicate: bool,
     read: u64,
 }
 
@@ -240,6 +241,9 @@ impl Running {
                     counts.chunks_sent += 1;
                     counts.rows_sent += sent.rows;
                     counts.rows_rejected += sent.rejected;
+                    if sent.duplicate {
+                        counts.rows_known += sent.rows - sent.rejected.min(sent.rows);
+                    }
                     if first && sent.rows > 0 && sent.rejected == sent.rows {
                         return Err(none_taken(sent.rows, &format!("{}.{}", self.target.database, self.target.table)));
                     }
@@ -370,7 +374,7 @@ async fn send(senders: &Senders, rows: Arc<rows::Rows>, cut: Cut) -> Outcome<Ack
             ))
             .next("is the file what it is taken for? --dry-run says what that is; name another --format, --columns or --time-format"));
     }
-    let rejected = senders.send(&id, &packed.body).await.map_err(|failure| {
+    let imported = senders.send(&id, &packed.body).await.map_err(|failure| {
         let (index, start, end) = place;
         match failure.exit {
             // The server names a row by its number in the chunk.
@@ -384,7 +388,8 @@ async fn send(senders: &Senders, rows: Arc<rows::Rows>, cut: Cut) -> Outcome<Ack
         index: place.0,
         id,
         rows: count,
-        rejected,
+        rejected: imported.rejected,
+        duplicate: imported.duplicate,
         read,
     })
 }

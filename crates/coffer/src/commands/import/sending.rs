@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::chunks::Chunk;
 use super::rows::Rows;
 use crate::client::Client;
+use crate::client::td::Imported;
 use crate::failure::{During, Exit, Failure, Outcome};
 use crate::terminal;
 
@@ -141,14 +142,14 @@ impl Senders {
         }
     }
 
-    /// Sends a chunk until it is acknowledged. How many of its rows were set aside.
-    pub(super) async fn send(&self, id: &str, body: &Bytes) -> Outcome<u64> {
+    /// Sends a chunk until it is acknowledged.
+    pub(super) async fn send(&self, id: &str, body: &Bytes) -> Outcome<Imported> {
         let attempt = || async {
             let idle = self.idle().pop();
             let mut client = idle.unwrap_or_else(|| self.first.another());
-            let rejected = client.import(&self.database, &self.table, id, body.clone()).await?;
+            let imported = client.import(&self.database, &self.table, id, body.clone()).await?;
             self.idle().push(client);
-            Ok(rejected)
+            Ok(imported)
         };
         self.patience.with(attempt).await
     }

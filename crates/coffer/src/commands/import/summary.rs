@@ -12,8 +12,10 @@ use crate::terminal;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counts {
     pub(super) file: String,
-    /// With those that were set aside.
+    /// With those that were set aside, and those that were stored already.
     pub(super) rows_sent: u64,
+    /// Of these, rows that the server had stored under the same id before: nothing new.
+    pub(super) rows_known: u64,
     pub(super) rows_rejected: u64,
     pub(super) rows_skipped: u64,
     pub(super) chunks_sent: u64,
@@ -30,7 +32,8 @@ pub(super) fn line(table: &str, files: &[Counts]) -> String {
     let sum = |count: fn(&Counts) -> u64| files.iter().map(count).sum::<u64>();
     let took = files.iter().map(|file| file.took).sum::<Duration>().as_secs_f64();
     let rejected = sum(|file| file.rows_rejected);
-    let rows = sum(|file| file.rows_sent).saturating_sub(rejected);
+    let known = sum(|file| file.rows_known);
+    let rows = sum(|file| file.rows_sent).saturating_sub(rejected + known);
     let mut line = format!("{} into {table} in {took:.1} s", counted(rows, "row"));
     if rows > 0 {
         let speed = rows as f64 / took.max(0.001);
@@ -43,6 +46,13 @@ pub(super) fn line(table: &str, files: &[Counts]) -> String {
             "; {} ({}) were there before",
             counted(skipped, "chunk"),
             counted(rows, "row")
+        ));
+    }
+    if known > 0 {
+        line.push_str(&format!(
+            "; {} had been stored before, from the same bytes, and {} there once (--label NAME imports them once more)",
+            counted(known, "row"),
+            if known == 1 { "is" } else { "are" }
         ));
     }
     if rejected > 0 {
@@ -63,6 +73,7 @@ pub(super) fn print(format: Format, table: &str, files: &[Counts]) -> Outcome {
         "complete",
         "rows_sent",
         "rows_rejected",
+        "rows_known",
         "rows_skipped",
         "chunks_sent",
         "chunks_skipped",
@@ -78,6 +89,7 @@ pub(super) fn print(format: Format, table: &str, files: &[Counts]) -> Outcome {
             json!(file.complete),
             json!(file.rows_sent),
             json!(file.rows_rejected),
+            json!(file.rows_known),
             json!(file.rows_skipped),
             json!(file.chunks_sent),
             json!(file.chunks_skipped),
@@ -114,6 +126,9 @@ mod tests {
             "1,499 rows into web.events in 1.5 s (999 rows/s); 1 row could not be taken and is set aside: coffer rejected show web.events"
         );
         file.rows_rejected = 0;
+        file.rows_known = 1_500;
+        assert!(line("web.events", &[file.clone()]).starts_with("0 rows into web.events in 1.5 s; 1,500 rows had been stored before"));
+        file.rows_known = 0;
         file.chunks_skipped = 1;
         file.rows_skipped = 100_000;
         assert!(line("web.events", &[file.clone(), file]).ends_with("; 2 chunks (200,000 rows) were there before"));
