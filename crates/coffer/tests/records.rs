@@ -108,6 +108,17 @@ async fn every_media_type_is_taken_and_receipts_stand_in_the_order_of_the_record
     ensure!((&told[0].1, &told[1].1, &told[5].1) == (&id(20), &id(21), &id(25)), "{told:?}");
     let stored = admin.query("web", "SELECT n, uuid FROM events WHERE n >= 20 ORDER BY n").await?;
     ensure!(json!(stored) == json!([[20, null], [23, "no id"], [25, null]]), "{stored:?}");
+    // Its sender may drop what cannot be a row: it is kept here.
+    let kept = admin.get("/v1/rejected/web/events").await?.ok()?.json()?;
+    let mut contents: Vec<&str> = kept["rejected"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|row| row["content"].as_str())
+        .collect();
+    contents.sort_unstable();
+    let never = json!({"n": 21, "uuid": id(21), "time": "never"}).to_string();
+    ensure!(contents == ["22", never.as_str(), "{\"\":24}"], "{contents:?}");
     installation.finish().await
 }
 

@@ -1,7 +1,8 @@
 //! The records ingest: records in JSON, a receipt for each.
 //!
 //! Promise: receipts stand in the order of the records; `"success":true` is said only after the warehouse has said that the record is
-//! durable, and a record with a `uuid` of its own is stored once, however often it is sent. One that cannot be a row harms no other.
+//! durable, and a record with a `uuid` of its own is stored once, however often it is sent. One that cannot be a row harms no other and
+//! is set aside, as in any import.
 //!
 //! Start at [`take`]. What becomes of a body is [`intake`]'s.
 
