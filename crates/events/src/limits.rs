@@ -46,7 +46,7 @@ impl Default for Limits {
             max_cells: 96_000_000,
             max_text: 512 << 20,
             max_rejected: 100_000,
-            max_rejected_bytes: 64 << 20,
+            max_rejected_bytes: 24 << 20,
         }
     }
 }

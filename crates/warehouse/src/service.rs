@@ -175,9 +175,13 @@ impl WarehouseRpc for Service {
         let open = self.open(&op).await?;
         let may_read = op.authorize_in(Verb::Query, &database).is_ok();
         let product = Arc::clone(&open.product);
-        let change = async move { product.declare(&database, &table, declared).await };
+        // To its end, whether or not the caller waits: catalog and memory must not part.
+        let change = async move {
+            let id = product.declare(&database, &table, declared).await?;
+            product.retype_quick().await;
+            Ok::<_, ProductError>(id)
+        };
         let id = finished(change).await?.map_err(failed)?;
-        open.product.retype_quick().await;
         // Whoever may read the rows lends the key to read them again. Without one they wait for somebody who may.
         if may_read && let Ok((_, reading)) = self.reading(&op, &request).await {
             let product = Arc::clone(&open.product);

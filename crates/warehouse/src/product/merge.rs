@@ -12,6 +12,10 @@ use super::{Product, ProductError};
 
 /// The most rows that one merge takes in: what fits well into memory while it is sorted.
 const MAX_ROWS: u64 = 2_000_000;
+/// The most bytes, as the files are: texts that do not compress are as large in memory.
+const MAX_BYTES: u64 = 256 << 20;
+/// A file of so many bytes is not small, however few rows it has.
+const LARGE: u64 = 64 << 20;
 
 impl Product {
     /// Merges the small files of every table that has many of them.
@@ -19,25 +23,37 @@ impl Product {
         let settings = &self.shared.settings.flush;
         let due: Vec<(TableId, Vec<Arc<FileRecord>>)> = {
             let state = self.read();
-            let tables = state.tables.values().filter_map(|table| {
-                let mut rows = 0;
-                let small = table.files.iter().filter(|file| file.rows < settings.small_file_rows);
-                let some: Vec<_> = small
-                    .take_while(|file| {
-                        rows += file.rows;
-                        rows <= MAX_ROWS
-                    })
-                    .cloned()
-                    .collect();
-                (some.len() >= settings.merge_files.max(2)).then_some((table.id, some))
-            });
+            let now = self.shared.clock.now();
+            let tables = state
+                .tables
+                .values()
+                .filter(|table| self.merging.may(table.id, now))
+                .filter_map(|table| {
+                    let (mut rows, mut bytes) = (0, 0);
+                    let is_small = |file: &&Arc<FileRecord>| file.rows < settings.small_file_rows && file.bytes < LARGE;
+                    let some: Vec<_> = table
+                        .files
+                        .iter()
+                        .filter(is_small)
+                        .take_while(|file| {
+                            rows += file.rows;
+                            bytes += file.bytes;
+                            rows <= MAX_ROWS && bytes <= MAX_BYTES
+                        })
+                        .cloned()
+                        .collect();
+                    (some.len() >= settings.merge_files.max(2)).then_some((table.id, some))
+                });
             tables.collect()
         };
         for (table, files) in due {
             if cancel.is_cancelled() {
                 return;
             }
-            if let Err(error) = self.merge(table, files, engine, lease, cancel).await {
+            let outcome = self.merge(table, files, engine, lease, cancel).await;
+            self.merging
+                .ended(table, outcome.is_ok() || cancel.is_cancelled(), self.shared.clock.now());
+            if let Err(error) = outcome {
                 tracing::warn!(product.id = %self.id, table.id = %table, error = %super::flush::chain(&error), "could not merge small files");
             }
         }
@@ -51,7 +67,6 @@ impl Product {
         lease: &Arc<Lease>,
         cancel: &CancellationToken,
     ) -> Result<(), ProductError> {
-        let _writing = self.writing.lock().await;
         let Some(schema) = self.read().tables.get(&id).map(|table| table.schema.arrow_schema()) else {
             return Ok(());
         };
@@ -81,8 +96,19 @@ impl Product {
         let merged = self.write_file(id, rows, schema).await?;
         let old: Vec<_> = files.iter().map(|file| file.object.clone()).collect();
 
+        // Held for the swap only: rows are flushed while others are merged.
+        let _writing = self.writing.lock().await;
         let _control = self.control.lock().await;
-        let Some(columns) = self.read().tables.get(&id).map(super::state::Table::stored_columns) else {
+        let columns = {
+            let state = self.read();
+            // The table may be gone by now, or its files replaced by others of other types.
+            let is_there = |object| move |file: &Arc<FileRecord>| file.object == *object;
+            let table = state.tables.get(&id);
+            table
+                .filter(|table| old.iter().all(|object| table.files.iter().any(is_there(object))))
+                .map(super::state::Table::stored_columns)
+        };
+        let Some(columns) = columns else {
             self.remove_objects(vec![merged.object]);
             return Ok(());
         };

@@ -8,6 +8,7 @@ pub(crate) mod aside;
 mod changes;
 mod flush;
 mod merge;
+mod pauses;
 mod records;
 mod recover;
 mod retype;
@@ -108,13 +109,16 @@ pub(crate) struct Product {
     state: RwLock<State>,
     /// Held while databases and tables are made and deleted, and while files are swapped in: they must not cross.
     control: tokio::sync::Mutex<changes::Changes>,
-    /// Held while a table's rows are written to a file, or files are merged.
+    /// Held while a table's rows are written to a file, and while merged files are swapped in.
     writing: tokio::sync::Mutex<()>,
     /// Held while rows from before a restart are read back.
     unsealing: tokio::sync::Mutex<()>,
     looked: records::Looked,
     /// Held while a table's rows are read again under what was declared.
     retyping: tokio::sync::Mutex<()>,
+    /// Which tables could not be merged, or read again, a moment ago.
+    merging: pauses::Pauses,
+    rereading: pauses::Pauses,
 }
 
 impl Product {
@@ -156,6 +160,8 @@ impl Product {
             unsealing: tokio::sync::Mutex::default(),
             looked: records::Looked::default(),
             retyping: tokio::sync::Mutex::default(),
+            merging: pauses::Pauses::default(),
+            rereading: pauses::Pauses::default(),
         });
         product.retype_quick().await;
         product.remove_objects(gone);

@@ -55,7 +55,8 @@ impl Product {
                 return Ok(id);
             }
             let columns = table.counted_under(&declared);
-            if columns > MAX_COLUMNS {
+            // A table that has more already (identities, batches at the same moment) may have its types changed all the same.
+            if columns > MAX_COLUMNS.max(table.counted()) {
                 return Err(ProductError::Invalid(format!(
                     "with these the table would have {columns} columns, at most {MAX_COLUMNS} are possible: declare fewer new ones"
                 )));
@@ -86,7 +87,13 @@ impl Product {
             if cancel.is_cancelled() {
                 return;
             }
-            if let Err(error) = self.retype(id, lease, cancel).await {
+            if !self.rereading.may(id, self.shared.clock.now()) {
+                continue;
+            }
+            let outcome = self.retype(id, lease, cancel).await;
+            self.rereading
+                .ended(id, outcome.is_ok() || cancel.is_cancelled(), self.shared.clock.now());
+            if let Err(error) = outcome {
                 tracing::warn!(product.id = %self.id, table.id = %id, error = %super::flush::chain(&error), "could not read a table again under its new types");
             }
         }

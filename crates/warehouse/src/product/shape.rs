@@ -104,14 +104,14 @@ impl Table {
     pub(super) fn folded(&self, raw: &Schema, admit: bool) -> HashSet<String> {
         let mut room = None;
         let mut has_room = |field: &Field| {
-            let left = room.get_or_insert_with(|| MAX_COLUMNS.saturating_sub(self.counted()));
-            let more = if events::identities::is_translated(field) {
-                MAX_IDENTITIES
+            let columns = room.get_or_insert_with(|| self.counted());
+            let most = if events::identities::is_translated(field) {
+                MAX_COLUMNS + MAX_IDENTITIES
             } else {
-                0
+                MAX_COLUMNS
             };
-            let fits = *left + more > 0;
-            *left = left.saturating_sub(1);
+            let fits = *columns < most;
+            *columns += usize::from(fits);
             fits
         };
         let new = raw.fields().iter().filter(|field| {
@@ -129,7 +129,7 @@ impl Table {
     }
 
     /// How many columns count against the most that there may be.
-    fn counted(&self) -> usize {
+    pub(super) fn counted(&self) -> usize {
         self.schema.len() - usize::from(self.schema.get(events::OVERFLOW).is_some())
     }
 

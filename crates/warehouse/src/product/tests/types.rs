@@ -436,6 +436,8 @@ async fn a_table_with_all_columns_that_it_may_have_keeps_further_ones_in_the_ove
     let (web, events) = ("web".parse().unwrap(), "events".parse().unwrap());
     let more = product.declare(&web, &events, declared(&[("tag", ColumnType::Long)])).await;
     assert_eq!(more.unwrap_err().kind(), ErrorKind::Invalid);
+    // One that adds no column is taken, though there is one more already than others may make.
+    product.declare(&web, &events, declared(&[("c1", ColumnType::Long)])).await.unwrap();
     drop(product);
 
     let product = house.open(&zones).await.unwrap();
@@ -449,4 +451,31 @@ async fn a_table_with_all_columns_that_it_may_have_keeps_further_ones_in_the_ove
         [r#"{"tag":"c"}"#]
     );
     assert_eq!(columns_of(&product).len(), 10_002);
+}
+
+#[tokio::test]
+async fn spellings_of_an_identity_column_widen_a_table_up_to_a_bound() {
+    let house = House::new(68);
+    let (_, zones) = house.memory();
+    let product = house.open(&zones).await.unwrap();
+    with_table(&product).await;
+    append(&product, None, rows(&widest())).await.unwrap();
+    let cells: Vec<String> = (0..150).map(|blanks| format!(r#""{}who":"ada""#, " ".repeat(blanks))).collect();
+    let told = Told {
+        limits: &Limits::default(),
+        received_at: Timestamp::from_secs(0),
+        identities: &[],
+    };
+    let body = decode(Syntax::Json, format!("{{{}}}", cells.join(",")).as_bytes(), &told)
+        .unwrap()
+        .batch;
+    let identities = events::identities::distinct(&body, &["who".to_owned()]).unwrap();
+    let body = events::identities::replace(&body, &identities, &[77]).unwrap();
+    for _ in 0..2 {
+        append(&product, None, to_ipc(&body)).await.unwrap();
+    }
+    // With the overflow column, in which the others are, as ids.
+    assert_eq!(columns_of(&product).len(), 10_000 + 100 + 1);
+    let others = house.rows(&product, "SELECT _overflow FROM events WHERE who = 77 LIMIT 1").await;
+    assert!(texts(&others)[0].contains(":77"), "{others:?}");
 }
