@@ -102,11 +102,8 @@ impl Product {
         let columns = {
             let state = self.read();
             // The table may be gone by now, or its files replaced by others of other types.
-            let is_there = |object| move |file: &Arc<FileRecord>| file.object == *object;
-            let table = state.tables.get(&id);
-            table
-                .filter(|table| old.iter().all(|object| table.files.iter().any(is_there(object))))
-                .map(super::state::Table::stored_columns)
+            let has = |table: &&super::state::Table| old.iter().all(|object| table.files.iter().any(|file| file.object == *object));
+            state.tables.get(&id).filter(has).map(super::state::Table::stored_columns)
         };
         let Some(columns) = columns else {
             self.remove_objects(vec![merged.object]);
