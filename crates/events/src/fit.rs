@@ -99,18 +99,25 @@ pub fn keep_rows(batch: &RecordBatch, keep: &[bool]) -> Result<RecordBatch, Adap
 /// Whether all of the batch could overflow at once. What passes can be shown under every declaration that there may ever be, so a
 /// batch that does not is to be refused before anything is promised.
 pub fn can_overflow(batch: &RecordBatch) -> Result<(), AdaptError> {
-    if most_overflow(batch, |text| text.len() * 6)? <= MAX_OVERFLOW || most_overflow(batch, json_len)? <= MAX_OVERFLOW {
+    let most = |text: fn(&str) -> usize| most_overflow(batch, |_| true, text);
+    if most(|text| text.len() * 6)? <= MAX_OVERFLOW || most(json_len)? <= MAX_OVERFLOW {
         Ok(())
     } else {
         Err(AdaptError::TooMuchOverflow { max: MAX_OVERFLOW })
     }
 }
 
-/// The most that a batch can overflow with, where `text` says how long a text is in JSON at most.
-fn most_overflow(batch: &RecordBatch, text: impl Fn(&str) -> usize) -> Result<usize, AdaptError> {
+/// The most bytes that a batch can overflow with if nothing of these columns fits.
+pub fn overflow_of(batch: &RecordBatch, columns: impl Fn(&Field) -> bool) -> Result<usize, AdaptError> {
+    most_overflow(batch, columns, json_len)
+}
+
+/// The same, where `text` says how long a text is in JSON at most.
+fn most_overflow(batch: &RecordBatch, columns: impl Fn(&Field) -> bool, text: impl Fn(&str) -> usize) -> Result<usize, AdaptError> {
     // Braces.
     let mut most = batch.num_rows() * 2;
-    for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+    let all = batch.schema_ref().fields().iter().zip(batch.columns());
+    for (field, array) in all.filter(|(field, _)| columns(field)) {
         let values = array.len() - array.null_count();
         // Quotes, colon and comma of the key; then the longest number, or the quotes of a text.
         let each = json_len(field.name()) + 4;

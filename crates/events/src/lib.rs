@@ -30,7 +30,7 @@ mod widen;
 pub use declared::{DeclareError, Declared, MAX_DECLARED};
 pub use decode::{Address, DecodeError, Decoded, RecordId, Records, Rejected, RowFault, Syntax, Told, decode};
 pub use encode::{EncodeError, MsgpackRows, encode_arrays, encode_maps};
-pub use fit::{can_overflow, fit, keep_rows};
+pub use fit::{can_overflow, fit, keep_rows, overflow_of};
 pub use inflate::{Encoding, InflateError, claimed_size, inflate};
 pub use ipc::{IpcError, from_ipc, inflated_len, to_ipc};
 pub use limits::Limits;

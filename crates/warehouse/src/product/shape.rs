@@ -14,7 +14,7 @@ use events::{ColumnType, Declared, Seen};
 use super::records::memory_of_ids;
 use super::state::{MemoryPart, State, Table};
 use super::{Product, ProductError};
-use crate::memory::{Charge, memory_of_both};
+use crate::memory::{Charge, memory_of, memory_of_both};
 
 /// How many columns a table may have, `time` and the overflow column not counted. What is beyond goes to the overflow column.
 pub(super) const MAX_COLUMNS: usize = 10_000;
@@ -190,13 +190,33 @@ impl Product {
             let table = state.tables.get(&id).ok_or_else(|| gone(id))?;
             (Arc::clone(table.schema.declared()), table.folded(raw.schema_ref(), true))
         };
+        let limit = self.shared.memory.limit();
+        if !under.is_empty() || !folded.is_empty() {
+            // What overflows is written twice on its way, and one byte may become six.
+            let (raw, under, folded) = (raw.clone(), Arc::clone(&under), folded.clone());
+            let own = memory_of(&raw);
+            let overflow = move || {
+                let may = |field: &Field| {
+                    let typed = under.get(field.name()).is_some_and(|of| of != ColumnType::String);
+                    typed || folded.contains(field.name())
+                };
+                Ok(events::overflow_of(&raw, may)?)
+            };
+            let bytes = own.saturating_add(blocking(overflow).await?.saturating_mul(2)).saturating_add(wire);
+            if bytes > limit {
+                return Err(ProductError::BatchTooLarge { bytes, limit });
+            }
+            if !charge.resize(bytes) {
+                return Err(ProductError::MemoryFull);
+            }
+        }
         let shape = move || {
             // Whatever is declared later, what is taken now must be possible to show then.
             events::can_overflow(&raw)?;
             Shaped::new(raw, under, folded)
         };
         let shaped = blocking(shape).await?;
-        let (bytes, limit) = (shaped.memory(), self.shared.memory.limit());
+        let bytes = shaped.memory();
         if bytes > limit {
             return Err(ProductError::BatchTooLarge { bytes, limit });
         }

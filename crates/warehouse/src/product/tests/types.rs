@@ -479,3 +479,22 @@ async fn spellings_of_an_identity_column_widen_a_table_up_to_a_bound() {
     let others = house.rows(&product, "SELECT _overflow FROM events WHERE who = 77 LIMIT 1").await;
     assert!(texts(&others)[0].contains(":77"), "{others:?}");
 }
+
+#[tokio::test]
+async fn what_may_overflow_is_charged_before_it_does() {
+    let mut house = House::new(69);
+    house.settings.flush.memory_limit = 1_500_000;
+    let (_, zones) = house.memory();
+    let product = house.open(&zones).await.unwrap();
+    with_table(&product).await;
+    declare(&product, &[("c", ColumnType::Long)]).await;
+    // Each byte becomes six.
+    let text = |bytes: usize| rows(&format!(r#"{{"c":"{}"}}"#, "\\u0001".repeat(bytes)));
+    let refused = append(&product, None, text(150_000)).await.unwrap_err();
+    assert!(matches!(refused, super::super::ProductError::BatchTooLarge { .. }), "{refused:?}");
+    append(&product, None, text(20_000)).await.unwrap();
+    assert_eq!(
+        texts(&house.rows(&product, "SELECT cast(length(_overflow) AS varchar) FROM events").await),
+        ["120008"]
+    );
+}
