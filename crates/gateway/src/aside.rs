@@ -43,6 +43,12 @@ pub(crate) fn all(rejected: &[Rejected], syntax: Syntax, body: &[u8], now: Times
     rejected.iter().map(set_aside).collect()
 }
 
+/// About how much memory these take until they are stored, and sealed.
+pub(crate) fn memory(all: &[SetAside]) -> usize {
+    let one = |set_aside: &SetAside| size_of::<SetAside>() + size_of::<Aside>() + FRAME + 4 * set_aside.content.reveal().len();
+    all.iter().map(one).sum()
+}
+
 /// Where something was set aside. What is sealed opens nowhere else.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {

@@ -79,6 +79,16 @@ impl Share {
     pub(crate) fn bytes(&self) -> usize {
         self.0.iter().map(|permit| permit.num_permits() << 10).sum()
     }
+
+    /// Gives back what is beyond `bytes`.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        let mut kept = kilobytes(bytes) as usize;
+        for permit in &mut self.0 {
+            let beyond = permit.num_permits().saturating_sub(kept);
+            kept -= permit.num_permits() - beyond;
+            drop(permit.split(beyond));
+        }
+    }
 }
 
 fn kilobytes(bytes: usize) -> u32 {
@@ -242,6 +252,22 @@ mod tests {
             Err(429),
             "there is no room for all of that now"
         );
+    }
+
+    #[tokio::test]
+    async fn what_a_share_is_too_large_goes_back() {
+        let budget = Budget::of(8 << 20);
+        let mut share = budget.wait(6 << 20, Duration::ZERO).await.unwrap();
+        assert!(budget.wait(4 << 20, Duration::ZERO).await.is_err());
+        share.shrink(7 << 20);
+        assert_eq!(share.bytes(), 6 << 20, "it does not grow");
+        share.shrink((1 << 20) - 5);
+        assert_eq!(share.bytes(), 1 << 20);
+        let other = budget.wait(7 << 20, Duration::ZERO).await.unwrap();
+        assert!(budget.wait(1, Duration::ZERO).await.is_err());
+        drop(share);
+        assert!(budget.wait(1 << 20, Duration::ZERO).await.is_ok());
+        drop(other);
     }
 
     #[tokio::test]

@@ -34,6 +34,8 @@ const CELL: usize = 8;
 const SEALED: usize = 6;
 /// What even the smallest import is given.
 const SMALL: usize = 64 << 10;
+/// How many times as much it gets where that was not enough.
+const MORE: usize = 4;
 
 /// Rows in memory, people still in them.
 pub(crate) struct Decoded {
@@ -46,7 +48,7 @@ pub(crate) struct Decoded {
     people: People,
     /// What of it cannot be rows.
     aside: Vec<SetAside>,
-    /// Held until the rows are gone.
+    /// For what of it is in memory, held until it is gone.
     memory: Share,
 }
 
@@ -60,6 +62,13 @@ impl Decoded {
     pub(crate) fn aside(&self) -> &[SetAside] {
         &self.aside
     }
+
+    /// What it takes until it is gone: its rows and, beside them, those in whose place ids and sealed texts stand; what takes their place;
+    /// what is set aside.
+    fn held(&self) -> usize {
+        let rows = self.batch.get_array_memory_size().saturating_mul(2);
+        rows.saturating_add(self.people.bytes()).saturating_add(aside::memory(&self.aside))
+    }
 }
 
 /// What comes of reading a body: its digest, its rows, the people in them, and what cannot be rows.
@@ -69,13 +78,13 @@ pub(crate) async fn decode(app: &Arc<App>, body: Bytes, form: Form, columns: Col
     let limits = form.limits(&app.settings.limits);
     let most = most(&limits);
     let mut memory = app.inflated.wait(expected(&body, form, &columns).min(most), TURN).await?;
-    let mut room = memory.bytes();
     loop {
+        let room = memory.bytes();
         let (body, limits, columns, stages) = (body.clone(), limits.clone(), columns.clone(), app.stages.clone());
         let outcome = with_a_core(app, move || decode_within(&body, form, &columns, &limits, room, now, &stages)).await?;
         match outcome {
             Ok((md5_hex, decoded, people, aside)) => {
-                return Ok(Decoded {
+                let mut decoded = Decoded {
                     md5_hex,
                     ids: decoded.ids,
                     rejected: decoded.rejected,
@@ -83,13 +92,17 @@ pub(crate) async fn decode(app: &Arc<App>, body: Bytes, form: Form, columns: Col
                     people,
                     aside,
                     memory,
-                });
+                };
+                // The body is gone, and where it was guessed at it was given plenty.
+                let held = decoded.held();
+                decoded.memory.shrink(held);
+                return Ok(decoded);
             }
             Err(Undecoded::MoreRoom) => {
-                // The body said less than it holds, or leaves many cells empty. Now it gets all that is allowed.
+                // The body said less than it holds, or leaves many cells empty. It is read from its beginning each time, but what all
+                // times before the last take together is a third of that one.
                 drop(memory);
-                memory = app.inflated.wait(most, TURN).await?;
-                room = most;
+                memory = app.inflated.wait(room.saturating_mul(MORE).min(most), TURN).await?;
             }
             Err(Undecoded::Refused(error)) => return Err(error),
         }
@@ -104,7 +117,11 @@ fn most(limits: &Limits) -> usize {
 
 /// The memory that all imports share: never less than one of them may take.
 pub(crate) fn budget(settings: &GatewaySettings) -> Budget {
-    Budget::of(settings.max_inflated_bytes.max(most(&settings.limits)).saturating_add(1 << 20))
+    Budget::of(shared(settings))
+}
+
+fn shared(settings: &GatewaySettings) -> usize {
+    settings.max_inflated_bytes.max(most(&settings.limits)).saturating_add(1 << 20)
 }
 
 /// What a body will probably take: once inflated, and as much each for texts and cells; where values are sealed, those as well.
@@ -217,7 +234,7 @@ async fn append_as(
         batch,
         people,
         aside,
-        memory,
+        mut memory,
         ..
     } = decoded;
     let (stages, rows) = (call.app().stages.clone(), batch.num_rows() as u64);
@@ -235,7 +252,8 @@ async fn append_as(
         Ok::<_, ApiError>(batches)
     })
     .await??;
-    // What is sealed is as large as what it was made of; rows are packed.
+    // Rows are packed; what is set aside is not.
+    memory.shrink(aside::weight(&aside).saturating_mul(2));
     let _held = (!aside.is_empty()).then_some(memory);
     if batches.len() + aside::weight(&aside) > wire::MAX_MESSAGE - ENVELOPE {
         return Err(ApiError::new(
@@ -422,6 +440,38 @@ mod tests {
         };
         let refused = decoded_within(&small, rows.clone().into_bytes(), JSON, most(&small)).unwrap_err();
         assert_eq!(refused.expect("no room helps").status().as_u16(), 413);
+    }
+
+    #[tokio::test]
+    async fn what_no_row_needs_any_more_is_given_to_others_at_once() {
+        let world = crate::testing::World::new();
+        let budget = shared(&world.app.settings);
+        let rest = async || world.app.inflated.wait(budget - (16 << 20), Duration::ZERO).await;
+        let sparse: String = (0..300).map(|row| format!("{{\"k{row}\":1}}\n")).collect();
+        // What cannot be rows, and rows that leave cells empty: both take more than they seem to.
+        for body in ["1\n".repeat(900), sparse] {
+            let decoded = decode(&world.app, body.into(), JSON, Columns::default(), Timestamp::from_secs(1)).await;
+            let decoded = decoded.map_err(|error| error.status()).unwrap();
+            assert!(rest().await.is_ok(), "{} rows, {} set aside", decoded.rows(), decoded.aside().len());
+        }
+        let all = world.app.inflated.wait(budget, Duration::ZERO).await;
+        assert!(all.is_ok(), "all of it is given back");
+    }
+
+    #[tokio::test]
+    async fn a_body_gets_more_room_by_and_by() {
+        let world = crate::testing::World::new();
+        // Somebody else has all but a little of what is there.
+        let others = world
+            .app
+            .inflated
+            .wait(shared(&world.app.settings) - (8 << 20), Duration::ZERO)
+            .await;
+        assert!(others.is_ok());
+        let body = "1\n".repeat(900);
+        let decoded = decode(&world.app, body.into(), JSON, Columns::default(), Timestamp::from_secs(1)).await;
+        assert_eq!(decoded.map_err(|error| error.status()).unwrap().aside().len(), 900);
+        drop(others);
     }
 
     #[test]

@@ -18,6 +18,8 @@ use crate::errors::ApiError;
 
 /// How many identities one call translates, and how many personal values it seals.
 const MAX_AT_ONCE: usize = 100_000;
+/// What an identity takes in memory besides its text, with what is asked for it and the id that comes.
+const IDENTITY: usize = 64;
 /// Bytes of the personal values of one call.
 const MAX_PERSONAL_BYTES: usize = 32 << 20;
 
@@ -109,6 +111,14 @@ impl People {
     #[cfg(test)]
     pub(crate) fn identities(&self) -> &[Secret] {
         self.identities.values()
+    }
+
+    /// About how much memory they take, and what takes their place.
+    pub(crate) fn bytes(&self) -> usize {
+        let identity = |value: &Secret| 2 * value.reveal().len() + IDENTITY;
+        let identities: usize = self.identities.values().iter().map(identity).sum();
+        let personal = if self.personal.is_empty() { 0 } else { self.personal.bytes() };
+        identities.saturating_add(personal)
     }
 
     /// Their personal values.
