@@ -10,13 +10,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use events::{Rejected, RowFault, Syntax};
 use seal::DataKey;
-use wire::v1::{Aside, AsideKeyRequest, AsideName, OpenAsideRequest};
+use wire::v1::{Aside, AsideBatch, AsideKeyRequest, AsideName, AsideReason, AsideRow, OpenAsideRequest};
 
 use crate::calls::Call;
 use crate::errors::ApiError;
 use crate::intake::with_a_core;
 
-/// What one message takes besides its texts.
+/// What one takes besides its bytes and what is in its fields: twice what sealing adds, and what its message has around it.
 const FRAME: usize = 128;
 
 /// Something that cannot be a row.
@@ -25,28 +25,32 @@ pub(crate) struct SetAside {
     /// Its number in the body, from 1.
     pub(crate) row: u64,
     pub(crate) fault: RowFault,
-    pub(crate) syntax: Syntax,
     /// As it was sent.
     pub(crate) content: SecretBytes,
+}
+
+/// What those of one body have in common.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin {
+    pub(crate) syntax: Syntax,
     pub(crate) received_at: Timestamp,
 }
 
 /// What of `body` cannot be rows.
-pub(crate) fn all(rejected: &[Rejected], syntax: Syntax, body: &[u8], now: Timestamp) -> Vec<SetAside> {
+pub(crate) fn all(rejected: &[Rejected], body: &[u8]) -> Vec<SetAside> {
     let set_aside = |rejected: &Rejected| SetAside {
         row: rejected.row as u64,
         fault: rejected.fault,
-        syntax,
         content: SecretBytes::new(body.get(rejected.sent.clone()).unwrap_or_default().to_vec()),
-        received_at: now,
     };
     rejected.iter().map(set_aside).collect()
 }
 
-/// About how much memory these take until they are stored, and sealed.
-pub(crate) fn memory(all: &[SetAside]) -> usize {
-    let one = |set_aside: &SetAside| size_of::<SetAside>() + size_of::<Aside>() + FRAME + 4 * set_aside.content.reveal().len();
-    all.iter().map(one).sum()
+/// About how much memory these will take until they are stored: as they were sent, and sealed, and once more in a message.
+pub(crate) fn memory(rejected: &[Rejected]) -> usize {
+    const EACH: usize = size_of::<Rejected>() + size_of::<SetAside>() + size_of::<AsideRow>() + FRAME;
+    let one = |rejected: &Rejected| EACH + 4 * rejected.sent.len();
+    rejected.iter().map(one).sum()
 }
 
 /// Where something was set aside. What is sealed opens nowhere else.
@@ -58,19 +62,20 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    fn context(&self, name: &AsideName) -> Vec<u8> {
+    fn context(&self, request: &str, row: u64) -> Vec<u8> {
         let Self { product, database, table } = self;
-        format!("aside/{product}/{database}/{table}/{}/{}", name.request, name.row).into_bytes()
+        format!("aside/{product}/{database}/{table}/{request}/{row}").into_bytes()
     }
 
-    fn seal(&self, key: &DataKey, name: &AsideName, content: &SecretBytes, entropy: &dyn base::Entropy) -> String {
-        STANDARD.encode(seal::wrap(key, &self.context(name), content.reveal(), entropy))
+    fn seal(&self, key: &DataKey, (request, row): (&str, u64), content: &SecretBytes, entropy: &dyn base::Entropy) -> String {
+        STANDARD.encode(seal::wrap(key, &self.context(request, row), content.reveal(), entropy))
     }
 
     /// What was sealed so, in this place.
     pub(crate) fn open(&self, key: &DataKey, aside: &Aside) -> Option<SecretBytes> {
         let sealed = STANDARD.decode(&aside.sealed).ok()?;
-        seal::unwrap(key, &self.context(aside.name.as_ref()?), &sealed).ok()
+        let AsideName { request, row } = aside.name.as_ref()?;
+        seal::unwrap(key, &self.context(request, *row), &sealed).ok()
     }
 }
 
@@ -78,11 +83,11 @@ impl Place {
 pub(crate) async fn sealed(
     call: &Call,
     (database, table): (&DatabaseName, &TableName),
-    import_id: &str,
+    origin: Origin,
     all: Vec<SetAside>,
-) -> Result<Vec<Aside>, ApiError> {
+) -> Result<Option<AsideBatch>, ApiError> {
     if all.is_empty() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let made = call
         .identity(AsideKeyRequest {}, |mut to, ask| async move { to.aside_key(ask).await })
@@ -94,31 +99,39 @@ pub(crate) async fn sealed(
         database: database.clone(),
         table: table.clone(),
     };
-    let (request, credential) = (call.request().to_string(), call.caller.credential.to_string());
-    let (sealed_key, import_id) = (STANDARD.encode(made.wrapped), import_id.to_owned());
+    let mut batch = AsideBatch {
+        request: call.request().to_string(),
+        time: origin.received_at.as_secs(),
+        syntax: word(origin.syntax).to_owned(),
+        credential: call.caller.credential.to_string(),
+        sealed_key: STANDARD.encode(made.wrapped),
+        ..AsideBatch::default()
+    };
     let entropy = std::sync::Arc::clone(&call.app().entropy);
     let work = move || {
-        let one = |set_aside: SetAside| {
-            let name = AsideName {
-                request: request.clone(),
-                row: set_aside.row,
-            };
-            Aside {
-                time: set_aside.received_at.as_secs(),
-                sealed: place.seal(&key, &name, &set_aside.content, &*entropy),
-                name: Some(name),
-                reason: set_aside.fault.code().to_owned(),
-                message: set_aside.fault.to_string(),
-                syntax: word(set_aside.syntax).to_owned(),
-                size: set_aside.content.reveal().len() as u64,
-                credential: credential.clone(),
-                import_id: import_id.clone(),
-                sealed_key: sealed_key.clone(),
-            }
+        let mut faults: Vec<RowFault> = Vec::new();
+        batch.rows.reserve_exact(all.len());
+        for SetAside { row, fault, content } in all {
+            let reason = faults.iter().position(|known| *known == fault).unwrap_or_else(|| {
+                faults.push(fault);
+                faults.len() - 1
+            });
+            batch.rows.push(AsideRow {
+                row,
+                // There are about ten.
+                reason: reason as u32,
+                size: content.reveal().len() as u64,
+                sealed: place.seal(&key, (&batch.request, row), &content, &*entropy),
+            });
+        }
+        let reason = |fault: &RowFault| AsideReason {
+            reason: fault.code().to_owned(),
+            message: fault.to_string(),
         };
-        all.into_iter().map(one).collect()
+        batch.reasons = faults.iter().map(reason).collect();
+        batch
     };
-    with_a_core(call.app(), work).await
+    with_a_core(call.app(), work).await.map(Some)
 }
 
 /// What was set aside, opened, each with its bytes; without them where it does not open: it is none of this place's.
@@ -148,12 +161,17 @@ pub(crate) async fn opened(call: &Call, place: &Place, all: Vec<Aside>) -> Resul
 }
 
 /// About how many bytes these are in a message.
-pub(crate) fn weight(all: &[Aside]) -> usize {
-    let one = |aside: &Aside| {
-        let texts = [&aside.sealed, &aside.sealed_key, &aside.message, &aside.import_id];
-        texts.into_iter().map(String::len).sum::<usize>() + FRAME
-    };
-    all.iter().map(one).sum()
+pub(crate) fn weight(batch: &AsideBatch) -> usize {
+    let one = |row: &AsideRow| row.sealed.len() + size_of::<AsideRow>();
+    batch.rows.iter().map(one).sum()
+}
+
+/// The answer to an import of which too much cannot be rows.
+pub(crate) fn too_large() -> ApiError {
+    ApiError::new(
+        ErrorKind::TooLarge,
+        "too much of the import cannot be rows; nothing of it was stored, send the events in smaller parts",
+    )
 }
 
 const fn word(syntax: Syntax) -> &'static str {
@@ -188,11 +206,10 @@ mod tests {
             database: "web".parse().unwrap(),
             table: table.parse().unwrap(),
         };
-        let name = |row| AsideName { request: "r".into(), row };
         let content = SecretBytes::new(b"ada@example.com".to_vec());
         let aside = |row| Aside {
-            sealed: place(1, "events").seal(&key, &name(7), &content, &entropy),
-            name: Some(name(row)),
+            sealed: place(1, "events").seal(&key, ("r", 7), &content, &entropy),
+            name: Some(AsideName { request: "r".into(), row }),
             ..Aside::default()
         };
         assert_eq!(place(1, "events").open(&key, &aside(7)).unwrap().reveal(), content.reveal());

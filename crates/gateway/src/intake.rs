@@ -16,7 +16,7 @@ use events::{DecodeError, InflateError, Limits, RecordId, Rejected, Told};
 use md5::{Digest, Md5};
 use wire::v1::{AppendRequest, AsideName};
 
-use crate::aside::{self, SetAside};
+use crate::aside::{self, Origin, SetAside};
 use crate::bodies::{self, Budget, Share};
 use crate::calls::{App, Call};
 use crate::errors::ApiError;
@@ -48,6 +48,7 @@ pub(crate) struct Decoded {
     people: People,
     /// What of it cannot be rows.
     aside: Vec<SetAside>,
+    origin: Origin,
     /// For what of it is in memory, held until it is gone.
     memory: Share,
 }
@@ -67,7 +68,8 @@ impl Decoded {
     /// what is set aside.
     fn held(&self) -> usize {
         let rows = self.batch.get_array_memory_size().saturating_mul(2);
-        rows.saturating_add(self.people.bytes()).saturating_add(aside::memory(&self.aside))
+        rows.saturating_add(self.people.bytes())
+            .saturating_add(aside::memory(&self.rejected))
     }
 }
 
@@ -91,6 +93,10 @@ pub(crate) async fn decode(app: &Arc<App>, body: Bytes, form: Form, columns: Col
                     batch: decoded.batch,
                     people,
                     aside,
+                    origin: Origin {
+                        syntax: form.syntax,
+                        received_at: now,
+                    },
                     memory,
                 };
                 // The body is gone, and where it was guessed at it was given plenty.
@@ -190,8 +196,13 @@ fn decode_within(
     if sealing > 0 && sealing > room.saturating_sub(decoded.batch.get_array_memory_size()) {
         return Err(if all { people::too_large().into() } else { Undecoded::MoreRoom });
     }
+    let beside = aside::memory(&decoded.rejected);
+    let taken = decoded.batch.get_array_memory_size().saturating_add(sealing);
+    if beside > 0 && beside > room.saturating_sub(taken) {
+        return Err(if all { aside::too_large().into() } else { Undecoded::MoreRoom });
+    }
     let finding = lap.end();
-    let aside = aside::all(&decoded.rejected, form.syntax, &inflated, now);
+    let aside = aside::all(&decoded.rejected, &inflated);
     let rows = decoded.batch.num_rows() as u64;
     for (stage, time) in [
         ("md5", digesting),
@@ -234,13 +245,14 @@ async fn append_as(
         batch,
         people,
         aside,
+        origin,
         mut memory,
         ..
     } = decoded;
     let (stages, rows) = (call.app().stages.clone(), batch.num_rows() as u64);
     let mut lap = Lap::begin();
     let made = people.translate(call).await?;
-    let aside = aside::sealed(call, (database, table), id, aside).await?;
+    let aside = aside::sealed(call, (database, table), origin, aside).await?;
     stages.took("wait for identity", lap.end(), rows);
     let counted = stages.clone();
     let batches = with_a_core(call.app(), move || {
@@ -253,15 +265,16 @@ async fn append_as(
     })
     .await??;
     // Rows are packed; what is set aside is not.
-    memory.shrink(aside::weight(&aside).saturating_mul(2));
-    let _held = (!aside.is_empty()).then_some(memory);
-    if batches.len() + aside::weight(&aside) > wire::MAX_MESSAGE - ENVELOPE {
+    let weight = aside.as_ref().map_or(0, aside::weight);
+    memory.shrink(weight.saturating_mul(2));
+    let _held = aside.is_some().then_some(memory);
+    if batches.len() + weight > wire::MAX_MESSAGE - ENVELOPE {
         return Err(ApiError::new(
             ErrorKind::TooLarge,
             "the import is too large once decoded; send the events in smaller parts",
         ));
     }
-    let set_aside = aside.len() as u64;
+    let set_aside = aside.as_ref().map_or(0, |aside| aside.rows.len()) as u64;
     let asked = AppendRequest {
         database: database.to_string(),
         table: table.to_string(),
@@ -475,6 +488,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_set_aside_takes_room_as_well() {
+        let lines = format!("\"{}\"\n", "x".repeat(45)).repeat(3_000);
+        let outcome = |limits: &Limits, room| decoded_within(limits, lines.clone().into_bytes(), JSON, room).map(|(.., aside)| aside.len());
+        let limits = Limits::default();
+        assert!(matches!(
+            outcome(&limits, expected(lines.as_bytes(), JSON, &Columns::default())),
+            Err(None)
+        ));
+        assert_eq!(outcome(&limits, most(&limits)).ok(), Some(3_000));
+        let small = Limits {
+            max_inflated: 200_000,
+            max_cells: 20_000,
+            max_text: 10_000,
+            ..Limits::default()
+        };
+        let refused = outcome(&small, most(&small)).unwrap_err().expect("no room helps");
+        assert_eq!(refused.status().as_u16(), 413);
+    }
+
+    #[test]
     fn what_is_not_events_is_refused() {
         assert_eq!(decoded(b"plain".to_vec(), GZIP, 1000).err(), Some(Some(400)));
         assert_eq!(decoded(b"plain".to_vec(), JSON, 1000).err(), Some(Some(400)));
@@ -484,7 +517,7 @@ mod tests {
     #[test]
     fn what_cannot_be_rows_is_kept_as_it_was_sent_and_the_others_are_taken() {
         let body = [ROW, &[0x93, 1, 2, 3], ROW].concat();
-        let (_, batch, _, aside) = decoded(gzip(&body), GZIP, 1000).unwrap();
+        let (_, batch, _, aside) = decoded(gzip(&body), GZIP, 10_000).unwrap();
         assert_eq!((batch.num_rows(), aside.len()), (2, 1));
         assert_eq!((aside[0].row, aside[0].content.reveal()), (2, &[0x93, 1, 2, 3][..]));
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(40), "]".repeat(40));

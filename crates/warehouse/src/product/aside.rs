@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringBuilder};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, Schema};
 use arrow::record_batch::RecordBatch;
@@ -27,28 +27,32 @@ use crate::memory::{Charge, memory_of};
 /// The reason of a row that says that another was taken by a replay.
 pub(crate) const REPLAYED: &str = "replayed";
 
-type Number = fn(&v1::Aside) -> i64;
-type Text = fn(&v1::Aside) -> &str;
+type Number = fn(&v1::AsideRow) -> i64;
+type Text = for<'a> fn(&'a Body, &'a v1::AsideRow) -> &'a str;
 
 /// The columns of numbers, behind the time.
-const NUMBERS: [(&str, Number); 2] = [("row_no", |aside| long(row(aside))), ("bytes", |aside| long(aside.size))];
+const NUMBERS: [(&str, Number); 2] = [("row_no", |row| long(row.row)), ("bytes", |row| long(row.size))];
 /// The columns of texts, behind them. An empty text is none.
 const TEXTS: [(&str, Text); 8] = [
-    ("request", |aside| aside.name.as_ref().map_or("", |name| &name.request)),
-    ("reason", |aside| &aside.reason),
-    ("message", |aside| &aside.message),
-    ("syntax", |aside| &aside.syntax),
-    ("key_id", |aside| &aside.credential),
-    ("import_id", |aside| &aside.import_id),
-    ("sealed", |aside| &aside.sealed),
-    ("sealed_key", |aside| &aside.sealed_key),
+    ("request", |body, _| &body.aside.request),
+    ("reason", |body, row| body.reason(row).map_or("", |reason| &reason.reason)),
+    ("message", |body, row| body.reason(row).map_or("", |reason| &reason.message)),
+    ("syntax", |body, _| &body.aside.syntax),
+    ("key_id", |body, _| &body.aside.credential),
+    ("import_id", |body, _| &body.import_id),
+    ("sealed", |_, row| &row.sealed),
+    ("sealed_key", |body, _| &body.aside.sealed_key),
 ];
+/// What a row takes besides its texts: numbers, and where each of its texts ends.
+const CELLS: usize = (1 + NUMBERS.len()) * 8 + TEXTS.len() * 5;
+/// What each of the columns takes, however few rows there are.
+const COLUMN: usize = 256;
 
 /// What the gateway sent beside the rows of a body.
 #[derive(Debug, Default)]
 pub(crate) struct Beside {
     /// What cannot be rows.
-    pub(crate) aside: Vec<v1::Aside>,
+    pub(crate) aside: Option<v1::AsideBatch>,
     /// The rows are this one, tried again.
     pub(crate) replays: Option<AsideName>,
 }
@@ -60,17 +64,83 @@ impl Beside {
         own_id(self.replays.as_ref(), product, table, sender_id)
     }
 
-    /// What goes into the table beside; `None` for nothing. That a row was taken by a replay is noted at `now`.
-    pub(super) fn into_rows(self, now: Timestamp) -> Result<Option<RecordBatch>, ProductError> {
-        let mut all = self.aside;
-        all.extend(self.replays.map(|name| v1::Aside {
-            time: now.as_secs(),
-            name: Some(name),
-            reason: REPLAYED.into(),
-            message: "it was taken when it was tried again".into(),
-            ..v1::Aside::default()
-        }));
-        if all.is_empty() { Ok(None) } else { batch(&all).map(Some) }
+    /// What goes into the table beside; `None` for nothing. That a row was taken by a replay is noted at `now`. The gateway may have
+    /// been taken over: what is no name of a request is refused.
+    fn into_body(self, import_id: Option<&str>, now: Timestamp) -> Result<Option<Body>, ProductError> {
+        let aside = match (self.aside, self.replays) {
+            (None, None) => return Ok(None),
+            (Some(aside), None) => aside,
+            (None, Some(AsideName { request, row })) => v1::AsideBatch {
+                request,
+                time: now.as_secs(),
+                reasons: vec![v1::AsideReason {
+                    reason: REPLAYED.into(),
+                    message: "it was taken when it was tried again".into(),
+                }],
+                rows: vec![v1::AsideRow {
+                    row,
+                    ..v1::AsideRow::default()
+                }],
+                ..v1::AsideBatch::default()
+            },
+            (Some(_), Some(_)) => return Err(ProductError::Invalid("what is tried again sets something aside".into())),
+        };
+        let import_id = import_id.unwrap_or_default().to_owned();
+        let body = Body { aside, import_id };
+        if body.aside.request.parse::<RequestId>().is_err() || !body.aside.rows.iter().all(|row| body.reason(row).is_some()) {
+            return Err(ProductError::Invalid("what is set aside has no name or no reason".into()));
+        }
+        Ok(Some(body).filter(|body| !body.aside.rows.is_empty()))
+    }
+}
+
+/// What of one body cannot be rows.
+#[derive(Debug)]
+struct Body {
+    aside: v1::AsideBatch,
+    import_id: String,
+}
+
+impl Body {
+    fn reason(&self, row: &v1::AsideRow) -> Option<&v1::AsideReason> {
+        self.aside.reasons.get(usize::try_from(row.reason).ok()?)
+    }
+
+    /// What a column of texts holds.
+    fn text_bytes(&self, text: Text) -> usize {
+        self.aside.rows.iter().map(|row| text(self, row).len()).sum()
+    }
+
+    /// What it takes, and how much it will take as rows: told before there are any, because what it says once stands in each of them.
+    fn memory(&self) -> (usize, usize) {
+        let rows = self.aside.rows.len();
+        let sealed: usize = self.aside.rows.iter().map(|row| row.sealed.len()).sum();
+        let texts: usize = TEXTS.iter().map(|(_, text)| self.text_bytes(*text)).sum();
+        let columns = (1 + NUMBERS.len() + TEXTS.len()) * COLUMN;
+        (
+            rows.saturating_mul(size_of::<v1::AsideRow>()).saturating_add(sealed),
+            rows.saturating_mul(CELLS).saturating_add(texts).saturating_add(columns),
+        )
+    }
+
+    /// As rows.
+    fn rows(&self) -> Result<RecordBatch, ProductError> {
+        let rows = &self.aside.rows;
+        let mut fields = vec![time_field()];
+        let mut arrays: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_value(self.aside.time, rows.len()))];
+        for (name, number) in NUMBERS {
+            fields.push(field(name, Seen::LONG));
+            arrays.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(number))));
+        }
+        for (name, text) in TEXTS {
+            fields.push(field(name, Seen::STRING));
+            let mut texts = StringBuilder::with_capacity(rows.len(), self.text_bytes(text));
+            for row in rows {
+                texts.append_option(Some(text(self, row)).filter(|text| !text.is_empty()));
+            }
+            arrays.push(Arc::new(texts.finish()));
+        }
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(|_| ProductError::Internal("what is set aside is no batch"))
     }
 }
 
@@ -101,33 +171,9 @@ impl Aside<'_> {
     }
 }
 
-fn row(aside: &v1::Aside) -> u64 {
-    aside.name.as_ref().map_or(0, |name| name.row)
-}
-
 fn long(number: u64) -> i64 {
     // Sizes and numbers of rows are far below what a double holds exactly; what claims more is no better than that.
     i64::try_from(number).unwrap_or(i64::MAX).min(1 << 53)
-}
-
-/// These as rows. The gateway may have been taken over: what is no name of a request is refused.
-fn batch(all: &[v1::Aside]) -> Result<RecordBatch, ProductError> {
-    let named = |aside: &v1::Aside| aside.name.as_ref().is_some_and(|name| name.request.parse::<RequestId>().is_ok());
-    if !all.iter().all(named) {
-        return Err(ProductError::Invalid("what is set aside has no name".into()));
-    }
-    let mut fields = vec![time_field()];
-    let mut arrays: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_iter_values(all.iter().map(|aside| aside.time)))];
-    for (name, number) in NUMBERS {
-        fields.push(field(name, Seen::LONG));
-        arrays.push(Arc::new(Int64Array::from_iter_values(all.iter().map(number))));
-    }
-    for (name, text) in TEXTS {
-        fields.push(field(name, Seen::STRING));
-        let texts = all.iter().map(|aside| Some(text(aside)).filter(|text| !text.is_empty()));
-        arrays.push(Arc::new(StringArray::from_iter(texts)));
-    }
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(|_| ProductError::Internal("what is set aside is no batch"))
 }
 
 /// The columns that [`read`] needs.
@@ -184,12 +230,13 @@ impl Product {
         beside: Beside,
     ) -> Result<Option<Aside<'_>>, ProductError> {
         let replays = beside.replays.clone();
-        let Some(rows) = beside.into_rows(self.shared.clock.now())? else {
+        let Some(body) = beside.into_body(sender_id, self.shared.clock.now())? else {
             return Ok(None);
         };
         let (memory, limit) = (&self.shared.memory, self.shared.memory.limit());
-        // The rows, and the stream that is made of them.
-        let bytes = memory_of(&rows).saturating_mul(2);
+        // What came, the rows that are made of it, and the stream that is made of them.
+        let (came, as_rows) = body.memory();
+        let bytes = came.saturating_add(as_rows.saturating_mul(2));
         if bytes > limit {
             return Err(ProductError::BatchTooLarge { bytes, limit });
         }
@@ -204,9 +251,15 @@ impl Product {
             },
             None => None,
         };
-        let (ipc, rows) = tokio::task::spawn_blocking(move || (events::to_ipc(&rows), rows))
+        let encoded = tokio::task::spawn_blocking(move || {
+            let rows = body.rows()?;
+            drop(body);
+            Ok::<_, ProductError>((events::to_ipc(&rows), rows))
+        });
+        let (ipc, rows) = encoded
             .await
-            .map_err(|_| ProductError::Internal("encoding a batch was interrupted"))?;
+            .map_err(|_| ProductError::Internal("encoding a batch was interrupted"))??;
+        charge.resize(memory_of(&rows).saturating_add(ipc.len()).min(charge.bytes()));
         let (time_min, time_max) = time_range(&rows).unwrap_or_default();
         let schema = rows.schema();
         let fields = schema.fields().iter().filter(|field| field.name() != TIME);

@@ -1,7 +1,7 @@
 //! What could not be rows: with the rows of its body or not at all, once, and gone with its table.
 
 use base::{Entropy, RequestId};
-use wire::v1::{Aside, AsideName};
+use wire::v1::{AsideBatch, AsideName, AsideReason, AsideRow};
 use zones::{ForgetfulZone, Power};
 
 use super::*;
@@ -16,14 +16,25 @@ fn name(request: u8, row: u64) -> AsideName {
     }
 }
 
-/// One thing that cannot be a row; `tag` stands where what was sealed does.
-fn aside(tag: &str) -> Aside {
-    Aside {
-        time: 1_799_000_000,
-        name: Some(name(1, 7)),
-        reason: "time".into(),
-        sealed: tag.to_owned(),
-        ..Aside::default()
+/// Things that cannot be rows; tags stand where what was sealed does.
+fn aside(tags: &[&str]) -> Beside {
+    let row = |(row, tag): (u64, &&str)| AsideRow {
+        row,
+        sealed: (*tag).to_owned(),
+        ..AsideRow::default()
+    };
+    Beside {
+        aside: Some(AsideBatch {
+            time: 1_799_000_000,
+            request: name(1, 7).request,
+            reasons: vec![AsideReason {
+                reason: "time".into(),
+                message: String::new(),
+            }],
+            rows: (7..).zip(tags).map(row).collect(),
+            ..AsideBatch::default()
+        }),
+        replays: None,
     }
 }
 
@@ -34,11 +45,7 @@ async fn append_with(product: &Product, id: Option<&str>, rows: Bytes, beside: B
 
 /// A body of one row and one thing that is none, both of this tag.
 async fn both(product: &Product, id: Option<&str>, tag: &str) -> Result<Appended, ProductError> {
-    let beside = Beside {
-        aside: vec![aside(tag)],
-        replays: None,
-    };
-    append_with(product, id, batch(&[tag]), beside).await
+    append_with(product, id, batch(&[tag]), aside(&[tag])).await
 }
 
 async fn set_aside(house: &House, product: &Arc<Product>) -> Vec<String> {
@@ -86,25 +93,28 @@ async fn a_body_without_any_row_is_stored_as_well() {
     let product = house.open(&zones).await.unwrap();
     with_table(&product).await;
     for _ in 0..2 {
-        let beside = Beside {
-            aside: vec![aside("a"), aside("b")],
-            replays: None,
-        };
-        let appended = append_with(&product, Some("x"), batch(&[]), beside).await.unwrap();
+        let appended = append_with(&product, Some("x"), batch(&[]), aside(&["a", "b"])).await.unwrap();
         assert_eq!((appended.rows, appended.duplicate), (0, false));
     }
     assert_eq!(set_aside(&house, &product).await, ["a", "b"]);
     let unquoted = house.rows(&product, "SELECT sealed FROM events$rejected ORDER BY 1").await;
     assert_eq!(texts(&unquoted), ["a", "b"]);
-    let nameless = Beside {
-        aside: vec![Aside::default()],
-        replays: None,
+    let without = |change: fn(&mut AsideBatch)| {
+        let mut beside = aside(&["c"]);
+        beside.aside.iter_mut().for_each(change);
+        beside
     };
-    let refused = append_with(&product, None, batch(&["c"]), nameless).await.unwrap_err();
-    assert_eq!(
-        (refused.kind(), tables(&product)),
-        (ErrorKind::Invalid, vec!["events 0".to_owned()])
-    );
+    let both = Beside {
+        replays: Some(name(1, 7)),
+        ..aside(&["c"])
+    };
+    for wrong in [without(|aside| aside.request.clear()), without(|aside| aside.reasons.clear()), both] {
+        let refused = append_with(&product, None, batch(&["c"]), wrong).await.unwrap_err();
+        assert_eq!(
+            (refused.kind(), tables(&product)),
+            (ErrorKind::Invalid, vec!["events 0".to_owned()])
+        );
+    }
 }
 
 #[tokio::test]
@@ -150,7 +160,7 @@ async fn a_replay_is_stored_once_and_noted_whatever_a_sender_calls_its_imports()
     }
     let replay = || {
         let beside = Beside {
-            aside: Vec::new(),
+            aside: None,
             replays: Some(name(1, 7)),
         };
         append_with(&product, Some("any"), batch(&["replayed"]), beside)
@@ -176,13 +186,17 @@ async fn memory_is_taken_for_what_is_set_aside_and_given_back() {
     let (_, zones) = house.memory();
     let product = house.open(&zones).await.unwrap();
     with_table(&product).await;
-    let large = Beside {
-        aside: vec![aside(&"x".repeat(100_000))],
-        replays: None,
-    };
-    let refused = append_with(&product, None, batch(&["a"]), large).await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::TooLarge);
-    assert_eq!(product.shared.memory.used(), 0);
+    // What is said once for all of them is in each row.
+    let id = "x".repeat(1_000);
+    let large = [
+        (None, aside(&["x".repeat(100_000).as_str()])),
+        (Some(id.as_str()), aside(&["x"; 60])),
+    ];
+    for (id, large) in large {
+        let refused = append_with(&product, id, batch(&["a"]), large).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::TooLarge);
+        assert_eq!(product.shared.memory.used(), 0);
+    }
     let refused = loop {
         match both(&product, None, "kept").await {
             Ok(_) => {}
