@@ -189,6 +189,44 @@ async fn what_is_not_records_or_too_many_or_not_allowed_is_refused_whole() -> an
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_was_set_aside_is_stored_once_however_often_it_was_sent_before_and_after_a_replay() -> anyhow::Result<()> {
+    let mut installation = Installation::prepare(env!("CARGO_BIN_EXE_coffer")).await?;
+    installation.configure("[gateway.limits]\nmax_keys = 3\n")?;
+    installation.up().await?;
+    let product = installation.product("aside").await?;
+    let admin = installation.client(&product.admin_key)?;
+    admin.create_table("web", "events").await?;
+    let writer = installation.client(&product.write_key)?;
+
+    let record = |n: usize| json!({"n": n, "uuid": id(n), "a": 1, "b": 2, "c": 3});
+    // The first is set aside twice, the second is sent again once it can be a row, the third has no id.
+    let nameless = json!({"n": 3, "a": 1, "b": 2, "c": 3});
+    for body in [json!({"events": [record(1), record(2), nameless]}), json!({"records": [record(1)]})] {
+        let told = receipts(send(&writer, "events", BATCH, &body).await?)?;
+        ensure!(told.iter().all(|(success, _)| !*success), "{told:?}");
+    }
+    installation.stop().await?;
+    installation.configure("")?;
+    installation.up().await?;
+    ensure!(receipts(send(&writer, "events", BATCH, &json!({"events": [record(2)]})).await?)?[0].0);
+
+    let replay = "/v1/rejected/web/events/replay";
+    let tried = admin.post(replay, &[]).await?.ok()?.json()?;
+    ensure!(tried["taken"] == json!(4) && tried["left"] == json!([]), "{tried}");
+    let left = admin.get("/v1/rejected/web/events").await?.ok()?.json()?;
+    ensure!(left["rejected"] == json!([]), "what was taken is still there: {left}");
+    let tried = admin.post(replay, &[]).await?.ok()?.json()?;
+    ensure!(tried["taken"] == json!(0), "{tried}");
+    ensure!(receipts(send(&writer, "events", BATCH, &json!({"events": [record(1)]})).await?)?[0].0);
+
+    let stored = admin.query("web", "SELECT n, c FROM events ORDER BY n").await?;
+    ensure!(json!(stored) == json!([[1, 3], [2, 3], [3, 3]]), "{stored:?}");
+    let columns = admin.query("web", "DESCRIBE events").await?;
+    ensure!(!json!(columns).to_string().contains("uuid"), "{columns:?}");
+    installation.finish().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn records_sent_again_until_they_are_acknowledged_are_there_once_however_often_the_warehouse_is_killed() -> anyhow::Result<()> {
     const EACH: usize = 20;
     let back = Duration::from_secs(90);

@@ -8,7 +8,7 @@
 use base::{DatabaseName, ErrorKind, ProductId, SecretBytes, TableName, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use events::{Rejected, RowFault, Syntax};
+use events::{Address, Records, Rejected, RowFault, Syntax};
 use seal::DataKey;
 use wire::v1::{Aside, AsideBatch, AsideKeyRequest, AsideName, AsideReason, AsideRow, OpenAsideRequest};
 
@@ -177,8 +177,8 @@ pub(crate) fn too_large() -> ApiError {
 const fn word(syntax: Syntax) -> &'static str {
     match syntax {
         Syntax::Msgpack => "msgpack",
-        // A record by itself, out of the envelope that it came in.
-        Syntax::Json | Syntax::Records(_) => "json",
+        Syntax::Json => "json",
+        Syntax::Records(_) => "record",
     }
 }
 
@@ -187,6 +187,11 @@ pub(crate) fn syntax(word: &str) -> Option<Syntax> {
     match word {
         "msgpack" => Some(Syntax::Msgpack),
         "json" => Some(Syntax::Json),
+        // By itself, out of the envelope that it came in, and with an id if it has one. Where it came from nobody knows any more.
+        "record" => Some(Syntax::Records(Records {
+            single: true,
+            address: Address::Untold,
+        })),
         _ => None,
     }
 }
@@ -225,6 +230,13 @@ mod tests {
         for known in [Syntax::Msgpack, Syntax::Json] {
             assert_eq!(syntax(word(known)), Some(known));
         }
+        let records = |single| {
+            Syntax::Records(Records {
+                single,
+                address: Address::Untold,
+            })
+        };
+        assert_eq!(syntax(word(records(false))), Some(records(true)));
         assert_eq!(syntax("csv"), None);
     }
 }

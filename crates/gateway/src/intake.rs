@@ -77,8 +77,19 @@ impl Decoded {
 type Read = (String, events::Decoded, People, Vec<SetAside>);
 
 pub(crate) async fn decode(app: &Arc<App>, body: Bytes, form: Form, columns: Columns, now: Timestamp) -> Result<Decoded, ApiError> {
-    let limits = form.limits(&app.settings.limits);
-    let most = most(&limits);
+    decode_under(&form.limits(&app.settings.limits), app, body, form, columns, now).await
+}
+
+/// The same under limits that are not those of the form.
+pub(crate) async fn decode_under(
+    limits: &Limits,
+    app: &Arc<App>,
+    body: Bytes,
+    form: Form,
+    columns: Columns,
+    now: Timestamp,
+) -> Result<Decoded, ApiError> {
+    let most = most(limits);
     let mut memory = app.inflated.wait(expected(&body, form, &columns).min(most), TURN).await?;
     loop {
         let room = memory.bytes();

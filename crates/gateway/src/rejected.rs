@@ -162,7 +162,7 @@ fn shown(aside: &Aside, content: Option<&SecretBytes>) -> Value {
     });
     match content.map(|content| (std::str::from_utf8(content.reveal()), content)) {
         None => shown["content_error"] = UNOPENED.into(),
-        Some((Ok(text), _)) if aside.syntax == "json" => shown["content"] = text.into(),
+        Some((Ok(text), _)) if aside.syntax != "msgpack" => shown["content"] = text.into(),
         Some((_, content)) => shown["content_hex"] = hex::encode(content.reveal()).into(),
     }
     shown
@@ -193,7 +193,9 @@ async fn tried(call: &Call, place: &Place, aside: &Aside, content: Option<&Secre
     };
     let columns = Columns::of(&call.caller.settings, &place.database, &place.table)?;
     let received_at = Timestamp::from_secs(aside.time);
-    let decoded = match intake::decode(call.app(), alone(syntax, content), form, columns, received_at).await {
+    // It is one and it is here already: how much a body may be that is sent does not concern it.
+    let limits = &call.settings().limits;
+    let decoded = match intake::decode_under(limits, call.app(), alone(syntax, content), form, columns, received_at).await {
         Ok(decoded) => decoded,
         Err(error) if is_final(&error) => return stays("unreadable", error.message()),
         Err(error) => return Err(error),
@@ -220,8 +222,8 @@ async fn tried(call: &Call, place: &Place, aside: &Aside, content: Option<&Secre
 /// As a body of its own. In JSON as the only element of an array: it must be one row as it stands, and not several because it is alone.
 fn alone(syntax: Syntax, content: &SecretBytes) -> Bytes {
     match syntax {
-        Syntax::Msgpack => Bytes::copy_from_slice(content.reveal()),
-        Syntax::Json | Syntax::Records(_) => [b"[", content.reveal(), b"]"].concat().into(),
+        Syntax::Msgpack | Syntax::Records(_) => Bytes::copy_from_slice(content.reveal()),
+        Syntax::Json => [b"[", content.reveal(), b"]"].concat().into(),
     }
 }
 
@@ -249,6 +251,7 @@ mod tests {
         let content = |bytes: &[u8]| Some(SecretBytes::new(bytes.to_vec()));
         let shown = |syntax, content: Option<SecretBytes>| shown(&aside(syntax), content.as_ref());
         assert_eq!(shown("json", content(b"{\"a\":"))["content"], "{\"a\":");
+        assert_eq!(shown("record", content(b"{\"a\":1}"))["content"], "{\"a\":1}");
         assert_eq!(shown("json", content(b"\xff"))["content_hex"], "ff");
         assert_eq!(shown("msgpack", content(b"\x91\x01"))["content_hex"], "9101");
         assert_eq!(shown("json", None)["content_error"], UNOPENED);
@@ -270,5 +273,7 @@ mod tests {
         let json = |text: &str| alone(Syntax::Json, &SecretBytes::new(text.as_bytes().to_vec()));
         assert_eq!(json("{\"a\":1}"), "[{\"a\":1}]");
         assert_eq!(json("[{\"a\":1}]"), "[[{\"a\":1}]]");
+        let record = aside::syntax("record").unwrap();
+        assert_eq!(alone(record, &SecretBytes::new(b"{\"a\":1}".to_vec())), "{\"a\":1}");
     }
 }
