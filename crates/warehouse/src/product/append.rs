@@ -54,27 +54,30 @@ impl Product {
         let (ipc, rows, mut charge) = decode(ipc, charge, limit).await?;
         let count = rows.num_rows() as u64;
         self.shared.stages.took("decode batch", lap.end(), count);
+        let duplicate = Appended {
+            rows: count,
+            duplicate: true,
+        };
         let own_id = beside.own_id(self.id, table, sender_id);
-        let aside = self.set_aside(database, name, table, sender_id, beside).await?;
-        if count == 0 {
-            self.store_aside(aside).await?;
-            return Ok(Appended { rows: 0, duplicate: false });
-        }
         let batch = self.batch_hash(own_id.as_deref());
         // Without an id nothing can repeat it, so nobody need look for it.
         let _claim = match own_id {
             Some(_) => match self.claim(table, batch).await? {
                 Some(claim) => Some(claim),
-                None => {
-                    self.store_aside(aside).await?;
-                    return Ok(Appended {
-                        rows: count,
-                        duplicate: true,
-                    });
-                }
+                None => return Ok(duplicate),
             },
             None => None,
         };
+        // Invariant: all of a body is in one segment, so what is known in one of the two tables was stored as a whole, whatever its sender
+        // sends under the same id now. Whoever holds the claim is the only one to store it, in either table.
+        if self.is_beside(database, name, table, &beside, sender_id).await? {
+            return Ok(duplicate);
+        }
+        let aside = self.set_aside(database, name, table, sender_id, beside).await?;
+        if count == 0 {
+            self.store_aside(aside).await?;
+            return Ok(Appended { rows: 0, duplicate: false });
+        }
         let fresh = self.fresh(table, record_ids, rows, ipc).await?;
         let count = fresh.rows.num_rows() as u64;
         let Some((time_min, time_max)) = time_range(&fresh.rows) else {
@@ -157,14 +160,18 @@ impl Product {
                 table: id,
                 batch,
             };
-            // Invariant: a flush enters a batch into the catalog before it takes it out of `known`, so whoever did not find it
-            // there and looks into the catalog afterwards cannot miss it.
-            return Ok(if self.catalog.is_covered(id, &batch).await? {
-                None
-            } else {
-                Some(claim)
-            });
+            return Ok(if self.is_stored(id, &batch).await? { None } else { Some(claim) });
         }
+    }
+
+    /// Whether a batch is stored already.
+    pub(super) async fn is_stored(&self, id: TableId, batch: &BatchHash) -> Result<bool, ProductError> {
+        if self.read().tables.get(&id).is_some_and(|table| table.known.contains(batch)) {
+            return Ok(true);
+        }
+        // Invariant: a flush enters a batch into the catalog before it takes it out of `known`, so whoever did not find it
+        // there and looks into the catalog afterwards cannot miss it.
+        Ok(self.catalog.is_covered(id, batch).await?)
     }
 }
 

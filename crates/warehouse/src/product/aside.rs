@@ -17,7 +17,6 @@ use events::{Seen, TIME, field, time_field};
 use journal::Entry;
 use wire::v1::{self, AsideName};
 
-use super::append::Claim;
 use super::shape::{Shaped, Stored};
 use super::state::time_range;
 use super::{Product, ProductError};
@@ -153,15 +152,14 @@ fn own_id(replays: Option<&AsideName>, product: ProductId, table: TableId, sende
 }
 
 /// What cannot be rows, on its way into the table for it.
-pub(super) struct Aside<'a> {
+pub(super) struct Aside {
     ipc: Bytes,
     shaped: Shaped,
     charge: Charge,
     header: RowsHeader,
-    _claim: Option<Claim<'a>>,
 }
 
-impl Aside<'_> {
+impl Aside {
     /// The journal's entry.
     pub(super) fn entry(&self) -> Entry {
         Entry {
@@ -220,7 +218,25 @@ pub(crate) fn read(rows: &RecordBatch) -> Result<Vec<v1::Aside>, ProductError> {
 }
 
 impl Product {
-    /// Makes what cannot be rows ready to be stored: nothing, if there is nothing or if it is stored already.
+    /// Whether the table beside has something under this id.
+    pub(super) async fn is_beside(
+        &self,
+        database: &DatabaseName,
+        name: &TableName,
+        table: TableId,
+        beside: &Beside,
+        sender_id: Option<&str>,
+    ) -> Result<bool, ProductError> {
+        let Some(table) = self.known_beside(database, name, table) else {
+            return Ok(false);
+        };
+        match beside.own_id(self.id, table, sender_id) {
+            Some(id) => self.is_stored(table, &self.batch_hash(Some(&id))).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Makes what cannot be rows ready to be stored: nothing, if there is nothing. The caller has made sure that it is not stored yet.
     pub(super) async fn set_aside(
         &self,
         database: &DatabaseName,
@@ -228,7 +244,7 @@ impl Product {
         table: TableId,
         sender_id: Option<&str>,
         beside: Beside,
-    ) -> Result<Option<Aside<'_>>, ProductError> {
+    ) -> Result<Option<Aside>, ProductError> {
         let replays = beside.replays.clone();
         let Some(body) = beside.into_body(sender_id, self.shared.clock.now())? else {
             return Ok(None);
@@ -244,13 +260,6 @@ impl Product {
         let table = self.table_beside(database, name, table).await?;
         let id = own_id(replays.as_ref(), self.id, table, sender_id);
         let batch = self.batch_hash(id.as_deref());
-        let claim = match id {
-            Some(_) => match self.claim(table, batch).await? {
-                Some(claim) => Some(claim),
-                None => return Ok(None),
-            },
-            None => None,
-        };
         let encoded = tokio::task::spawn_blocking(move || {
             let rows = body.rows()?;
             drop(body);
@@ -278,12 +287,11 @@ impl Product {
             shaped,
             charge,
             header,
-            _claim: claim,
         }))
     }
 
-    /// Stores it alone: the rows of its body are stored already, or there are none.
-    pub(super) async fn store_aside(&self, aside: Option<Aside<'_>>) -> Result<(), ProductError> {
+    /// Stores it alone: its body has no rows, or none that is new.
+    pub(super) async fn store_aside(&self, aside: Option<Aside>) -> Result<(), ProductError> {
         if let Some(aside) = &aside {
             self.journal.append(aside.entry()).await?;
         }
@@ -291,7 +299,7 @@ impl Product {
     }
 
     /// Puts it where queries see it.
-    pub(super) async fn show_aside(&self, aside: Option<Aside<'_>>) -> Result<(), ProductError> {
+    pub(super) async fn show_aside(&self, aside: Option<Aside>) -> Result<(), ProductError> {
         let Some(Aside {
             shaped,
             mut charge,
@@ -310,14 +318,16 @@ impl Product {
         self.show(header.table, stored, shaped, charge).await
     }
 
+    /// The table for what cannot be rows of `table`, and of no other: one that was made again under its name may have another by now.
+    fn known_beside(&self, database: &DatabaseName, name: &TableName, table: TableId) -> Option<TableId> {
+        let state = self.read();
+        state.table(database, name).filter(|known| known.id == table)?;
+        state.table(database, &name.aside()).map(|beside| beside.id)
+    }
+
     /// The table for what cannot be rows of `table`, made when it is not there.
     pub(super) async fn table_beside(&self, database: &DatabaseName, name: &TableName, table: TableId) -> Result<TableId, ProductError> {
-        // Of this table: one that was made again under its name since may have another by now.
-        let known = || {
-            let state = self.read();
-            state.table(database, name).filter(|known| known.id == table)?;
-            state.table(database, &name.aside()).map(|beside| beside.id)
-        };
+        let known = || self.known_beside(database, name, table);
         if let Some(id) = known() {
             return Ok(id);
         }

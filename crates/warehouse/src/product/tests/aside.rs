@@ -92,9 +92,9 @@ async fn a_body_without_any_row_is_stored_as_well() {
     let (_, zones) = house.memory();
     let product = house.open(&zones).await.unwrap();
     with_table(&product).await;
-    for _ in 0..2 {
+    for duplicate in [false, true] {
         let appended = append_with(&product, Some("x"), batch(&[]), aside(&["a", "b"])).await.unwrap();
-        assert_eq!((appended.rows, appended.duplicate), (0, false));
+        assert_eq!((appended.rows, appended.duplicate), (0, duplicate));
     }
     assert_eq!(set_aside(&house, &product).await, ["a", "b"]);
     let unquoted = house.rows(&product, "SELECT sealed FROM events$rejected ORDER BY 1").await;
@@ -115,6 +115,52 @@ async fn a_body_without_any_row_is_stored_as_well() {
             (ErrorKind::Invalid, vec!["events 0".to_owned()])
         );
     }
+}
+
+#[tokio::test]
+async fn of_what_is_sent_under_one_id_the_first_content_counts_whether_it_could_be_rows_or_not() {
+    let house = House::new(35);
+    let (_, zones) = house.memory();
+    let product = house.open(&zones).await.unwrap();
+    with_table(&product).await;
+    // None of it, all of it and some of it could be rows when it came first.
+    append_with(&product, Some("none"), batch(&[]), aside(&["a", "b"])).await.unwrap();
+    append_with(&product, Some("all"), batch(&["c"]), Beside::default()).await.unwrap();
+    append_with(&product, Some("some"), batch(&["d"]), aside(&["e"])).await.unwrap();
+    let again = async |product: &Product, life: &str| {
+        for id in ["none", "all", "some"] {
+            let (rows, nothing) = (batch(&["again"]), || batch(&[]));
+            for (rows, beside) in [
+                (rows.clone(), Beside::default()),
+                (rows, aside(&["again"])),
+                (nothing(), aside(&["again"])),
+                (nothing(), Beside::default()),
+            ] {
+                assert!(
+                    append_with(product, Some(id), rows, beside).await.unwrap().duplicate,
+                    "{id}, {life}"
+                );
+            }
+        }
+    };
+    again(&product, "in memory").await;
+    product.flush_all().await;
+    again(&product, "in files").await;
+    // Whatever comes first of those that come at once.
+    let mixed = futures::future::join_all((0..8).map(|number| match number % 2 {
+        0 => append_with(&product, Some("both"), batch(&[]), aside(&["f"])),
+        _ => append_with(&product, Some("both"), batch(&["f"]), Beside::default()),
+    }));
+    let stored = mixed.await.into_iter().filter(|answer| !answer.as_ref().unwrap().duplicate).count();
+    assert_eq!(stored, 1);
+    drop(product);
+
+    let product = house.open(&zones).await.unwrap();
+    again(&product, "after a restart").await;
+    let mut all = house.tags(&product).await;
+    all.extend(set_aside(&house, &product).await);
+    all.sort();
+    assert_eq!(all, ["a", "b", "c", "d", "e", "f"]);
 }
 
 #[tokio::test]
