@@ -18,6 +18,7 @@ use wire::v1::warehouse_client::WarehouseClient;
 use crate::auth::{Caller, Callers};
 use crate::bodies::{self, Bounds, Budget};
 use crate::errors::ApiError;
+use crate::pages::Pages;
 use crate::params::Params;
 use crate::settings::GatewaySettings;
 use crate::upstream::Upstream;
@@ -36,7 +37,7 @@ pub(crate) struct App {
     /// Who may use a core for an import.
     pub(crate) decoding: Arc<Semaphore>,
     /// Who may look at what was set aside.
-    pub(crate) pages: Arc<Semaphore>,
+    pub(crate) pages: Pages,
     pub(crate) answers: edge::Histograms,
     pub(crate) rows: edge::Counter,
     pub(crate) stages: edge::Stages,

@@ -23,6 +23,7 @@ mod imports;
 mod intake;
 mod jobs;
 mod linger;
+mod pages;
 mod params;
 mod paths;
 mod people;
@@ -171,7 +172,7 @@ fn app(settings: GatewaySettings, ctx: &RoleContext, revocations: Arc<Watch>) ->
         bodies: Budget::of(settings.max_import_bytes.max(settings.limits.max_body)),
         inflated: intake::budget(&settings),
         decoding: Arc::new(Semaphore::new(settings.max_decoding.max(1))),
-        pages: Arc::new(Semaphore::new(rejected::PAGES)),
+        pages: pages::Pages::new(),
         answers: ctx.metrics.histograms("http_seconds", "how long answers to the world took"),
         rows: ctx.metrics.counter("imported_rows", "rows that were taken and are durable"),
         stages: edge::Stages::of(&ctx.metrics),

@@ -5,17 +5,13 @@
 //!
 //! Start at [`show`] and [`replay`]. What was sealed is opened in [`aside`].
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use axum::response::Response;
-use base::{ErrorKind, SecretBytes, Timestamp};
+use base::{SecretBytes, Timestamp};
 use bytes::Bytes;
 use events::{Encoding, Syntax};
 use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt};
 use http::StatusCode;
 use serde_json::{Value, json};
-use tokio::sync::OwnedSemaphorePermit;
 use wire::v1::{Aside, AsideName, ListAsideRequest, ListAsideResponse};
 
 use crate::aside::{self, Place};
@@ -23,6 +19,7 @@ use crate::calls::Call;
 use crate::errors::{ApiError, ok};
 use crate::forms::Form;
 use crate::intake;
+use crate::pages::Turn;
 use crate::params::Params;
 use crate::people::Columns;
 
@@ -30,10 +27,6 @@ use crate::people::Columns;
 const MOST: u32 = 1_000;
 /// How many are tried at the same time.
 const AT_ONCE: usize = 8;
-/// Pages that are in memory at the same time: sealed, opened and as an answer, each may take some hundred MiB.
-pub(crate) const PAGES: usize = 2;
-/// How long a request waits for that.
-const TURN: Duration = Duration::from_secs(10);
 
 /// Which part of the list is asked for: `count`, and `after=REQUEST/ROW` to go on.
 struct Wanted {
@@ -107,16 +100,13 @@ struct Page {
     rows: Vec<(Aside, Option<SecretBytes>)>,
     /// Where the next one begins.
     next: Option<String>,
-    _turn: OwnedSemaphorePermit,
+    _turn: Turn,
 }
 
 impl Page {
     async fn read(call: &Call, wanted: Wanted) -> Result<Self, ApiError> {
         let (database, table) = (call.database()?, call.table()?);
-        let turn = tokio::time::timeout(TURN, Arc::clone(&call.app().pages).acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else {
-            return Err(ApiError::of(ErrorKind::TooMuch));
-        };
+        let turn = call.app().pages.turn(call.caller.product).await?;
         let asked = ListAsideRequest {
             database: database.to_string(),
             table: table.to_string(),

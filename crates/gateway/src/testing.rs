@@ -108,7 +108,7 @@ impl World {
             bodies: Budget::of(settings.max_import_bytes),
             inflated: crate::intake::budget(&settings),
             decoding: Arc::new(Semaphore::new(1)),
-            pages: Arc::new(Semaphore::new(crate::rejected::PAGES)),
+            pages: crate::pages::Pages::new(),
             answers: metrics.histograms("http_seconds", ""),
             rows: metrics.counter("imported_rows", ""),
             stages: edge::Stages::of(&metrics),
