@@ -35,6 +35,7 @@ pub(crate) fn decode(syntax: Syntax, body: &[u8], limits: &Limits) -> Result<Dec
         limits,
         received_at: Timestamp::from_secs(1_763_900_000),
         identities: &["id".to_owned()],
+        personal: &[],
     };
     let decoded = events::decode(syntax, body, &told)?;
     let (taken, columns) = (decoded.batch.num_rows(), decoded.batch.num_columns());

@@ -1,6 +1,6 @@
 //! Which columns a product may declare as those of identities and as personal.
 
-use base::PersonalColumn;
+use base::{ColumnNames, PersonalColumn};
 
 use crate::state::ProductError;
 
@@ -23,10 +23,11 @@ impl Columns {
         if personal.len() > MOST_PERSONAL_COLUMNS {
             return Err(ProductError::TooManyPersonal);
         }
+        let declared = ColumnNames::new(&identity);
         let mut columns: Vec<PersonalColumn> = Vec::with_capacity(personal.len());
         for text in personal {
             let column: PersonalColumn = text.parse().map_err(ProductError::PersonalColumn)?;
-            if identity.iter().any(|name| name.trim().eq_ignore_ascii_case(column.name())) {
+            if declared.contains(column.name()) {
                 return Err(ProductError::Both(column.name().to_owned()));
             }
             if !columns.contains(&column) {
@@ -53,4 +54,20 @@ fn identities(given: &[String]) -> Result<Vec<String>, ProductError> {
         }
     }
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(identity: &[&str], personal: &[&str]) -> Result<Columns, String> {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        Columns::of(&names(identity), &names(personal)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_an_identity_however_it_is_typed_is_not_personal() {
+        assert!(of(&["prénom"], &["PRÉNOM"]).is_err() && of(&["Pre\u{301}nom"], &["shop.orders:prénom"]).is_err());
+        assert_eq!(of(&["email"], &["PRÉNOM", "pre\u{301}nom"]).unwrap().personal, ["prénom"]);
+    }
 }

@@ -5,6 +5,7 @@
 //! Start at [`Op`], which says who is asking. Does not know ciphers, storage or the network.
 
 mod clock;
+mod columns;
 mod entropy;
 mod error;
 mod ids;
@@ -16,6 +17,7 @@ mod secret;
 mod verbs;
 
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use columns::{ColumnNames, folded};
 pub use entropy::{Entropy, OsEntropy, SeededEntropy};
 pub use error::ErrorKind;
 pub use ids::{CredentialId, IdError, JobId, PersonId, ProductId, RequestId, TableId, WriterId};

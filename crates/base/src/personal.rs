@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{DatabaseName, TableName};
+use crate::{DatabaseName, TableName, folded};
 
 /// Why a text names no column that can be personal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -20,7 +20,7 @@ pub enum PersonalColumnError {
 
 /// A column whose values are sealed before they are stored: `phone` in every table of a product, or `shop.orders:phone` in one.
 ///
-/// Names are compared as those of identity columns are: without regard to capitals and to space around them. Here they are in small letters.
+/// Names are compared as those of identity columns are: [`folded`]. Here they are that already.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PersonalColumn {
     table: Option<(DatabaseName, TableName)>,
@@ -28,7 +28,7 @@ pub struct PersonalColumn {
 }
 
 impl PersonalColumn {
-    /// The column's name, in small letters.
+    /// The column's name, folded.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -51,7 +51,7 @@ impl FromStr for PersonalColumn {
                 (Some((database.parse().map_err(wrong)?, table.parse().map_err(wrong)?)), name)
             }
         };
-        let name = name.trim().to_ascii_lowercase();
+        let name = folded(name).into_owned();
         if !(1..=128).contains(&name.len()) || name.contains(|c: char| c == ',' || c.is_control()) {
             return Err(PersonalColumnError::Name);
         }
@@ -82,6 +82,8 @@ mod tests {
         let everywhere: PersonalColumn = " Phone ".parse().unwrap();
         assert_eq!((everywhere.name(), everywhere.to_string().as_str()), ("phone", "phone"));
         assert!(everywhere.is_in(&web, &orders));
+        let accented: PersonalColumn = "PRE\u{301}NOM".parse().unwrap();
+        assert_eq!((accented.name(), accented.to_string().parse()), ("prénom", Ok(accented.clone())));
         let in_one: PersonalColumn = "shop.orders:Ship:To".parse().unwrap();
         assert_eq!((in_one.name(), in_one.to_string().as_str()), ("ship:to", "shop.orders:ship:to"));
         assert!(in_one.is_in(&shop, &orders) && !in_one.is_in(&web, &orders));

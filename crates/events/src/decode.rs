@@ -20,7 +20,7 @@ use base::Timestamp;
 pub use self::error::{DecodeError, RowFault};
 pub use self::records::{Address, RecordId, Records};
 use self::rows::Rows;
-use crate::{Limits, identities};
+use crate::Limits;
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,14 +51,10 @@ pub struct Told<'a> {
     pub limits: &'a Limits,
     /// The time of rows that come without one.
     pub received_at: Timestamp,
-    /// Names of the columns of identities, and of personal ones: they get a column however many there are, so that nobody is overlooked.
+    /// Names of the columns of identities: they get a column however many there are, so that nobody is overlooked.
     pub identities: &'a [String],
-}
-
-impl Told<'_> {
-    fn is_identity(&self, name: &str) -> bool {
-        identities::is_identity(self.identities, name)
-    }
+    /// Names of the personal columns: they get a column as well.
+    pub personal: &'a [String],
 }
 
 /// A body, read.

@@ -10,7 +10,7 @@ use arrow::{
     error::ArrowError,
     record_batch::RecordBatch,
 };
-use base::{ErrorKind, Secret};
+use base::{ColumnNames, ErrorKind, Secret};
 
 use crate::{AdaptError, Seen, field, widen::cells_as_text};
 
@@ -75,9 +75,10 @@ impl Distinct {
     /// Per row who owns it, as a place among the values: whoever stands in the first of the declared columns that has somebody.
     pub(crate) fn owners(&self, batch: &RecordBatch, declared: &[String]) -> Vec<Option<u32>> {
         let schema = batch.schema();
+        let declared = ColumnNames::new(declared);
         let place = |index: usize| {
             let name = schema.fields().get(index).map(|field| field.name().as_str()).unwrap_or_default();
-            declared.iter().position(|column| is_identity(std::slice::from_ref(column), name))
+            declared.position(name)
         };
         let mut columns: Vec<_> = self.cells.iter().map(|(index, cells)| (place(*index), cells)).collect();
         columns.sort_by_key(|(place, _)| *place);
@@ -94,18 +95,14 @@ impl Distinct {
     }
 }
 
-/// Whether a column of this name holds identities. `Email` does as much as `email`: the spelling of a key must not decide who
-/// learns of a person.
-pub fn is_identity(columns: &[String], name: &str) -> bool {
-    columns.iter().any(|declared| declared.trim().eq_ignore_ascii_case(name.trim()))
-}
-
-/// Gathers the distinct identities of those `columns` that the batch has.
+/// Gathers the distinct identities of those `columns` that the batch has. `Email` is meant by `email` and `PRÉNOM` by `prénom`
+/// ([`base::folded`]): the spelling of a key must not decide who learns of a person.
 pub fn distinct(batch: &RecordBatch, columns: &[String]) -> Result<Distinct, AdaptError> {
     let schema = batch.schema();
+    let columns = ColumnNames::new(columns);
     let mut found = Vec::new();
     for (index, field) in schema.fields().iter().enumerate().skip(1) {
-        if is_identity(columns, field.name()) {
+        if columns.contains(field.name()) {
             found.push((index, cells_as_text(batch.column(index))?));
         }
     }
@@ -203,6 +200,26 @@ mod tests {
         assert_eq!(column("time"), [Some(0), Some(0), Some(0)]);
         assert_eq!(seen_of(batch.schema().field_with_name("u").unwrap()), Seen::LONG | Seen::BIG_LONG);
         assert_eq!(batch.column_by_name("x").unwrap().as_string::<i32>().value(0), "ada");
+    }
+
+    #[test]
+    fn a_column_is_one_of_identities_however_its_name_is_typed() {
+        let keys = ["prénom", "PRÉNOM", "pre\u{301}nom", "PRE\u{301}NOM", "\u{a0}Prénom ", "ｐｒéｎｏｍ"];
+        let body: Vec<u8> = keys
+            .iter()
+            .flat_map(|key| [&[0x81, 0xa0 + key.len() as u8][..], key.as_bytes(), b"\xa3ada"].concat())
+            .collect();
+        let batch = decoded(&body);
+        for declared in keys {
+            let columns = [declared.to_owned()];
+            let found = distinct(&batch, &columns).unwrap();
+            let batch = replace(&batch, &found, &[100]).unwrap();
+            let ids = batch.columns().iter().skip(1).map(|column| column.as_primitive_opt::<Int64Type>());
+            assert_eq!((ids.flatten().count(), found.values().len()), (keys.len(), 1), "{declared}");
+            assert_eq!(found.owners(&batch, &columns), [Some(0); 6], "{declared}");
+        }
+        let found = distinct(&batch, &["prenom".to_owned()]).unwrap();
+        assert!(found.is_empty(), "another letter is another name");
     }
 
     #[test]

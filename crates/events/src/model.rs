@@ -246,6 +246,7 @@ pub(crate) fn decoded(body: &[u8]) -> arrow::record_batch::RecordBatch {
         limits: &crate::Limits::default(),
         received_at: base::Timestamp::default(),
         identities: &[],
+        personal: &[],
     };
     crate::decode(crate::Syntax::Msgpack, body, &told).unwrap().batch
 }

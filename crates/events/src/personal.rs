@@ -11,9 +11,9 @@ use arrow::{
     datatypes::Schema,
     record_batch::RecordBatch,
 };
-use base::Secret;
+use base::{ColumnNames, Secret};
 
-use crate::identities::{Distinct, ReplaceError, is_identity};
+use crate::identities::{Distinct, ReplaceError};
 use crate::{AdaptError, Seen, field, text::push_base64, widen::cells_as_text};
 
 /// How the text of a sealed value begins. What follows is base64.
@@ -75,13 +75,12 @@ impl Personal {
 /// A row belongs to the first of them, in the order in which they were declared, that has somebody in it.
 pub fn gather(batch: &RecordBatch, columns: &[String], identities: &[String], found: &Distinct) -> Result<Personal, AdaptError> {
     let schema = batch.schema();
+    let (names, people) = (ColumnNames::new(columns), ColumnNames::new(identities));
     let mut texts = Vec::new();
     for (index, field) in schema.fields().iter().enumerate().skip(1) {
-        let place = columns
-            .iter()
-            .position(|column| is_identity(std::slice::from_ref(column), field.name()));
+        let place = names.position(field.name());
         // What is an identity becomes an id.
-        if let Some(place) = place.filter(|_| !is_identity(identities, field.name())) {
+        if let Some(place) = place.filter(|_| !people.contains(field.name())) {
             texts.push((index, place, cells_as_text(batch.column(index))?));
         }
     }

@@ -191,7 +191,8 @@ fn decode_within(
     let told = Told {
         limits: &within,
         received_at: now,
-        identities: columns.all(),
+        identities: columns.identities(),
+        personal: columns.personal(),
     };
     let decoded = match events::decode(form.syntax, &inflated, &told) {
         Err(DecodeError::TooManyCells { .. } | DecodeError::TooMuchText { .. }) if !all => return Err(Undecoded::MoreRoom),

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use arrow::record_batch::RecordBatch;
-use base::{DatabaseName, ErrorKind, PersonalColumn, Secret, TableName};
+use base::{ColumnNames, DatabaseName, ErrorKind, PersonalColumn, Secret, TableName};
 use events::ColumnType;
 use events::identities::{self, Distinct};
 use events::personal::{self, Personal, PersonalValue};
@@ -28,7 +28,9 @@ const MAX_PERSONAL_BYTES: usize = 32 << 20;
 pub(crate) struct Columns {
     identities: Vec<String>,
     personal: Vec<String>,
-    all: Vec<String>,
+    /// Both again, to be looked up by name.
+    identity_names: ColumnNames,
+    personal_names: ColumnNames,
 }
 
 impl Columns {
@@ -49,20 +51,29 @@ impl Columns {
     }
 
     pub(crate) fn new(identities: Vec<String>, personal: Vec<String>) -> Self {
-        let all = [identities.as_slice(), personal.as_slice()].concat();
-        Self { identities, personal, all }
+        Self {
+            identity_names: ColumnNames::new(&identities),
+            personal_names: ColumnNames::new(&personal),
+            identities,
+            personal,
+        }
     }
 
-    /// Their names, for whoever decodes.
-    pub(crate) fn all(&self) -> &[String] {
-        &self.all
+    /// The names of those of identities, for whoever decodes.
+    pub(crate) fn identities(&self) -> &[String] {
+        &self.identities
+    }
+
+    /// The names of the personal ones.
+    pub(crate) fn personal(&self) -> &[String] {
+        &self.personal
     }
 
     /// The type that a column of people has whatever was sent, and what is in it.
     pub(crate) fn type_of(&self, name: &str) -> Option<(ColumnType, &'static str)> {
-        if identities::is_identity(&self.identities, name) {
+        if self.identity_names.contains(name) {
             Some((ColumnType::Long, "ids in place of identities"))
-        } else if identities::is_identity(&self.personal, name) {
+        } else if self.personal_names.contains(name) {
             Some((ColumnType::String, "sealed texts in place of personal values"))
         } else {
             None

@@ -13,6 +13,7 @@ use arrow::{
     datatypes::Schema,
     record_batch::RecordBatch,
 };
+use base::ColumnNames;
 
 use super::column::{Column, Ledger, TooMuchText};
 use super::records::{ADDRESS, Records, UUID};
@@ -90,6 +91,8 @@ const ASIDE: usize = size_of::<Rejected>().div_ceil(size_of::<i64>());
 
 pub(super) struct Rows<'a> {
     pub(super) told: &'a Told<'a>,
+    /// The columns of people that were told, to be looked up by name.
+    people: ColumnNames,
     received_at: i64,
     times: Vec<i64>,
     rejected: Vec<Rejected>,
@@ -130,6 +133,7 @@ impl<'a> Rows<'a> {
     pub(super) fn new(told: &'a Told<'a>) -> Self {
         Self {
             told,
+            people: ColumnNames::new(told.identities.iter().chain(told.personal)),
             received_at: told.received_at.as_secs(),
             times: Vec::new(),
             rejected: Vec::new(),
@@ -247,7 +251,7 @@ impl<'a> Rows<'a> {
         }
         // `time` and the overflow column are not counted. Identities and personal values always have a column: they must be found to be replaced.
         let full = self.columns.len() > self.told.limits.max_columns + usize::from(self.overflow_column.is_some());
-        if text == OVERFLOW || full && !self.told.is_identity(text) {
+        if text == OVERFLOW || full && !self.people.contains(text) {
             push_json_string(&mut self.row.overflow, text);
             self.row.overflow.push(b':');
             return Ok(None);

@@ -27,10 +27,22 @@ fn decode_with(body: &[u8], change: impl FnOnce(&mut Limits)) -> Result<RecordBa
 fn read_with(syntax: Syntax, body: &[u8], change: impl FnOnce(&mut Limits)) -> Result<Decoded, DecodeError> {
     let mut limits = Limits::default();
     change(&mut limits);
+    read_of_people(syntax, body, &limits, (&["email"], &[]))
+}
+
+/// The same where these are the columns of identities, and the personal ones.
+fn read_of_people(
+    syntax: Syntax,
+    body: &[u8],
+    limits: &Limits,
+    (identities, personal): (&[&str], &[&str]),
+) -> Result<Decoded, DecodeError> {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let told = Told {
-        limits: &limits,
+        limits,
         received_at: Timestamp::from_secs(NOW),
-        identities: &["email".to_owned()],
+        identities: &names(identities),
+        personal: &names(personal),
     };
     super::decode(syntax, body, &told)
 }

@@ -191,6 +191,7 @@ fn json(rows: &str) -> RecordBatch {
         },
         received_at: base::Timestamp::default(),
         identities: &[],
+        personal: &[],
     };
     crate::decode(crate::Syntax::Json, rows.as_bytes(), &told).unwrap().batch
 }

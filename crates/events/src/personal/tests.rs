@@ -120,6 +120,36 @@ fn the_first_declared_identity_of_a_row_owns_it() {
 }
 
 #[test]
+fn a_personal_column_is_found_however_its_name_is_typed_and_full_or_not() {
+    let rows = [row(&[
+        ("a", Value::Long(1)),
+        ("PRE\u{301}NOM", text("Ada")),
+        ("prénom", text("Ada")),
+    ])];
+    for max_columns in [0, 10] {
+        let told = crate::Told {
+            limits: &crate::Limits {
+                max_columns,
+                ..crate::Limits::default()
+            },
+            received_at: base::Timestamp::default(),
+            identities: &[],
+            personal: &names(&["Prénom"]),
+        };
+        let batch = crate::decode(crate::Syntax::Msgpack, &write_rows(&rows), &told).unwrap().batch;
+        let found = gather(&batch, &names(&["Prénom"]), &[], &Distinct::default()).unwrap();
+        let swapped = replace(&batch, &found, &sealed(&found)).unwrap();
+        assert_eq!(found.values().len(), 1);
+        for name in ["PRE\u{301}NOM", "prénom"] {
+            assert!(column(&swapped, name)[0].as_ref().unwrap().starts_with(SEALED_PREFIX), "{name}");
+        }
+        let declared = names(&["prénom"]);
+        let found = gather(&batch, &names(&["Prénom"]), &declared, &Distinct::default()).unwrap();
+        assert!(found.is_empty(), "what is an identity becomes an id");
+    }
+}
+
+#[test]
 fn values_beyond_the_number_of_columns_are_not_left_in_overflow() {
     let rows = [row(&[
         ("a", Value::Long(1)),
@@ -133,7 +163,8 @@ fn values_beyond_the_number_of_columns_are_not_left_in_overflow() {
             ..crate::Limits::default()
         },
         received_at: base::Timestamp::default(),
-        identities: &names(&["Z"]),
+        identities: &[],
+        personal: &names(&["Z"]),
     };
     let batch = crate::decode(crate::Syntax::Msgpack, &write_rows(&rows), &told).unwrap().batch;
 

@@ -130,6 +130,7 @@ fn sent(body: &[u8]) -> Bytes {
         limits: &Limits::default(),
         received_at: Timestamp::from_secs(0),
         identities: &[],
+        personal: &[],
     };
     to_ipc(&decode(Syntax::Msgpack, body, &told).unwrap().batch)
 }

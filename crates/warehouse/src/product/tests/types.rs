@@ -16,6 +16,7 @@ fn rows(json: &str) -> Bytes {
         limits: &Limits::default(),
         received_at: Timestamp::from_secs(0),
         identities: &[],
+        personal: &[],
     };
     to_ipc(&decode(Syntax::Json, json.as_bytes(), &told).unwrap().batch)
 }
@@ -413,6 +414,7 @@ async fn a_table_with_all_columns_that_it_may_have_keeps_further_ones_in_the_ove
             limits: &Limits::default(),
             received_at: Timestamp::from_secs(0),
             identities: &[],
+            personal: &[],
         },
     );
     let body = body.unwrap().batch;
