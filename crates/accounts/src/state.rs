@@ -123,8 +123,13 @@ pub enum ProductError {
     #[error("a product name has 2 to 64 characters of a-z, 0-9, _ and -")]
     Name,
     /// A column's name cannot be one.
-    #[error("identity columns are at most {MOST_IDENTITY_COLUMNS} names of 1 to 128 characters without comma, and never `time`")]
+    #[error("identity columns are at most {MOST_IDENTITY_COLUMNS} names of 1 to 128 bytes without comma")]
     IdentityColumns,
+    /// It is a column of ours, or none.
+    #[error(
+        "`{0}` is never a column of people: `time` and `_overflow` are columns of our own, and `uuid` is the id that a record brings; give what is in it another name"
+    )]
+    Reserved(&'static str),
     /// A column's name cannot be that of a personal one.
     #[error(transparent)]
     PersonalColumn(base::PersonalColumnError),
@@ -154,7 +159,9 @@ impl ProductError {
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Name | Self::IdentityColumns | Self::PersonalColumn(_) | Self::TooManyPersonal | Self::Both(_) => ErrorKind::Invalid,
+            Self::Name | Self::IdentityColumns | Self::Reserved(_) | Self::PersonalColumn(_) | Self::TooManyPersonal | Self::Both(_) => {
+                ErrorKind::Invalid
+            }
             Self::Unknown => ErrorKind::NotFound,
             Self::Exists { .. } => ErrorKind::Conflict,
             Self::State(error) => error.kind(),

@@ -2,7 +2,7 @@
 //! for the address it came from in `td_ip`.
 //!
 //! Promise: neither costs a second pass. A `uuid` that is one is handed back beside the rows and makes no column; anything else that is
-//! sent under that name is kept in a column like every other value.
+//! sent under that name is kept in a column like every other value. Where `uuid` was declared a column of people, no record has an id.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -155,7 +155,9 @@ impl<'a> Rows<'a> {
 
     /// The rows to come are records.
     pub(super) fn are_records(&mut self, records: Records) {
-        self.beside = Some(Beside::new(records));
+        // An id goes on as it is. What was declared to be of people never does.
+        let with_ids = !self.people.contains(UUID);
+        self.beside = Some(Beside::new(records, with_ids));
     }
 
     /// The number of the row in hand, from 1.
@@ -203,7 +205,7 @@ impl<'a> Rows<'a> {
             return Err(RowFault::TooManyKeys { max }.into());
         }
         match &self.beside {
-            Some(_) if name == UUID.as_bytes() => Ok(Slot::Id),
+            Some(beside) if name == UUID.as_bytes() && beside.with_ids => Ok(Slot::Id),
             Some(beside) if name == ADDRESS.as_bytes() && beside.address.is_some() => Ok(Slot::Address),
             _ => self.column(name),
         }

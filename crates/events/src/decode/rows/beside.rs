@@ -5,6 +5,8 @@ use crate::decode::records::{ADDRESS, Address, RecordId, Records, UUID};
 
 /// What rows get beside their values, and what is kept of each.
 pub(super) struct Beside {
+    /// Whether `uuid` is the id of a record, and not a column of people.
+    pub(super) with_ids: bool,
     /// The address to fill in, and whether also where nothing is said.
     pub(super) address: Option<(String, bool)>,
     /// The id of each row so far, those that were set aside included.
@@ -16,13 +18,14 @@ pub(super) struct Beside {
 }
 
 impl Beside {
-    pub(super) fn new(records: Records) -> Self {
+    pub(super) fn new(records: Records, with_ids: bool) -> Self {
         let address = match records.address {
             Address::Untold => None,
             Address::WhereAsked(address) => Some((address.to_canonical().to_string(), false)),
             Address::Everywhere(address) => Some((address.to_canonical().to_string(), true)),
         };
         Self {
+            with_ids,
             address,
             ids: Vec::new(),
             id: None,
@@ -96,7 +99,7 @@ impl Rows<'_> {
 
     /// Whether the row in hand may have an id that was not come across.
     pub(in crate::decode) fn lacks_id(&self) -> bool {
-        self.beside.as_ref().is_some_and(|beside| beside.id.is_none())
+        self.beside.as_ref().is_some_and(|beside| beside.with_ids && beside.id.is_none())
     }
 
     /// The row in hand has this id.

@@ -97,6 +97,22 @@ fn a_uuid_stands_beside_its_row_and_what_is_none_stays_a_value() {
 }
 
 #[test]
+fn a_uuid_that_is_declared_a_column_of_people_is_that_and_no_id() {
+    let body = format!(r#"{{"events":[{{"uuid":"{ID}","a":1}},{{"uuid":"{ID}","a":2}},{{"uuid":"{ID}","time":"x"}}]}}"#);
+    let records = Records {
+        single: false,
+        address: Address::Untold,
+    };
+    let declared: [(&[&str], &[&str]); 3] = [(&["uuid"], &[]), (&[" UUID "], &[]), (&[], &["uuid"])];
+    for people in declared {
+        let decoded = read_of_people(Syntax::Records(records), body.as_bytes(), &Limits::default(), people).unwrap();
+        assert_eq!((ids(&decoded), decoded.rejected.len()), (vec![None; 3], 1));
+        let kept: Vec<_> = rows_of(&decoded.batch).iter().map(|row| row["uuid"].clone()).collect();
+        assert_eq!(kept, [text(ID), text(ID)], "it is there to be replaced");
+    }
+}
+
+#[test]
 fn a_record_that_cannot_be_a_row_keeps_its_place_among_the_ids() {
     let large = format!(r#"{{"uuid":"{ID}","a":"{}"}}"#, "x".repeat(1_000));
     let body = format!(
