@@ -10,6 +10,9 @@ use std::collections::HashMap;
 
 use unicode_normalization::{UnicodeNormalization as _, is_nfkc};
 
+/// Bytes of one identity, as text. What is longer is no name of a person.
+pub const LONGEST_IDENTITY: usize = 1_024;
+
 /// How often folding may change what it has folded: never seen to be more than twice.
 const MOST_ROUNDS: usize = 4;
 

@@ -17,7 +17,7 @@ mod secret;
 mod verbs;
 
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
-pub use columns::{ColumnNames, folded};
+pub use columns::{ColumnNames, LONGEST_IDENTITY, folded};
 pub use entropy::{Entropy, OsEntropy, SeededEntropy};
 pub use error::ErrorKind;
 pub use ids::{CredentialId, IdError, JobId, PersonId, ProductId, RequestId, TableId, WriterId};

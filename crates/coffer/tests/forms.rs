@@ -75,3 +75,42 @@ async fn every_form_makes_the_same_table_and_nothing_is_lost() -> anyhow::Result
     ensure!(client.number("forms", "SELECT count(*) FROM table_1").await? == 6);
     installation.finish().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identity_that_is_too_long_costs_its_own_row_and_no_other() -> anyhow::Result<()> {
+    let installation = Installation::start(env!("CARGO_BIN_EXE_coffer")).await?;
+    let product = installation.product("long").await?;
+    let client = installation.client(&product.admin_key)?;
+    client.create_table("forms", "people").await?;
+    let long = "x".repeat(1_025);
+    let rows = [
+        json!({"n": 1, "email": "ada"}),
+        json!({"n": 2, "email": long}),
+        json!({"n": 3, "email": "bob"}),
+    ];
+
+    let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    let taken = client
+        .send(Method::PUT, "/v3/table/import/forms/people/jsonl", None, lines.into_bytes())
+        .await?;
+    ensure!(taken.status == 200 && taken.json()?["rejected"] == json!(1), "{}", taken.text());
+    let records = json!({ "events": rows }).to_string();
+    let kind = Some("application/vnd.treasuredata.v1+json");
+    let taken = client.send(Method::POST, "/forms/people", kind, records.into()).await?;
+    let receipts = taken.ok()?.json()?;
+    let told: Vec<_> = (0..3).map(|place| receipts["receipts"][place]["success"].clone()).collect();
+    ensure!(told == [json!(true), json!(false), json!(true)], "{receipts}");
+
+    let stored = client
+        .query(
+            "forms",
+            "SELECT n, count(*), count(DISTINCT email) FROM people GROUP BY n ORDER BY n",
+        )
+        .await?;
+    ensure!(json!(stored) == json!([[1, 2, 1], [3, 2, 1]]), "{stored:?}");
+    let aside = client
+        .query("forms", "SELECT reason, count(*) FROM \"people$rejected\" GROUP BY reason")
+        .await?;
+    ensure!(json!(aside) == json!([["identity", 2]]), "{aside:?}");
+    installation.finish().await
+}

@@ -51,7 +51,8 @@ pub struct Told<'a> {
     pub limits: &'a Limits,
     /// The time of rows that come without one.
     pub received_at: Timestamp,
-    /// Names of the columns of identities: they get a column however many there are, so that nobody is overlooked.
+    /// Names of the columns of identities: they get a column however many there are, so that nobody is overlooked, and a row with an
+    /// identity that is too long to be one is set aside.
     pub identities: &'a [String],
     /// Names of the personal columns: they get a column as well.
     pub personal: &'a [String],

@@ -20,7 +20,9 @@ use crate::errors::ApiError;
 const MAX_AT_ONCE: usize = 100_000;
 /// What an identity takes in memory besides its text, with what is asked for it and the id that comes.
 const IDENTITY: usize = 64;
-/// Bytes of the personal values of one call.
+/// Bytes of the identities of one call, ...
+const MAX_IDENTITY_BYTES: usize = 32 << 20;
+/// ... and of its personal values.
 const MAX_PERSONAL_BYTES: usize = 32 << 20;
 
 /// The columns of a table that are of people.
@@ -212,8 +214,30 @@ struct Part {
     identities: Vec<usize>,
     /// Places of personal values.
     personal: std::ops::Range<usize>,
+    /// Bytes of these identities.
+    identity_bytes: usize,
     /// Per personal value its owner among `identities`, from 1; 0 for nobody.
     owners: Vec<u32>,
+}
+
+impl Part {
+    /// Whether there is room for one more identity, of this many bytes. The first has it always: no row has one that is near as long.
+    fn has_room(&self, bytes: usize) -> bool {
+        let room = MAX_IDENTITY_BYTES.saturating_sub(self.identity_bytes);
+        self.identities.is_empty() || self.identities.len() < MAX_AT_ONCE && bytes <= room
+    }
+
+    fn ask_for(&mut self, place: usize, bytes: usize) {
+        self.identities.push(place);
+        self.identity_bytes += bytes;
+    }
+
+    /// Closes this part; what comes next begins behind it.
+    fn cut(&mut self) -> Self {
+        let full = std::mem::take(self);
+        self.personal = full.personal.end..full.personal.end;
+        full
+    }
 }
 
 /// Cuts what there is to ask into calls. All personal values are asked for in order, each together with its owner; every identity is
@@ -221,7 +245,8 @@ struct Part {
 fn parts(identities: &[Secret], personal: &[PersonalValue]) -> Result<Vec<Part>, ApiError> {
     let mut parts = Vec::new();
     let mut asked = vec![false; if personal.is_empty() { 0 } else { identities.len() }];
-    let (mut part, mut places, mut bytes) = (Part::default(), HashMap::new(), 0);
+    let (mut part, mut places, mut bytes) = (Part::default(), HashMap::<usize, u32>::new(), 0);
+    let len_of = |place: usize| identities.get(place).map_or(0, |identity| identity.reveal().len());
     for (place, value) in personal.iter().enumerate() {
         let len = value.value.reveal().len();
         if len > MAX_PERSONAL_BYTES {
@@ -230,18 +255,18 @@ fn parts(identities: &[Secret], personal: &[PersonalValue]) -> Result<Vec<Part>,
                 format!("a personal value has more than {MAX_PERSONAL_BYTES} bytes; nothing of the body was stored"),
             ));
         }
-        // With every value comes at most one owner: when there is room for the value there is for both.
-        if part.owners.len() >= MAX_AT_ONCE || bytes + len > MAX_PERSONAL_BYTES {
-            let full = std::mem::take(&mut part);
-            part.personal = full.personal.end..full.personal.end;
-            parts.push(full);
+        // With every value comes at most one owner: when there is room for the value there is for both, as far as their number goes.
+        let new_owner = value.owner.filter(|owner| !places.contains_key(owner));
+        let owner_fits = new_owner.is_none_or(|owner| part.has_room(len_of(owner)));
+        if part.owners.len() >= MAX_AT_ONCE || bytes + len > MAX_PERSONAL_BYTES || !owner_fits {
+            parts.push(part.cut());
             places.clear();
             bytes = 0;
         }
         let owner = match value.owner {
             None => 0,
             Some(owner) => *places.entry(owner).or_insert_with(|| {
-                part.identities.push(owner);
+                part.ask_for(owner, len_of(owner));
                 // At most `MAX_AT_ONCE`.
                 part.identities.len() as u32
             }),
@@ -257,12 +282,10 @@ fn parts(identities: &[Secret], personal: &[PersonalValue]) -> Result<Vec<Part>,
         if asked.get(place) == Some(&true) {
             continue;
         }
-        if part.identities.len() >= MAX_AT_ONCE {
-            let full = std::mem::take(&mut part);
-            part.personal = full.personal.end..full.personal.end;
-            parts.push(full);
+        if !part.has_room(len_of(place)) {
+            parts.push(part.cut());
         }
-        part.identities.push(place);
+        part.ask_for(place, len_of(place));
     }
     if !part.identities.is_empty() || !part.owners.is_empty() {
         parts.push(part);

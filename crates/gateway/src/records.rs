@@ -152,7 +152,8 @@ const fn error_name(fault: &RowFault) -> &'static str {
         | RowFault::TooLarge { .. }
         | RowFault::TooDeep { .. }
         | RowFault::NotUtf8
-        | RowFault::NotJson => "InvalidPropertyValueError",
+        | RowFault::NotJson
+        | RowFault::Identity { .. } => "InvalidPropertyValueError",
     }
 }
 

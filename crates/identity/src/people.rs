@@ -24,7 +24,7 @@ pub(crate) const MOST_FOUND: usize = 1_000;
 /// Wrapped keys in one call to open.
 pub(crate) const MOST_OPENED: usize = 1_000;
 /// Bytes of one identity.
-pub(crate) const LONGEST: usize = 1_024;
+pub(crate) const LONGEST: usize = base::LONGEST_IDENTITY;
 /// Identities being worked on at once, over all calls: more wait.
 const MOST_AT_WORK: usize = 400_000;
 

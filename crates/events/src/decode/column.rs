@@ -99,6 +99,8 @@ pub(super) struct Column {
     pub(super) name: Box<str>,
     /// The column whose key came after this one's, last time.
     pub(super) next: usize,
+    /// Whether its values are identities.
+    pub(super) identity: bool,
     seen: Seen,
     /// Rows filled so far. Rows without this key are filled with nulls when the next value comes.
     rows: usize,
@@ -117,6 +119,7 @@ impl Column {
         Self {
             name: name.into(),
             next: 0,
+            identity: false,
             seen: Seen::NOTHING,
             rows: 0,
             nulls,

@@ -70,6 +70,8 @@ pub enum RowFault {
     NotUtf8,
     #[error("it is not valid JSON")]
     NotJson,
+    #[error("an identity has more than {max} bytes; that is no name of a person, check the identity columns")]
+    Identity { max: usize },
 }
 
 impl RowFault {
@@ -85,13 +87,14 @@ impl RowFault {
             Self::TooManyKeys { .. } => "too_many_keys",
             Self::NotUtf8 => "not_utf8",
             Self::NotJson => "not_json",
+            Self::Identity { .. } => "identity",
         }
     }
 
     /// What the sender can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::TooLarge { .. } | Self::TooDeep { .. } | Self::TooManyKeys { .. } => ErrorKind::TooLarge,
+            Self::TooLarge { .. } | Self::TooDeep { .. } | Self::TooManyKeys { .. } | Self::Identity { .. } => ErrorKind::TooLarge,
             Self::NotAMap | Self::KeyNotText | Self::Name { .. } | Self::Time | Self::NotUtf8 | Self::NotJson => ErrorKind::Invalid,
         }
     }

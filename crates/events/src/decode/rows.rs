@@ -13,7 +13,7 @@ use arrow::{
     datatypes::Schema,
     record_batch::RecordBatch,
 };
-use base::ColumnNames;
+use base::{ColumnNames, LONGEST_IDENTITY};
 
 use super::column::{Column, Ledger, TooMuchText};
 use super::records::{ADDRESS, Records, UUID};
@@ -69,6 +69,21 @@ pub(super) enum Value<'v> {
     Bytes(&'v [u8]),
 }
 
+impl Value<'_> {
+    /// Whether its text, or what would stand for it as text, is too long to name somebody.
+    fn is_too_long(self) -> bool {
+        let in_base64 = |bytes: usize| BASE64_PREFIX.len() + bytes.div_ceil(3) * 4;
+        match self {
+            Self::Number(text) | Self::Text(text) => text.len() > LONGEST_IDENTITY,
+            Self::Bytes(bytes) => {
+                bytes.len() > LONGEST_IDENTITY || in_base64(bytes.len()) > LONGEST_IDENTITY && std::str::from_utf8(bytes).is_err()
+            }
+            // A few hundred bytes at most.
+            Self::Null | Self::Bool(_) | Self::Long(_) | Self::Double(_) => false,
+        }
+    }
+}
+
 /// Where the value of a key goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Slot {
@@ -86,12 +101,15 @@ pub(super) enum Slot {
 const TIME_INDEX: usize = 0;
 /// How many columns to skip in search of the next key: sparse columns that this row lacks.
 const HOPS: usize = 4;
+/// For a longer one the identity role would refuse the whole body.
+const TOO_LONG: RowFault = RowFault::Identity { max: LONGEST_IDENTITY };
 /// How many cells a row that is set aside counts as: it is remembered by its place.
 const ASIDE: usize = size_of::<Rejected>().div_ceil(size_of::<i64>());
 
 pub(super) struct Rows<'a> {
     pub(super) told: &'a Told<'a>,
-    /// The columns of people that were told, to be looked up by name.
+    /// What was told of columns, to be looked up by name: those of identities, and all that are of people.
+    identities: ColumnNames,
     people: ColumnNames,
     received_at: i64,
     times: Vec<i64>,
@@ -133,6 +151,7 @@ impl<'a> Rows<'a> {
     pub(super) fn new(told: &'a Told<'a>) -> Self {
         Self {
             told,
+            identities: ColumnNames::new(told.identities),
             people: ColumnNames::new(told.identities.iter().chain(told.personal)),
             received_at: told.received_at.as_secs(),
             times: Vec::new(),
@@ -265,7 +284,9 @@ impl<'a> Rows<'a> {
 
     fn new_column(&mut self, name: &str) -> usize {
         let index = self.columns.len();
-        self.columns.push(Column::new(name));
+        let mut column = Column::new(name);
+        column.identity = name != OVERFLOW && self.identities.contains(name);
+        self.columns.push(column);
         self.by_name.insert(name.as_bytes().into(), index);
         index
     }
@@ -287,7 +308,7 @@ impl<'a> Rows<'a> {
     #[inline]
     pub(super) fn value(&mut self, slot: Slot, value: Value<'_>) -> Result<(), Stop> {
         match slot {
-            Slot::Column(index) => Ok(self.cell(index, value)?),
+            Slot::Column(index) => self.cell(index, value),
             Slot::Time => self.time(value),
             Slot::Overflow => {
                 write_json(&mut self.row.overflow, value);
@@ -300,8 +321,11 @@ impl<'a> Rows<'a> {
     }
 
     #[inline]
-    fn cell(&mut self, index: usize, value: Value<'_>) -> Result<(), TooMuchText> {
+    fn cell(&mut self, index: usize, value: Value<'_>) -> Result<(), Stop> {
         let column = &mut self.columns[index];
+        if column.identity && value.is_too_long() {
+            return Err(TOO_LONG.into());
+        }
         column.begin(self.times.len());
         match value {
             Value::Null => {}
@@ -357,6 +381,9 @@ impl<'a> Rows<'a> {
     /// Puts the JSON in `scratch` into a column.
     fn json(&mut self, index: usize) -> Result<(), Stop> {
         let column = &mut self.columns[index];
+        if column.identity && self.scratch.len() > LONGEST_IDENTITY {
+            return Err(TOO_LONG.into());
+        }
         column.begin(self.times.len());
         column.push_json(&self.scratch, &mut self.ledger)?;
         self.note(index);

@@ -1,12 +1,13 @@
 use arrow::array::AsArray;
 use arrow::datatypes::{Float64Type, Int64Type};
 use arrow::record_batch::RecordBatch;
-use base::{ErrorKind, Timestamp};
+use base::{ErrorKind, LONGEST_IDENTITY, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
     ColumnType, OVERFLOW, Seen, TIME, TableSchema, adapt, encode_maps,
+    identities::distinct,
     model::{Row, Value, any_rows, any_rows_at_any_time, any_value, types_of, write_rows},
     seen_of,
 };
@@ -102,6 +103,25 @@ fn assert_same(found: &[Row], expected: &[Row]) {
 }
 
 proptest! {
+    #[test]
+    fn whatever_stands_where_identities_do_every_row_is_taken_or_set_aside_and_none_is_too_long(
+        lens in prop::collection::vec((0usize..2_000, any::<bool>(), any::<bool>()), 0..20),
+    ) {
+        let value = |(len, nested, personal): &(usize, bool, bool)| {
+            let text = Value::Str("x".repeat(*len));
+            let value = if *nested { Value::Array(vec![text]) } else { text };
+            row(&[("a", Value::Long(1)), (if *personal { "phone" } else { "email" }, value)])
+        };
+        let rows: Vec<Row> = lens.iter().map(value).collect();
+        let decoded = read_of_people(Syntax::Msgpack, &write_rows(&rows), &Limits::default(), (&["email"], &["phone"])).unwrap();
+        prop_assert_eq!(decoded.batch.num_rows() + decoded.rejected.len(), lens.len());
+        let long = |(len, nested, personal): &(usize, bool, bool)| !personal && len + if *nested { 4 } else { 0 } > LONGEST_IDENTITY;
+        let expected: Vec<usize> = (1..).zip(&lens).filter(|(_, of)| long(of)).map(|(row, _)| row).collect();
+        prop_assert_eq!(decoded.rejected.iter().map(|rejected| rejected.row).collect::<Vec<_>>(), expected);
+        let people = distinct(&decoded.batch, &["email".to_owned()]).unwrap();
+        prop_assert!(people.values().iter().all(|identity| identity.reveal().len() <= LONGEST_IDENTITY));
+    }
+
     #[test]
     fn rows_to_arrow_and_back_are_the_same_rows(rows in any_rows()) {
         let batch = decode(&write_rows(&rows)).unwrap();
@@ -452,6 +472,47 @@ fn a_row_over_a_cap_is_set_aside_with_the_reason_and_the_others_are_taken() {
     check(&[&[0xdd, 0, 1, 0x86, 0xa0][..], &[0x90; 100_000]].concat(), keep, RowFault::NotAMap);
     check(&[&[0x91; 100_000][..], &[0xc0]].concat(), keep, RowFault::NotAMap);
     assert!(decode_with(&one(nested), |l| l.max_depth = 3).is_ok());
+}
+
+#[test]
+fn a_row_whose_identity_is_too_long_is_set_aside_and_one_of_the_longest_is_taken() {
+    let longest = "x".repeat(LONGEST_IDENTITY);
+    let with = |value: Value| write_rows(&[row(&[("a", Value::Long(1)), ("Email", value)])]);
+    let taken = |body: &[u8]| {
+        let decoded = read_with(Syntax::Msgpack, body, |_| ()).unwrap();
+        assert_eq!(decoded.batch.num_rows() + decoded.rejected.len(), 1);
+        if let Some(rejected) = decoded.rejected.first() {
+            assert_eq!(rejected.fault, RowFault::Identity { max: LONGEST_IDENTITY });
+            assert_eq!(decoded.batch.num_columns(), 1, "nothing of it is left");
+        }
+        let known = distinct(&decoded.batch, &["email".to_owned()]).unwrap();
+        known.values().first().map(|identity| identity.reveal().len())
+    };
+    // What an array of one text takes as JSON besides the text.
+    let nested = |len: usize| with(Value::Array(vec![Value::Str("x".repeat(len))]));
+    // `base64:` and four letters for three bytes.
+    let binary = |len: usize| {
+        let bytes = [&b"\x82\xa1a\x01\xa5Email\xc5"[..], &(len as u16).to_be_bytes(), &vec![0xff; len]].concat();
+        taken(&bytes)
+    };
+    assert_eq!(taken(&with(Value::Str(longest.clone()))), Some(LONGEST_IDENTITY));
+    assert_eq!(taken(&with(Value::Str(longest.clone() + "x"))), None);
+    assert_eq!(taken(&with(Value::Str("é".repeat(LONGEST_IDENTITY / 2)))), Some(LONGEST_IDENTITY));
+    assert_eq!(taken(&with(Value::Str("é".repeat(LONGEST_IDENTITY / 2 + 1)))), None);
+    assert_eq!(taken(&nested(LONGEST_IDENTITY - 4)), Some(LONGEST_IDENTITY));
+    assert_eq!(taken(&nested(LONGEST_IDENTITY - 3)), None);
+    assert_eq!((binary(762), binary(763)), (Some(7 + 1016), None));
+    // Digits that no number holds are an identity of so many bytes.
+    let digits = |len: usize| {
+        let body = format!(r#"{{"email":{}}}"#, "7".repeat(len));
+        let decoded = read_with(Syntax::Json, body.as_bytes(), |_| ()).unwrap();
+        (decoded.batch.num_rows(), decoded.rejected.len())
+    };
+    assert_eq!((digits(LONGEST_IDENTITY), digits(LONGEST_IDENTITY + 1)), ((1, 0), (0, 1)));
+    // Elsewhere a text may be as long as it likes, a personal one too.
+    let body = write_rows(&[row(&[("email", Value::Str("ada".into())), ("phone", Value::Str(longest + "x"))])]);
+    let decoded = read_of_people(Syntax::Msgpack, &body, &Limits::default(), (&["email"], &["phone"])).unwrap();
+    assert_eq!((decoded.batch.num_rows(), decoded.rejected.len()), (1, 0));
 }
 
 #[test]

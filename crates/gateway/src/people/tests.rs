@@ -51,6 +51,25 @@ fn what_there_is_to_ask_is_cut_into_calls() {
 }
 
 #[test]
+fn identities_that_are_long_together_are_cut_by_their_bytes() {
+    let long: Vec<_> = (0..70_000)
+        .map(|n| Secret::new(format!("{n:0>len$}", len = base::LONGEST_IDENTITY)))
+        .collect();
+    let owned = values(&(0..70_000).map(|n| (Some(n), 1)).collect::<Vec<_>>());
+    for (personal, owners) in [(&[][..], 0), (&owned, 70_000)] {
+        let parts = parts(&long, personal).unwrap();
+        let asked: Vec<usize> = parts.iter().flat_map(|part| part.identities.iter().copied()).collect();
+        assert_eq!(asked, (0..70_000).collect::<Vec<_>>());
+        assert_eq!(parts.iter().map(|part| part.owners.len()).sum::<usize>(), owners);
+        assert_eq!(parts.len(), 3);
+        for part in &parts {
+            let bytes: usize = part.identities.iter().map(|place| long[*place].reveal().len()).sum();
+            assert!(bytes <= MAX_IDENTITY_BYTES && part.personal.len() == part.owners.len());
+        }
+    }
+}
+
+#[test]
 fn a_value_larger_than_a_call_is_refused() {
     let refused = parts(&[], &values(&[(None, MAX_PERSONAL_BYTES + 1)])).unwrap_err();
     assert_eq!(refused.status().as_u16(), 413);
