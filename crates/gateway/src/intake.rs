@@ -127,7 +127,7 @@ pub(crate) async fn decode_under(
 }
 
 /// The most that one import takes in memory: its body inflated, its texts, and its cells, those that sparse rows leave empty included.
-fn most(limits: &Limits) -> usize {
+pub(crate) fn most(limits: &Limits) -> usize {
     let columns = limits.max_cells.saturating_mul(CELL).saturating_add(limits.max_text);
     limits.max_inflated.saturating_add(columns)
 }

@@ -30,6 +30,10 @@ const MAX_RECORDS: usize = 500;
 const MAX_RECORD: usize = 1 << 20;
 /// Bytes of a body, once inflated.
 const MAX_BODY: usize = 5 << 20;
+/// Cells of a body: every record with as many columns as a table has.
+const MAX_CELLS: usize = 5_100_000;
+/// Bytes of its texts. JSON hardly grows as it is read.
+const MAX_TEXT: usize = 64 << 20;
 const ADVICE: &str = "send at most 500 records, 1 MB each and 5 MB together";
 
 /// What a body of records says that it is.
@@ -122,6 +126,8 @@ pub(crate) fn limits(most: &Limits) -> Limits {
         max_inflated: most.max_inflated.min(MAX_BODY),
         max_row: most.max_row.min(MAX_RECORD),
         max_rows: most.max_rows.min(MAX_RECORDS),
+        max_cells: most.max_cells.min(MAX_CELLS),
+        max_text: most.max_text.min(MAX_TEXT),
         ..most.clone()
     }
 }
@@ -227,6 +233,14 @@ mod tests {
             assert_eq!(kind(other), Err(415), "{other}");
         }
         assert_eq!(Kind::of(&HeaderMap::new()).unwrap_err().status().as_u16(), 415);
+    }
+
+    #[test]
+    fn records_take_a_small_part_of_the_memory_that_imports_share() {
+        let limits = limits(&Limits::default());
+        assert!(intake::most(&limits) < 128 << 20, "{}", intake::most(&limits));
+        // As many records as may come, each with as many columns as there may be, still fit: `time` and `_overflow` beside them.
+        assert!((limits.max_rows + 1) * (limits.max_columns + 2) <= limits.max_cells);
     }
 
     #[test]
