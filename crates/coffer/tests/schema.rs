@@ -89,6 +89,37 @@ async fn what_does_not_fit_a_declared_type_is_kept_as_sent_and_a_change_reads_ev
     for line in ["time\tlong\tfalse", "x\tlong\ttrue", "later\tboolean\ttrue", "n\tlong\tfalse"] {
         ensure!(listed.contains(line), "{listed}");
     }
+    // A look at what would be changes nothing, and a change to what is no more is refused.
+    let looked = installation
+        .user(
+            &[
+                "tables",
+                "schema",
+                "web.events",
+                "--remove",
+                "x",
+                "--set",
+                "new:json",
+                "--dry-run",
+                "-o",
+                "tsv",
+            ],
+            &key,
+        )
+        .await?;
+    let shown_only = looked.ok()?;
+    ensure!(shown_only.contains("x\t(from its values)\tfalse") && shown_only.contains("new\tjson\ttrue"));
+    let late = admin
+        .post("/v3/table/update-schema/web/events", &[("schema", "[]"), ("based_on", "[]")])
+        .await?;
+    ensure!(
+        late.status == 409 && late.text().contains("meanwhile"),
+        "{}: {}",
+        late.status,
+        late.text()
+    );
+    let answer = installation.user(&["tables", "schema", "web.events", "-o", "tsv"], &key).await?;
+    ensure!(answer.ok()? == listed, "nothing has changed");
     installation
         .client(&product.write_key)?
         .import("web", "events", Some("two"), &rows(8))

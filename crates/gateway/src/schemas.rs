@@ -14,19 +14,22 @@ use crate::errors::{ApiError, ok};
 use crate::params::Params;
 use crate::people::Columns;
 
-/// `POST /v3/table/update-schema/{database}/{table}`: the list takes the place of the one before.
+/// `POST /v3/table/update-schema/{database}/{table}`: the list takes the place of the one before. Where `based_on` says which that has to
+/// be, another one is left as it is (409).
 pub(crate) async fn update(mut call: Call) -> Result<Response, ApiError> {
     let (database, table) = (call.database()?, call.table()?);
     let people = Columns::of(&call.caller.settings, &database, &table)?;
-    let declared = declared(&call.body_params().await?, &people)?;
-    let column = |(name, of): (&str, ColumnType)| Column {
-        name: name.to_owned(),
-        r#type: of.as_str().to_owned(),
+    let params = call.body_params().await?;
+    let declared = declared(&params, &people)?;
+    let based_on = match params.get("based_on") {
+        Some(text) => Some(list("based_on", text, &Columns::default())?),
+        None => None,
     };
     let asked = DeclareRequest {
         database: database.to_string(),
         table: table.to_string(),
-        columns: declared.columns().map(column).collect(),
+        columns: columns(&declared),
+        based_on: based_on.map(|before| wire::v1::Columns { columns: columns(&before) }),
     };
     call.warehouse(asked, |mut to, ask| async move { to.declare(ask).await }).await?;
     Ok(ok(
@@ -47,7 +50,20 @@ fn declared(params: &Params, people: &Columns) -> Result<Declared, ApiError> {
     let text = params.get("schema").ok_or_else(|| {
         ApiError::invalid("the parameter schema is missing: a JSON list such as [[\"price\",\"double\"]], or [] for none")
     })?;
-    let list: Vec<Value> = serde_json::from_str(text).map_err(|_| ApiError::invalid("schema is not a JSON list of [name, type]"))?;
+    list("schema", text, people)
+}
+
+fn columns(declared: &Declared) -> Vec<Column> {
+    let column = |(name, of): (&str, ColumnType)| Column {
+        name: name.to_owned(),
+        r#type: of.as_str().to_owned(),
+    };
+    declared.columns().map(column).collect()
+}
+
+fn list(parameter: &str, text: &str, people: &Columns) -> Result<Declared, ApiError> {
+    let list: Vec<Value> =
+        serde_json::from_str(text).map_err(|_| ApiError::invalid(format!("{parameter} is not a JSON list of [name, type]")))?;
     let columns = list.iter().map(|entry| column(entry, people)).collect::<Result<Vec<_>, _>>()?;
     Declared::new(columns).map_err(|error| refusal(&error))
 }

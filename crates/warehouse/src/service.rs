@@ -171,13 +171,17 @@ impl WarehouseRpc for Service {
         let op = op(&request)?;
         let (database, table) = (database(&request.get_ref().database)?, table(&request.get_ref().table)?);
         allowed(op.authorize_in(Verb::Manage, &database))?;
+        let based_on = match &request.get_ref().based_on {
+            Some(before) => Some(declared(&before.columns)?),
+            None => None,
+        };
         let declared = declared(&request.get_ref().columns)?;
         let open = self.open(&op).await?;
         let may_read = op.authorize_in(Verb::Query, &database).is_ok();
         let product = Arc::clone(&open.product);
         // To its end, whether or not the caller waits: catalog and memory must not part.
         let change = async move {
-            let id = product.declare(&database, &table, declared).await?;
+            let id = product.declare(&database, &table, declared, based_on).await?;
             product.retype_quick().await;
             Ok::<_, ProductError>(id)
         };

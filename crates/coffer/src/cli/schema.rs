@@ -29,6 +29,9 @@ pub(crate) struct Schema {
     /// Declare no type for these columns any more
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) remove: Vec<String>,
+    /// Show what --set and --remove would make of it, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     /// Form of the answer [default: table on a terminal, otherwise tsv]
     #[arg(short, long, value_enum)]
     pub(crate) output: Option<Format>,

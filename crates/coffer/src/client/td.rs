@@ -144,11 +144,18 @@ impl Client {
             .await
     }
 
-    /// Declares types of columns, in place of all that were declared before.
-    pub(crate) async fn declare(&mut self, database: &DatabaseName, table: &TableName, columns: &[(String, String)]) -> Outcome {
+    /// Declares types of columns, in place of `before`; if something else is declared by now, that stays.
+    pub(crate) async fn declare(
+        &mut self,
+        database: &DatabaseName,
+        table: &TableName,
+        before: &[(String, String)],
+        columns: &[(String, String)],
+    ) -> Outcome {
+        let before = serde_json::to_string(before).during("the list of columns cannot be written")?;
         let schema = serde_json::to_string(columns).during("the list of columns cannot be written")?;
         let path = format!("/v3/table/update-schema/{database}/{table}");
-        let content = Content::form(&[("schema", &schema)]);
+        let content = Content::form(&[("schema", &schema), ("based_on", &before)]);
         self.json::<Value>("could not declare the types", Method::POST, &path, content)
             .await
             .map(drop)

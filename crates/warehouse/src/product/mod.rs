@@ -41,6 +41,8 @@ pub(crate) enum ProductError {
     NotFound { what: &'static str, name: String },
     #[error("{what} {name:?} exists already")]
     Exists { what: &'static str, name: String },
+    #[error("what is declared of the table was changed by somebody else meanwhile; look at it again, then change it")]
+    DeclaredMeanwhile,
     #[error("{0}")]
     Invalid(String),
     #[error("more rows are waiting to be written to files than memory allows, send this again in a few seconds")]
@@ -80,7 +82,7 @@ impl ProductError {
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::Exists { .. } => ErrorKind::Conflict,
+            Self::Exists { .. } | Self::DeclaredMeanwhile => ErrorKind::Conflict,
             Self::Invalid(_) => ErrorKind::Invalid,
             Self::BatchTooLarge { .. } => ErrorKind::TooLarge,
             Self::MemoryFull => ErrorKind::TooMuch,

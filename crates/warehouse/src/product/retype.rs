@@ -43,8 +43,15 @@ struct Work {
 }
 
 impl Product {
-    /// Declares the types of a table's columns, in place of what was declared before. Rows show it once they were read again.
-    pub(crate) async fn declare(&self, database: &DatabaseName, name: &TableName, declared: Declared) -> Result<TableId, ProductError> {
+    /// Declares the types of a table's columns, in place of what was declared before: of `based_on`, where that is given, and of nothing
+    /// else. Rows show it once they were read again.
+    pub(crate) async fn declare(
+        &self,
+        database: &DatabaseName,
+        name: &TableName,
+        declared: Declared,
+        based_on: Option<Declared>,
+    ) -> Result<TableId, ProductError> {
         let mut waiting = self.control.lock().await;
         self.make_waiting(&mut waiting).await?;
         let id = self.table_id(database, name)?;
@@ -53,6 +60,9 @@ impl Product {
             let table = state.tables.get(&id).ok_or_else(|| gone(id))?;
             if *table.declared == declared {
                 return Ok(id);
+            }
+            if based_on.is_some_and(|before| before != *table.declared) {
+                return Err(ProductError::DeclaredMeanwhile);
             }
             let columns = table.counted_under(&declared);
             // A table that has more already (identities, batches at the same moment) may have its types changed all the same.

@@ -184,7 +184,7 @@ async fn records_of_a_batch_that_comes_to_light_late_are_not_there_twice() {
         // Nor when the table is read again from the raw log, where they are twice.
         let (web, events) = ("web".parse().unwrap(), "events".parse().unwrap());
         let columns = events::Declared::new([("tag".to_owned(), events::ColumnType::Long)]).unwrap();
-        product.declare(&web, &events, columns).await.unwrap();
+        product.declare(&web, &events, columns, None).await.unwrap();
         let lease = Lease::new(house.private_key.clone());
         product.retype_due(&lease, &CancellationToken::new()).await;
         let overflow = "SELECT _overflow FROM events WHERE tag IS NULL ORDER BY 1";

@@ -27,7 +27,7 @@ fn declared(columns: &[(&str, ColumnType)]) -> Declared {
 
 async fn declare(product: &Product, columns: &[(&str, ColumnType)]) -> base::TableId {
     let (web, events) = ("web".parse().unwrap(), "events".parse().unwrap());
-    let id = product.declare(&web, &events, declared(columns)).await.unwrap();
+    let id = product.declare(&web, &events, declared(columns), None).await.unwrap();
     product.retype_quick().await;
     id
 }
@@ -65,6 +65,24 @@ async fn with_rows(product: &Product) {
     append(product, None, rows(r#"{"tag":"c","x":1.5} {"tag":"d","x":"7"}"#))
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn who_changes_what_somebody_else_has_changed_meanwhile_is_told_and_changes_nothing() {
+    let house = House::new(60);
+    let (_, zones) = house.memory();
+    let product = house.open(&zones).await.unwrap();
+    with_table(&product).await;
+    let (web, events) = ("web".parse().unwrap(), "events".parse().unwrap());
+    let (x, both) = ([("x", ColumnType::Long)], [("x", ColumnType::Long), ("y", ColumnType::String)]);
+    let change = |to: Declared, from: Declared| product.declare(&web, &events, to, Some(from));
+
+    change(declared(&x), Declared::default()).await.unwrap();
+    let refused = change(declared(&[("z", ColumnType::Long)]), Declared::default()).await.unwrap_err();
+    assert!(matches!(refused, crate::product::ProductError::DeclaredMeanwhile), "{refused:?}");
+    change(declared(&x), Declared::default()).await.expect("it is so already");
+    change(declared(&both), declared(&x)).await.unwrap();
+    assert_eq!(*product.tables(&web).unwrap()[0].declared, declared(&both));
 }
 
 #[tokio::test]
@@ -281,7 +299,7 @@ async fn a_declaration_that_the_catalog_did_not_take_is_made_later_and_a_lost_ca
     sqlx::raw_sql(fail).execute(product.catalog().pool()).await.unwrap();
     let (web, events) = ("web".parse().unwrap(), "events".parse().unwrap());
     let answer = product
-        .declare(&web, &events, declared(&[("x", ColumnType::Long)]))
+        .declare(&web, &events, declared(&[("x", ColumnType::Long)]), None)
         .await
         .unwrap_err();
     assert_eq!(answer.kind(), ErrorKind::Unavailable);
@@ -436,7 +454,7 @@ async fn a_table_with_all_columns_that_it_may_have_keeps_further_ones_in_the_ove
         (expected.map(str::to_owned).into(), 10_002)
     );
     let (web, events) = ("web".parse().unwrap(), "events".parse().unwrap());
-    let more = product.declare(&web, &events, declared(&[("tag", ColumnType::Long)])).await;
+    let more = product.declare(&web, &events, declared(&[("tag", ColumnType::Long)]), None).await;
     assert_eq!(more.unwrap_err().kind(), ErrorKind::Invalid);
     // One that adds no column is taken, though there is one more already than others may make.
     product.declare(&web, &events, declared(&[("c1", ColumnType::Long)])).await.unwrap();
