@@ -118,7 +118,7 @@ async fn every_media_type_is_taken_and_receipts_stand_in_the_order_of_the_record
         .collect();
     contents.sort_unstable();
     let never = json!({"n": 21, "uuid": id(21), "time": "never"}).to_string();
-    ensure!(contents == ["22", never.as_str(), "{\"\":24}"], "{contents:?}");
+    ensure!(contents == ["22", "{\"\":24}", never.as_str()], "{contents:?}");
     installation.finish().await
 }
 
