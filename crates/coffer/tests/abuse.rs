@@ -20,6 +20,10 @@ const BOMB: u64 = 1024 * MEGABYTE;
 const INFLATED: u64 = 512 * MEGABYTE;
 /// What else a role may take meanwhile: the body as sent, what was in memory anyway.
 const BESIDE: u64 = 96 * MEGABYTE;
+/// Bodies of bad rows that come at the same time, and what each may take.
+const AT_ONCE: usize = 4;
+const GATEWAY_EACH: u64 = 48 * MEGABYTE;
+const WAREHOUSE_EACH: u64 = 128 * MEGABYTE;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_made_to_harm_are_answered_and_memory_stays_flat() -> anyhow::Result<()> {
@@ -72,7 +76,34 @@ async fn bodies_made_to_harm_are_answered_and_memory_stays_flat() -> anyhow::Res
         .ok()?;
     let good = client.number(DATABASE, "SELECT count(*) FROM events WHERE good").await?;
     ensure!(good == 2, "{good} good rows instead of 2");
+
+    nothing_but_bad_rows(&client).await?;
+    let full = Memory::of(&installation)?;
+    for (role, most) in [(Role::Gateway, GATEWAY_EACH), (Role::Warehouse, WAREHOUSE_EACH)] {
+        let (peak, most) = (full.peak(role), after.resident(role) + AT_ONCE as u64 * most + BESIDE);
+        ensure!(
+            peak <= most.max(after.peak(role)),
+            "{role} took {} MiB for what cannot be rows",
+            peak / MEGABYTE
+        );
+    }
+    ensure!(full.pids == before.pids, "a role was started again");
     installation.finish().await
+}
+
+/// As many rows as may be set aside of one body, none longer than what is said of it: a few kilobytes as sent, several of them at once.
+async fn nothing_but_bad_rows(client: &Client) -> anyhow::Result<()> {
+    const ROWS: usize = 100_000;
+    let body = gzip(format!("\"{}\"\n", "x".repeat(45)).repeat(ROWS).as_bytes());
+    ensure!((body.len() as u64) < MEGABYTE / 4, "{} bytes are not small", body.len());
+    let all = (0..AT_ONCE).map(|_| sent(client, "jsonl", "gzip", &body));
+    for answer in futures::future::join_all(all).await {
+        let said = answer?.ok()?.json()?;
+        ensure!(said["rejected"] == ROWS, "{said}");
+    }
+    let small = sent(client, "jsonl", "", "1\n".repeat(900).as_bytes()).await?.ok()?.json()?;
+    ensure!(small["rejected"] == 900, "{small}");
+    Ok(())
 }
 
 /// What roles take, as the kernel counts it.
