@@ -17,6 +17,7 @@ fn rows(json: &str) -> Bytes {
         received_at: Timestamp::from_secs(0),
         identities: &[],
         personal: &[],
+        personal: &[],
     };
     to_ipc(&decode(Syntax::Json, json.as_bytes(), &told).unwrap().batch)
 }
@@ -457,7 +458,10 @@ async fn a_table_with_all_columns_that_it_may_have_keeps_further_ones_in_the_ove
     let more = product.declare(&web, &events, declared(&[("tag", ColumnType::Long)]), None).await;
     assert_eq!(more.unwrap_err().kind(), ErrorKind::Invalid);
     // One that adds no column is taken, though there is one more already than others may make.
-    product.declare(&web, &events, declared(&[("c1", ColumnType::Long)])).await.unwrap();
+    product
+        .declare(&web, &events, declared(&[("c1", ColumnType::Long)]), None)
+        .await
+        .unwrap();
     drop(product);
 
     let product = house.open(&zones).await.unwrap();
