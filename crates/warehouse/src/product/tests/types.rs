@@ -17,7 +17,6 @@ fn rows(json: &str) -> Bytes {
         received_at: Timestamp::from_secs(0),
         identities: &[],
         personal: &[],
-        personal: &[],
     };
     to_ipc(&decode(Syntax::Json, json.as_bytes(), &told).unwrap().batch)
 }
@@ -489,6 +488,7 @@ async fn spellings_of_an_identity_column_widen_a_table_up_to_a_bound() {
         limits: &Limits::default(),
         received_at: Timestamp::from_secs(0),
         identities: &[],
+        personal: &[],
     };
     let body = decode(Syntax::Json, format!("{{{}}}", cells.join(",")).as_bytes(), &told)
         .unwrap()
