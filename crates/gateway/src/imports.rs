@@ -9,12 +9,10 @@ use std::time::Instant;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use crate::bodies::{self, Bounds};
 use crate::calls::Call;
 use crate::errors::{ApiError, ok};
 use crate::forms::Form;
 use crate::intake::{self, Taken};
-use crate::people::Columns;
 
 const MAX_ID: usize = 1_024;
 
@@ -27,18 +25,7 @@ pub(crate) async fn import(mut call: Call) -> Result<Response, ApiError> {
         return Err(ApiError::invalid(format!("an import id has at most {MAX_ID} bytes")));
     }
     let form = Form::of_import(call.segment("format"), call.headers())?;
-    let settings = call.settings();
-    let bounds = Bounds {
-        max: settings.limits.max_body,
-        advice: "send the events in smaller parts",
-        idle: settings.body_idle,
-        total: settings.body_total,
-    };
-    let body = call.take_body();
-    let (body, memory) = bodies::read(call.headers(), body, &bounds, Some(&call.app().bodies)).await?;
-    let columns = Columns::of(&call.caller.settings, &database, &table)?;
-    let decoded = intake::decode(call.app(), body, form, columns, call.now()).await?;
-    drop(memory);
+    let decoded = intake::receive(&mut call, (&database, &table), form, "send the events in smaller parts").await?;
     let (md5_hex, rejected) = (decoded.md5_hex.clone(), decoded.aside().len());
     let Taken { rows, duplicate } = intake::append(&call, &database, &table, &unique_id, decoded).await?;
     call.app().rows.inc_by(rows);

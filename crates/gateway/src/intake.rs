@@ -3,7 +3,7 @@
 //! Promise: what leaves here for the warehouse holds ids in place of identities and sealed texts in place of personal values, and no import takes more memory than it was given.
 //! What cannot be a row goes with the others of its body, sealed ([`aside`]).
 //!
-//! Start at [`decode`], then [`append`]. Does not know of routes and answers, nor how rows are stored or how identities are kept.
+//! Start at [`receive`], then [`append`]. Does not know of routes and answers, nor how rows are stored or how identities are kept.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use md5::{Digest, Md5};
 use wire::v1::{AppendRequest, AsideName};
 
 use crate::aside::{self, Origin, SetAside};
-use crate::bodies::{self, Budget, Share};
+use crate::bodies::{self, Bounds, Budget, Share};
 use crate::calls::{App, Call};
 use crate::errors::ApiError;
 use crate::forms::Form;
@@ -75,6 +75,28 @@ impl Decoded {
 
 /// What comes of reading a body: its digest, its rows, the people in them, and what cannot be rows.
 type Read = (String, events::Decoded, People, Vec<SetAside>);
+
+/// Reads the body of a call within the bounds of its form, and decodes it. `advice` says what to do with one that is too large.
+pub(crate) async fn receive(
+    call: &mut Call,
+    (database, table): (&DatabaseName, &TableName),
+    form: Form,
+    advice: &'static str,
+) -> Result<Decoded, ApiError> {
+    let settings = call.settings();
+    let bounds = Bounds {
+        max: form.limits(&settings.limits).max_body,
+        advice,
+        idle: settings.body_idle,
+        total: settings.body_total,
+    };
+    let body = call.take_body();
+    let (body, memory) = bodies::read(call.headers(), body, &bounds, Some(&call.app().bodies)).await?;
+    let columns = Columns::of(&call.caller.settings, database, table)?;
+    let decoded = decode(call.app(), body, form, columns, call.now()).await?;
+    drop(memory);
+    Ok(decoded)
+}
 
 pub(crate) async fn decode(app: &Arc<App>, body: Bytes, form: Form, columns: Columns, now: Timestamp) -> Result<Decoded, ApiError> {
     decode_under(&form.limits(&app.settings.limits), app, body, form, columns, now).await

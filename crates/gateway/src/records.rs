@@ -17,12 +17,10 @@ use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
 use wire::v1::{DatabaseRequest, TableRequest};
 
-use crate::bodies::{self, Bounds};
 use crate::calls::Call;
 use crate::errors::ApiError;
 use crate::forms::{self, Form};
 use crate::intake;
-use crate::people::Columns;
 
 /// Records in one body.
 const MAX_RECORDS: usize = 500;
@@ -93,18 +91,7 @@ pub(crate) async fn take(mut call: Call) -> Result<Response, ApiError> {
         syntax: kind.syntax(call.address()),
         encoding: forms::encoding(call.headers())?,
     };
-    let settings = call.settings();
-    let bounds = Bounds {
-        max: limits(&settings.limits).max_body,
-        advice: ADVICE,
-        idle: settings.body_idle,
-        total: settings.body_total,
-    };
-    let body = call.take_body();
-    let (body, memory) = bodies::read(call.headers(), body, &bounds, Some(&call.app().bodies)).await?;
-    let columns = Columns::of(&call.caller.settings, &database, &table)?;
-    let decoded = intake::decode(call.app(), body, form, columns, call.now()).await?;
-    drop(memory);
+    let decoded = intake::receive(&mut call, (&database, &table), form, ADVICE).await?;
     if decoded.ids.is_empty() {
         return Err(ApiError::invalid(format!("the body holds no record; {ADVICE}")));
     }
