@@ -13,6 +13,28 @@ const RESERVED: [&str; 3] = ["time", "_overflow", RECORD_ID];
 pub(crate) const MOST_IDENTITY_COLUMNS: usize = 32;
 pub(crate) const MOST_PERSONAL_COLUMNS: usize = 256;
 
+/// What a product says about the people in its events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Declared {
+    /// Columns whose values are identities; none: the usual ones.
+    pub identity_columns: Vec<String>,
+    /// Columns whose values are sealed: encoded [`base::PersonalColumn`].
+    pub personal_columns: Vec<String>,
+    /// Whether the identities of one row are of one person.
+    pub link_identities: bool,
+}
+
+/// What of that is to be so from now on; what is `None` stays as it is.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// Columns whose values are identities.
+    pub identity_columns: Option<Vec<String>>,
+    /// Columns whose values are sealed.
+    pub personal_columns: Option<Vec<String>>,
+    /// Whether the identities of one row are of one person.
+    pub link_identities: Option<bool>,
+}
+
 /// What a product says about its columns; every name once, and none both of an identity and personal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Columns {

@@ -37,6 +37,8 @@ pub(crate) struct ProductMade {
     /// Encoded `base::PersonalColumn`.
     #[prost(string, repeated, tag = "5")]
     pub(crate) personal_columns: Vec<String>,
+    #[prost(bool, tag = "6")]
+    pub(crate) link_identities: bool,
 }
 
 /// All that a product says about its columns, from now on.
@@ -52,6 +54,8 @@ pub(crate) struct ColumnsSet {
     /// Microseconds since the epoch.
     #[prost(int64, tag = "4")]
     pub(crate) set_at: i64,
+    #[prost(bool, tag = "5")]
+    pub(crate) link_identities: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -87,12 +91,18 @@ mod tests {
             created_at: 1_000_000,
             identity_columns: vec!["email".into()],
             personal_columns: Vec::new(),
+            link_identities: false,
         };
         let set = ColumnsSet {
             product: 7,
             identity_columns: vec!["id".into()],
             personal_columns: vec!["name".into()],
             set_at: 5,
+            link_identities: false,
+        };
+        let linking = ColumnsSet {
+            link_identities: true,
+            ..set.clone()
         };
         let grant = CredentialGranted {
             credential: vec![1; 16],
@@ -103,6 +113,10 @@ mod tests {
         let hex = |fact: Fact| fact.encode_to_vec().iter().map(|b| format!("{b:02x}")).collect::<String>();
         assert_eq!(hex(What::Product(product).into()), "0a130807120464656d6f18c0843d2205656d61696c");
         assert_eq!(hex(What::Columns(set).into()), "1a0e080712026964".to_owned() + "1a046e616d652005");
+        assert_eq!(
+            hex(What::Columns(linking).into()),
+            "1a10080712026964".to_owned() + "1a046e616d6520052801"
+        );
         assert_eq!(
             hex(What::Grant(grant).into()),
             "12180a100101010101010101010101010101010110071802200 5".replace(' ', "")

@@ -52,6 +52,7 @@ impl Accounts for Grants {
             name: product.name.to_string(),
             identity_columns: product.identity_columns,
             personal_columns: product.personal_columns,
+            link_identities: product.link_identities,
         });
         Ok(Response::new(GrantResponse { grants, settings }))
     }

@@ -31,6 +31,7 @@ use wire::v1::vault_client::VaultClient;
 use wire::v1::{RecallRequest, StateKeyRequest, ZoneStatus};
 use zones::Zones;
 
+pub use columns::{Change, Declared};
 pub use settings::AccountsSettings;
 pub use state::{GrantError, OpenError, Parts, Product, ProductError, ProductName, State, StateError};
 

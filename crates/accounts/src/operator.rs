@@ -12,6 +12,7 @@ use wire::v1::{
     SetProductRequest,
 };
 
+use crate::columns::{Change, Declared};
 use crate::heads::Vault;
 use crate::state::{Product, ProductError, State};
 
@@ -31,13 +32,19 @@ impl AccountsOperator for Operator {
             name,
             identity_columns,
             personal_columns,
+            link_identities,
         } = request.into_inner();
         let name = name
             .parse()
             .map_err(|error: ProductError| status(error.kind(), error.to_string()))?;
+        let declared = Declared {
+            identity_columns,
+            personal_columns,
+            link_identities,
+        };
         let product = self
             .state
-            .create_product(name, identity_columns, personal_columns)
+            .create_product(name, declared)
             .await
             .map_err(|error| status(error.kind(), error.to_string()))?;
         tracing::info!(product.id = %product.id, "made product {}", product.id);
@@ -50,12 +57,18 @@ impl AccountsOperator for Operator {
             product,
             identity_columns,
             personal_columns,
+            link_identities,
         } = request.into_inner();
         let id = ProductId::new(product).map_err(|_| status(ErrorKind::Invalid, "the product number is not valid"))?;
         let names = |given: Option<wire::v1::ColumnNames>| given.map(|given| given.names);
+        let change = Change {
+            identity_columns: names(identity_columns),
+            personal_columns: names(personal_columns),
+            link_identities,
+        };
         let (product, changed) = self
             .state
-            .set_product(id, names(identity_columns), names(personal_columns))
+            .set_product(id, change)
             .await
             .map_err(|error| status(error.kind(), error.to_string()))?;
         if changed {
@@ -105,5 +118,6 @@ fn listed(product: Product) -> Listed {
         created_at: product.created_at.as_micros(),
         identity_columns: product.identity_columns,
         personal_columns: product.personal_columns,
+        link_identities: product.link_identities,
     }
 }

@@ -18,7 +18,7 @@ use seal::{Assertion, Grant, HolderId, InstallationKey, PassError, PrivateKey};
 use tokio::sync::Mutex;
 use zones::Zones;
 
-use crate::columns::{Columns, MOST_IDENTITY_COLUMNS, MOST_PERSONAL_COLUMNS};
+use crate::columns::{Change, Columns, Declared, MOST_IDENTITY_COLUMNS, MOST_PERSONAL_COLUMNS};
 use crate::facts::{ColumnsSet, CredentialGranted, Fact, ProductMade, What};
 use crate::view::{RememberedHead, View, ViewError};
 
@@ -89,6 +89,8 @@ pub struct Product {
     pub identity_columns: Vec<String>,
     /// Columns whose values are sealed: encoded [`base::PersonalColumn`].
     pub personal_columns: Vec<String>,
+    /// Whether the identities of one row are of one person.
+    pub link_identities: bool,
 }
 
 /// Why a fact was not added.
@@ -322,13 +324,9 @@ impl State {
     }
 
     /// Makes a product with the next number.
-    pub async fn create_product(
-        self: &Arc<Self>,
-        name: ProductName,
-        identity_columns: Vec<String>,
-        personal_columns: Vec<String>,
-    ) -> Result<Product, ProductError> {
-        let columns = Columns::of(&identity_columns, &personal_columns)?;
+    pub async fn create_product(self: &Arc<Self>, name: ProductName, declared: Declared) -> Result<Product, ProductError> {
+        let columns = Columns::of(&declared.identity_columns, &declared.personal_columns)?;
+        let link_identities = declared.link_identities;
         let state = Arc::clone(self);
         // In a task of its own: a caller who goes away must not leave the journal ahead of the view.
         let made = tokio::spawn(async move {
@@ -346,6 +344,7 @@ impl State {
                 created_at: created_at.as_micros(),
                 identity_columns: columns.identity.clone(),
                 personal_columns: columns.personal.clone(),
+                link_identities,
             };
             state.add(&mut changing, What::Product(fact)).await?;
             let id = ProductId::new(number).map_err(|_| StateError::Unfinished)?;
@@ -355,40 +354,41 @@ impl State {
                 created_at,
                 identity_columns: columns.identity,
                 personal_columns: columns.personal,
+                link_identities,
             })
         });
         made.await.unwrap_or(Err(ProductError::State(StateError::Unfinished)))
     }
 
-    /// Changes what a product says about its columns; what is `None` stays as it is. Says whether anything is different now.
-    pub async fn set_product(
-        self: &Arc<Self>,
-        id: ProductId,
-        identity_columns: Option<Vec<String>>,
-        personal_columns: Option<Vec<String>>,
-    ) -> Result<(Product, bool), ProductError> {
+    /// Changes what a product says about its columns. Says whether anything is different now.
+    pub async fn set_product(self: &Arc<Self>, id: ProductId, change: Change) -> Result<(Product, bool), ProductError> {
         let state = Arc::clone(self);
         let set = tokio::spawn(async move {
             let mut changing = state.changing.lock().await;
             state.catch_up(&mut changing).await?;
             let found = state.view.product(id).await.map_err(StateError::from)?;
-            let mut product = found.ok_or(ProductError::Unknown)?;
-            let identity = identity_columns.as_ref().unwrap_or(&product.identity_columns);
-            let personal = personal_columns.as_ref().unwrap_or(&product.personal_columns);
+            let product = found.ok_or(ProductError::Unknown)?;
+            let identity = change.identity_columns.as_ref().unwrap_or(&product.identity_columns);
+            let personal = change.personal_columns.as_ref().unwrap_or(&product.personal_columns);
             let columns = Columns::of(identity, personal)?;
-            if columns.identity == product.identity_columns && columns.personal == product.personal_columns {
+            let set = Product {
+                identity_columns: columns.identity,
+                personal_columns: columns.personal,
+                link_identities: change.link_identities.unwrap_or(product.link_identities),
+                ..product.clone()
+            };
+            if set == product {
                 return Ok((product, false));
             }
             let fact = ColumnsSet {
                 product: id.get(),
-                identity_columns: columns.identity.clone(),
-                personal_columns: columns.personal.clone(),
+                identity_columns: set.identity_columns.clone(),
+                personal_columns: set.personal_columns.clone(),
                 set_at: state.clock.now().as_micros(),
+                link_identities: set.link_identities,
             };
             state.add(&mut changing, What::Columns(fact)).await?;
-            product.identity_columns = columns.identity;
-            product.personal_columns = columns.personal;
-            Ok((product, true))
+            Ok((set, true))
         });
         set.await.unwrap_or(Err(ProductError::State(StateError::Unfinished)))
     }

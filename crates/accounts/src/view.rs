@@ -13,7 +13,7 @@ use sqlx::{Row, Sqlite, Transaction};
 use crate::facts::{ColumnsSet, CredentialGranted, Fact, ProductMade, What};
 use crate::state::Product;
 
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 const SCHEMA: &str = "
 CREATE TABLE applied (
@@ -26,7 +26,8 @@ CREATE TABLE products (
     name TEXT NOT NULL UNIQUE,
     created_at INTEGER NOT NULL,
     identity_columns TEXT NOT NULL,
-    personal_columns TEXT NOT NULL DEFAULT ''
+    personal_columns TEXT NOT NULL DEFAULT '',
+    link_identities INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE credentials (
     product INTEGER NOT NULL,
@@ -46,6 +47,8 @@ CREATE TABLE heads (
 
 /// What version 1 lacked. Its journal says nothing about it either.
 const SINCE_1: &str = "ALTER TABLE products ADD COLUMN personal_columns TEXT NOT NULL DEFAULT ''; PRAGMA user_version = 2;";
+/// The same of version 2.
+const SINCE_2: &str = "ALTER TABLE products ADD COLUMN link_identities INTEGER NOT NULL DEFAULT 0; PRAGMA user_version = 3;";
 
 /// Why the view could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -96,21 +99,18 @@ impl View {
             .pragma("secure_delete", "ON");
         let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
         let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&pool).await?;
-        match version {
-            0 => {
-                let mut change = pool.begin().await?;
-                sqlx::raw_sql(SCHEMA).execute(&mut *change).await?;
-                sqlx::raw_sql("PRAGMA user_version = 2").execute(&mut *change).await?;
-                change.commit().await?;
-            }
-            1 => {
-                let mut change = pool.begin().await?;
-                sqlx::raw_sql(SINCE_1).execute(&mut *change).await?;
-                change.commit().await?;
-            }
-            VERSION => {}
+        let steps: &[&str] = match version {
+            0 => &[SCHEMA, "PRAGMA user_version = 3"],
+            1 => &[SINCE_1, SINCE_2],
+            2 => &[SINCE_2],
+            VERSION => &[],
             later => return Err(ViewError::Version(later)),
+        };
+        let mut change = pool.begin().await?;
+        for step in steps {
+            sqlx::raw_sql(*step).execute(&mut *change).await?;
         }
+        change.commit().await?;
         Ok(Self(pool))
     }
 
@@ -151,18 +151,22 @@ impl View {
 
     /// All products, by number.
     pub(crate) async fn products(&self) -> Result<Vec<Product>, ViewError> {
-        let rows = sqlx::query("SELECT number, name, created_at, identity_columns, personal_columns FROM products ORDER BY number")
-            .fetch_all(&self.0)
-            .await?;
+        let rows = sqlx::query(
+            "SELECT number, name, created_at, identity_columns, personal_columns, link_identities FROM products ORDER BY number",
+        )
+        .fetch_all(&self.0)
+        .await?;
         rows.iter().map(product).collect()
     }
 
     /// One product.
     pub(crate) async fn product(&self, id: ProductId) -> Result<Option<Product>, ViewError> {
-        let row = sqlx::query("SELECT number, name, created_at, identity_columns, personal_columns FROM products WHERE number = ?")
-            .bind(number(id.get()))
-            .fetch_optional(&self.0)
-            .await?;
+        let row = sqlx::query(
+            "SELECT number, name, created_at, identity_columns, personal_columns, link_identities FROM products WHERE number = ?",
+        )
+        .bind(number(id.get()))
+        .fetch_optional(&self.0)
+        .await?;
         row.as_ref().map(product).transpose()
     }
 
@@ -229,7 +233,8 @@ impl View {
     /// Makes it what the first version was.
     #[cfg(test)]
     pub(crate) async fn degrade(&self) {
-        let back = "ALTER TABLE products DROP COLUMN personal_columns; PRAGMA user_version = 1";
+        let back =
+            "ALTER TABLE products DROP COLUMN link_identities; ALTER TABLE products DROP COLUMN personal_columns; PRAGMA user_version = 1";
         sqlx::raw_sql(back).execute(&self.0).await.expect("the view can be changed");
     }
 
@@ -241,7 +246,7 @@ impl View {
 
 async fn add_product(change: &mut Transaction<'_, Sqlite>, product: &ProductMade) -> Result<(), ViewError> {
     sqlx::query(
-        "INSERT INTO products (number, name, created_at, identity_columns, personal_columns) VALUES (?, ?, ?, ?, ?)
+        "INSERT INTO products (number, name, created_at, identity_columns, personal_columns, link_identities) VALUES (?, ?, ?, ?, ?, ?)
          ON CONFLICT (number) DO NOTHING",
     )
     .bind(number(product.number))
@@ -249,15 +254,17 @@ async fn add_product(change: &mut Transaction<'_, Sqlite>, product: &ProductMade
     .bind(product.created_at)
     .bind(product.identity_columns.join(","))
     .bind(product.personal_columns.join(","))
+    .bind(product.link_identities)
     .execute(&mut **change)
     .await?;
     Ok(())
 }
 
 async fn set_columns(change: &mut Transaction<'_, Sqlite>, columns: &ColumnsSet) -> Result<(), ViewError> {
-    sqlx::query("UPDATE products SET identity_columns = ?, personal_columns = ? WHERE number = ?")
+    sqlx::query("UPDATE products SET identity_columns = ?, personal_columns = ?, link_identities = ? WHERE number = ?")
         .bind(columns.identity_columns.join(","))
         .bind(columns.personal_columns.join(","))
+        .bind(columns.link_identities)
         .bind(number(columns.product))
         .execute(&mut **change)
         .await?;
@@ -289,6 +296,7 @@ fn product(row: &sqlx::sqlite::SqliteRow) -> Result<Product, ViewError> {
         created_at: Timestamp::from_micros(row.try_get(2)?),
         identity_columns: names(3)?,
         personal_columns: names(4)?,
+        link_identities: row.try_get(5)?,
     })
 }
 

@@ -82,6 +82,15 @@ pub(crate) enum SandboxMode {
     Required,
 }
 
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    /// From now on
+    On,
+    /// From now on not
+    Off,
+}
+
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Settings {
     /// Configuration file (TOML)
@@ -186,11 +195,14 @@ pub(crate) enum Products {
         /// Columns that are sealed for the person whose row it is before anything is stored: NAME in every table, or DATABASE.TABLE:NAME
         #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
         personal_columns: Vec<String>,
+        /// The identities of one row are of one person: see `products set`
+        #[arg(long)]
+        link_identities: bool,
         #[command(flatten)]
         data: DataArgs,
     },
     /// Change what a product says about its columns; what is left out stays as it is
-    #[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["identity_columns", "personal_columns"]))]
+    #[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["identity_columns", "personal_columns", "link_identities"]))]
     Set {
         /// Name or number of the product
         #[arg(value_name = "PRODUCT")]
@@ -201,6 +213,10 @@ pub(crate) enum Products {
         /// All columns that are sealed from now on: NAME in every table, or DATABASE.TABLE:NAME; "" for none
         #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
         personal_columns: Option<Vec<String>>,
+        /// Whether the identities of one row are of one person: a new one then gets the id of whoever of the row is known. Columns named
+        /// first in --identity-columns say most: one person has one new identity of such a column at most, and never two that were known
+        #[arg(long, value_name = "on|off")]
+        link_identities: Option<Switch>,
         #[command(flatten)]
         data: DataArgs,
     },

@@ -2,7 +2,10 @@
 //!
 //! Promise: after [`replace`] no text of these columns is in the batch any more.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use arrow::{
     array::{ArrayRef, Int64Array},
@@ -66,14 +69,27 @@ pub struct Distinct {
 
 const NOBODY: u32 = u32::MAX;
 
+/// Identities of one row that [`Together`] names: as many as columns can be declared. More there are only where one is spelled in
+/// several ways.
+const MOST_TOGETHER: usize = 32;
+
+/// Which identities of a batch stand in one row.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Together {
+    /// Per identity, in order of [`Distinct::values`], which of the declared columns it stands in: of several the one declared first.
+    pub columns: Vec<u32>,
+    /// Rows with several, each combination once, in order of first sight: places among the identities.
+    pub rows: Vec<Vec<u32>>,
+}
+
 impl Distinct {
     /// The identities, in order of first sight.
     pub fn values(&self) -> &[Secret] {
         &self.values
     }
 
-    /// Per row who owns it, as a place among the values: whoever stands in the first of the declared columns that has somebody.
-    pub(crate) fn owners(&self, batch: &RecordBatch, declared: &[String]) -> Vec<Option<u32>> {
+    /// Per identity column its place among the declared ones and who stands in it, as declared first to last.
+    fn in_order(&self, batch: &RecordBatch, declared: &[String]) -> Vec<(Option<usize>, &Vec<u32>)> {
         let schema = batch.schema();
         let declared = ColumnNames::new(declared);
         let place = |index: usize| {
@@ -82,6 +98,41 @@ impl Distinct {
         };
         let mut columns: Vec<_> = self.cells.iter().map(|(index, cells)| (place(*index), cells)).collect();
         columns.sort_by_key(|(place, _)| *place);
+        columns
+    }
+
+    /// Who stands in one row with whom.
+    pub fn together(&self, batch: &RecordBatch, declared: &[String]) -> Together {
+        let columns = self.in_order(batch, declared);
+        let mut of = vec![u32::MAX; self.values.len()];
+        for (place, cells) in &columns {
+            // There are as many columns as one can declare.
+            let place = place.map_or(u32::MAX, |place| place as u32);
+            for cell in cells.iter().filter(|cell| **cell != NOBODY) {
+                if let Some(known) = of.get_mut(*cell as usize) {
+                    *known = place.min(*known);
+                }
+            }
+        }
+        let mut seen = HashSet::new();
+        let mut rows = Vec::new();
+        for row in 0..batch.num_rows() {
+            let mut members: Vec<u32> = Vec::new();
+            for cell in columns.iter().filter_map(|(_, cells)| cells.get(row).copied()) {
+                if cell != NOBODY && members.len() < MOST_TOGETHER && !members.contains(&cell) {
+                    members.push(cell);
+                }
+            }
+            if members.len() > 1 && seen.insert(members.clone()) {
+                rows.push(members);
+            }
+        }
+        Together { columns: of, rows }
+    }
+
+    /// Per row who owns it, as a place among the values: whoever stands in the first of the declared columns that has somebody.
+    pub(crate) fn owners(&self, batch: &RecordBatch, declared: &[String]) -> Vec<Option<u32>> {
+        let columns = self.in_order(batch, declared);
         let owner = |row: usize| {
             let mut cells = columns.iter().filter_map(|(_, cells)| cells.get(row).copied());
             cells.find(|cell| *cell != NOBODY)
@@ -220,6 +271,35 @@ mod tests {
         }
         let found = distinct(&batch, &["prenom".to_owned()]).unwrap();
         assert!(found.is_empty(), "another letter is another name");
+    }
+
+    #[test]
+    fn who_stands_in_one_row_is_told_once() {
+        // {"e": "ada", "d": "x"} {"d": "x", "e": "ada"} {"d": "y"} {"d": "y", "e": "y"} {"D": "z", "d": "y", "e": "ada"}
+        let body: &[&[u8]] = &[
+            b"\x82\xa1e\xa3ada\xa1d\xa1x",
+            b"\x82\xa1d\xa1x\xa1e\xa3ada",
+            b"\x81\xa1d\xa1y",
+            b"\x82\xa1d\xa1y\xa1e\xa1y",
+            b"\x83\xa1D\xa1z\xa1d\xa1y\xa1e\xa3ada",
+        ];
+        let batch = decoded(&body.concat());
+        let declared = ["e", "absent", "d"].map(str::to_owned);
+        let found = distinct(&batch, &declared).unwrap();
+        let place = |text: &str| found.values().iter().position(|value| value.reveal() == text).unwrap();
+
+        let together = found.together(&batch, &declared);
+
+        let column = |text| together.columns[place(text)];
+        assert_eq!((column("ada"), column("x"), column("y"), column("z")), (0, 2, 0, 2));
+        let rows: Vec<Vec<&str>> = together
+            .rows
+            .iter()
+            .map(|row| row.iter().map(|place| found.values()[*place as usize].reveal()).collect())
+            .collect();
+        assert_eq!(rows.len(), 2, "{rows:?}");
+        assert_eq!(rows[0], ["ada", "x"]);
+        assert_eq!((rows[1][0], rows[1].len()), ("ada", 3));
     }
 
     #[test]

@@ -7,11 +7,11 @@
 use std::collections::HashMap;
 
 use arrow::record_batch::RecordBatch;
-use base::{ColumnNames, DatabaseName, ErrorKind, PersonalColumn, Secret, TableName};
+use base::{ColumnNames, DatabaseName, ErrorKind, PersonalColumn, Secret, TableName, folded};
 use events::ColumnType;
-use events::identities::{self, Distinct};
+use events::identities::{self, Distinct, Together};
 use events::personal::{self, Personal, PersonalValue};
-use wire::v1::{PersonalValue as Asked, ProductSettings, TranslateRequest};
+use wire::v1::{Links, PersonalValue as Asked, ProductSettings, Together as Row, TranslateRequest};
 
 use crate::calls::Call;
 use crate::errors::ApiError;
@@ -33,6 +33,8 @@ pub(crate) struct Columns {
     /// Both again, to be looked up by name.
     identity_names: ColumnNames,
     personal_names: ColumnNames,
+    /// Whether the identities of one row are of one person.
+    link: bool,
 }
 
 impl Columns {
@@ -49,7 +51,10 @@ impl Columns {
                 personal.push(column.name().to_owned());
             }
         }
-        Ok(Self::new(settings.identity_columns.clone(), personal))
+        Ok(Self {
+            link: settings.link_identities,
+            ..Self::new(settings.identity_columns.clone(), personal)
+        })
     }
 
     pub(crate) fn new(identities: Vec<String>, personal: Vec<String>) -> Self {
@@ -58,6 +63,7 @@ impl Columns {
             personal_names: ColumnNames::new(&personal),
             identities,
             personal,
+            link: false,
         }
     }
 
@@ -94,6 +100,9 @@ pub(crate) struct People {
     columns: Vec<String>,
     identities: Distinct,
     personal: Personal,
+    /// Where identities are linked: who stands in one row, and the names of the columns of identities.
+    together: Together,
+    identity_columns: Vec<String>,
 }
 
 /// What takes their place.
@@ -113,8 +122,19 @@ impl People {
         } else {
             Personal::default()
         };
+        let link = columns.link && !identities.is_empty();
         Ok(Self {
             columns: columns.personal.clone(),
+            together: if link {
+                identities.together(batch, &columns.identities)
+            } else {
+                Together::default()
+            },
+            identity_columns: if link {
+                columns.identities.iter().map(|name| folded(name).into_owned()).collect()
+            } else {
+                Vec::new()
+            },
             identities,
             personal,
         })
@@ -131,7 +151,9 @@ impl People {
         let identity = |value: &Secret| 2 * value.reveal().len() + IDENTITY;
         let identities: usize = self.identities.values().iter().map(identity).sum();
         let personal = if self.personal.is_empty() { 0 } else { self.personal.bytes() };
-        identities.saturating_add(personal)
+        let row = |row: &Vec<u32>| 2 * (size_of_val(&row[..]) + size_of::<Vec<u32>>());
+        let together: usize = self.together.rows.iter().map(row).sum();
+        identities.saturating_add(personal).saturating_add(together)
     }
 
     /// Their personal values.
@@ -145,23 +167,53 @@ impl People {
             ids: vec![0; self.identities.values().len()],
             sealed: Vec::with_capacity(self.personal.values().len()),
         };
-        let parts = parts(self.identities.values(), self.personal.values())?;
+        // First those who stand together, because whoever gets an id alone keeps it.
+        let mut asked = Vec::new();
+        for (part, rows) in linked(self.identities.values(), &self.together.rows) {
+            let request = TranslateRequest {
+                links: Some(self.links(&part.identities, rows)),
+                ..self.request(&part)
+            };
+            self.ask(call, &part, request, &mut made).await?;
+            asked.resize(self.identities.values().len(), false);
+            part.identities.iter().for_each(|place| asked[*place] = true);
+        }
+        let parts = parts(self.identities.values(), self.personal.values(), asked)?;
         for part in parts {
-            let asked = self.request(&part);
-            let answer = call.identity(asked, |mut to, ask| async move { to.translate(ask).await }).await?;
-            if answer.ids.len() != part.identities.len()
-                || answer.ids.iter().any(|id| *id <= 0)
-                || answer.sealed.len() != part.personal.len()
-                || answer.sealed.iter().any(Vec::is_empty)
-            {
-                return Err(ApiError::of(ErrorKind::Internal));
+            let mut request = self.request(&part);
+            if !self.identity_columns.is_empty() {
+                request.links = Some(self.links(&part.identities, Vec::new()));
             }
-            for (place, id) in part.identities.iter().zip(answer.ids) {
-                made.ids[*place] = id;
-            }
-            made.sealed.extend(answer.sealed);
+            self.ask(call, &part, request, &mut made).await?;
         }
         Ok(made)
+    }
+
+    async fn ask(&self, call: &Call, part: &Part, request: TranslateRequest, made: &mut Replacements) -> Result<(), ApiError> {
+        let answer = call.identity(request, |mut to, ask| async move { to.translate(ask).await }).await?;
+        if answer.ids.len() != part.identities.len()
+            || answer.ids.iter().any(|id| *id <= 0)
+            || answer.sealed.len() != part.personal.len()
+            || answer.sealed.iter().any(Vec::is_empty)
+        {
+            return Err(ApiError::of(ErrorKind::Internal));
+        }
+        for (place, id) in part.identities.iter().zip(answer.ids) {
+            made.ids[*place] = id;
+        }
+        made.sealed.extend(answer.sealed);
+        Ok(())
+    }
+
+    fn links(&self, identities: &[usize], rows: Vec<Row>) -> Links {
+        Links {
+            columns: self.identity_columns.clone(),
+            column: identities
+                .iter()
+                .map(|place| self.together.columns.get(*place).copied().unwrap_or(0))
+                .collect(),
+            together: rows,
+        }
     }
 
     /// The batch without them.
@@ -195,6 +247,7 @@ impl People {
             identities: identities.collect(),
             personal: personal.collect(),
             personal_columns: if part.owners.is_empty() { Vec::new() } else { self.columns.clone() },
+            links: None,
         }
     }
 }
@@ -240,11 +293,43 @@ impl Part {
     }
 }
 
+/// Cuts the rows in which several identities stand into calls, each with all identities of its rows.
+fn linked(identities: &[Secret], rows: &[Vec<u32>]) -> Vec<(Part, Vec<Row>)> {
+    let mut calls = Vec::new();
+    let (mut part, mut of_part, mut places) = (Part::default(), Vec::new(), HashMap::<u32, u32>::new());
+    for row in rows {
+        let new: Vec<u32> = row.iter().copied().filter(|place| !places.contains_key(place)).collect();
+        let len_of = |place: u32| identities.get(place as usize).map_or(0, |identity| identity.reveal().len());
+        let bytes: usize = new.iter().map(|place| len_of(*place)).sum();
+        let fits = part.identities.len() + new.len() <= MAX_AT_ONCE && part.identity_bytes + bytes <= MAX_IDENTITY_BYTES;
+        if !of_part.is_empty() && (!fits || of_part.len() >= MAX_AT_ONCE) {
+            calls.push((part.cut(), std::mem::take(&mut of_part)));
+            places.clear();
+        }
+        for place in row {
+            places.entry(*place).or_insert_with(|| {
+                part.ask_for(*place as usize, len_of(*place));
+                // At most `MAX_AT_ONCE`.
+                (part.identities.len() - 1) as u32
+            });
+        }
+        of_part.push(Row {
+            identities: row.iter().map(|place| places[place]).collect(),
+        });
+    }
+    if !of_part.is_empty() {
+        calls.push((part, of_part));
+    }
+    calls
+}
+
 /// Cuts what there is to ask into calls. All personal values are asked for in order, each together with its owner; every identity is
-/// asked for at least once.
-fn parts(identities: &[Secret], personal: &[PersonalValue]) -> Result<Vec<Part>, ApiError> {
+/// asked for at least once; `asked` are those that were before.
+fn parts(identities: &[Secret], personal: &[PersonalValue], mut asked: Vec<bool>) -> Result<Vec<Part>, ApiError> {
     let mut parts = Vec::new();
-    let mut asked = vec![false; if personal.is_empty() { 0 } else { identities.len() }];
+    if !personal.is_empty() {
+        asked.resize(identities.len(), false);
+    }
     let (mut part, mut places, mut bytes) = (Part::default(), HashMap::<usize, u32>::new(), 0);
     let len_of = |place: usize| identities.get(place).map_or(0, |identity| identity.reveal().len());
     for (place, value) in personal.iter().enumerate() {

@@ -225,6 +225,7 @@ impl Accounts for Granter {
             name: "shop".into(),
             identity_columns: vec!["user_id".into()],
             personal_columns: Vec::new(),
+            link_identities: false,
         };
         Ok(Response::new(GrantResponse {
             grants: grants.collect(),

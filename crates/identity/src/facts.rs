@@ -9,7 +9,7 @@ pub(crate) struct PeopleSeen {
     pub(crate) people: Vec<PersonSeen>,
 }
 
-/// A person got an id.
+/// An identity got an id.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct PersonSeen {
     /// The identity's keyed hash under the product's lookup key, 32 bytes.
@@ -22,6 +22,10 @@ pub(crate) struct PersonSeen {
     /// product's lookup key.
     #[prost(bytes = "vec", tag = "3")]
     pub(crate) sealed: Vec<u8>,
+    /// The column in which the identity came first, in small letters, where identities are linked; else empty. Several facts may give
+    /// one id: they are identities of one person, and share the key.
+    #[prost(string, tag = "4")]
+    pub(crate) column: String,
 }
 
 #[cfg(test)]
@@ -35,8 +39,12 @@ mod tests {
                 hash: vec![1, 2],
                 id: 7,
                 sealed: vec![9],
+                column: String::new(),
             }],
         };
         assert_eq!(hex::encode(fact.encode_to_vec()), "0a100a0201021107000000000000001a0109");
+        let mut linked = fact;
+        linked.people[0].column = "id".into();
+        assert_eq!(hex::encode(linked.encode_to_vec()), "0a140a0201021107000000000000001a010922026964");
     }
 }

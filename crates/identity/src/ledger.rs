@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use base::{ErrorKind, PersonId, ProductId, Role, Secret, WriterId};
+use base::{ErrorKind, PersonId, ProductId, Role, WriterId};
 use journal::{Head, HeadError, Journal, JournalParts, JournalSettings, OpenError, RecoverError, Recovered, Tail};
 use prost::Message;
 use seal::{InstallationKey, PrivateKey, PublicKey};
@@ -19,9 +19,10 @@ use tokio::task::JoinHandle;
 
 use crate::facts::PeopleSeen;
 use crate::keys::{Hash, ProductKeys};
+use crate::links::Rows;
 use crate::view::{View, ViewError};
 
-pub(crate) use writer::GiveError;
+pub(crate) use writer::{GiveError, Newcomer};
 use writer::{Wanted, Writer};
 
 /// The prefix of all journals of this role.
@@ -186,13 +187,13 @@ impl Ledger {
         self.view.kept(hashes).await
     }
 
-    /// Who has this id: their hash, and what is kept of them.
+    /// Who has this id: the hash of one of their identities, and what is kept of it.
     pub(crate) async fn person(&self, id: PersonId) -> Result<Option<(Hash, Vec<u8>)>, ViewError> {
-        self.view.person(id).await
+        Ok(self.view.persons(&[id]).await?.remove(&id))
     }
 
-    /// An id for each of these, in order: theirs, or a new one.
-    pub(crate) async fn give(&self, keys: Arc<ProductKeys>, people: Vec<(Hash, Secret)>) -> Result<Vec<PersonId>, GiveError> {
+    /// An id for each of these, in order: theirs, that of whoever stands in a row with them, or a new one.
+    pub(crate) async fn give(&self, keys: Arc<ProductKeys>, people: Vec<Newcomer>, rows: Rows) -> Result<Vec<PersonId>, GiveError> {
         let queue = self
             .queue
             .lock()
@@ -200,7 +201,8 @@ impl Ledger {
             .clone()
             .ok_or(GiveError::Closed)?;
         let (reply, given) = oneshot::channel();
-        queue.send(Wanted { keys, people, reply }).await.map_err(|_| GiveError::Closed)?;
+        let wanted = Wanted { keys, people, rows, reply };
+        queue.send(wanted).await.map_err(|_| GiveError::Closed)?;
         given.await.unwrap_or(Err(GiveError::Closed))
     }
 

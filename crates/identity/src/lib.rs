@@ -10,6 +10,7 @@
 mod facts;
 mod keys;
 mod ledger;
+mod links;
 mod people;
 mod personal;
 mod service;

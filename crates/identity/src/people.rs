@@ -12,7 +12,8 @@ use tokio::sync::{Notify, OnceCell, Semaphore};
 use zones::SettleError;
 
 use crate::keys::{Hash, LeaseError, Leases, ProductKeys};
-use crate::ledger::{GiveError, JOURNALS, Ledger, LedgerOpenError, LedgerParts};
+use crate::ledger::{GiveError, JOURNALS, Ledger, LedgerOpenError, LedgerParts, Newcomer};
+use crate::links::{Links, LinksError, Member, Rows};
 use crate::personal::{Personal, PersonalError, Sealer};
 use crate::vault::Vault;
 use crate::view::ViewError;
@@ -91,6 +92,8 @@ pub(crate) enum AskError {
     Empty { position: usize },
     #[error(transparent)]
     Personal(#[from] PersonalError),
+    #[error(transparent)]
+    Links(#[from] LinksError),
     #[error("what is kept of a person does not open: {0}")]
     Person(#[from] SealError),
     #[error(transparent)]
@@ -112,6 +115,7 @@ impl AskError {
             Self::TooMany { .. } | Self::TooManyKeys { .. } | Self::TooLong { .. } | Self::Empty { .. } | Self::Personal(_) => {
                 ErrorKind::Invalid
             }
+            Self::Links(error) => error.kind(),
             Self::Person(error) => error.kind(),
             Self::Lease(error) => error.kind(),
             Self::Open(error) => error.kind(),
@@ -210,16 +214,21 @@ impl People {
         op: &Op,
         pass: &[u8],
         identities: Vec<Secret>,
+        links: Option<Links>,
         personal: Personal,
     ) -> Result<(Vec<PersonId>, Vec<Vec<u8>>, Tally), AskError> {
         op.authorize(Verb::Append)?;
         check(&identities, MOST_TRANSLATED)?;
         personal.check(identities.len())?;
-        let _room = self.room(identities.len() + personal.work()).await?;
+        let links = links.unwrap_or_default();
+        if !links.columns.is_empty() || !links.together.is_empty() {
+            links.check(identities.len())?;
+        }
+        let _room = self.room(identities.len() + links.work() + personal.work()).await?;
         let keys = self.keys(op, pass).await?;
         let (hashes, identities) = hashes(&keys, identities).await?;
         let ledger = self.ledger(op.product).await?;
-        let (ids, tally) = give(&keys, &ledger, &hashes, &identities).await?;
+        let (ids, tally) = give(&keys, &ledger, &hashes, &identities, &links).await?;
         let sealed = if personal.values.is_empty() {
             Vec::new()
         } else {
@@ -401,6 +410,7 @@ async fn give(
     ledger: &Ledger,
     hashes: &[Hash],
     identities: &[Secret],
+    links: &Links,
 ) -> Result<(Vec<PersonId>, Tally), AskError> {
     let mut ids = known(keys, ledger, hashes).await?;
     let missing: Vec<usize> = (0..ids.len()).filter(|index| ids[*index].is_none()).collect();
@@ -409,8 +419,27 @@ async fn give(
         known: ids.len() - missing.len(),
     };
     if !missing.is_empty() {
-        let new = missing.iter().map(|index| (hashes[*index], identities[*index].clone())).collect();
-        let given = ledger.give(Arc::clone(keys), new).await?;
+        let column = |index: usize| links.column.get(index).copied();
+        let new = missing.iter().map(|index| Newcomer {
+            hash: hashes[*index],
+            identity: identities[*index].clone(),
+            column: column(*index)
+                .and_then(|place| links.columns.get(place).cloned())
+                .unwrap_or_default(),
+        });
+        // Where everybody is known, nothing is to be decided.
+        let undecided = links.together.iter().filter(|row| row.iter().any(|place| ids[*place].is_none()));
+        let member = |place: &usize| {
+            Some(Member {
+                hash: hashes[*place],
+                column: column(*place)?,
+            })
+        };
+        let rows = Rows {
+            columns: links.columns.clone(),
+            rows: undecided.map(|row| row.iter().filter_map(member).collect()).collect(),
+        };
+        let given = ledger.give(Arc::clone(keys), new.collect(), rows).await?;
         keys.keep(missing.iter().map(|index| hashes[*index]).zip(given.iter().copied()));
         for (index, id) in missing.into_iter().zip(given) {
             ids[index] = Some(id);

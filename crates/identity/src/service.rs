@@ -10,6 +10,7 @@ use wire::v1::{
     AsideKeyRequest, AsideKeyResponse, FindRequest, FindResponse, OpenAsideRequest, OpenAsideResponse, TranslateRequest, TranslateResponse,
 };
 
+use crate::links::Links;
 use crate::people::{AskError, People};
 use crate::personal::{Personal, PersonalValue};
 
@@ -56,11 +57,12 @@ impl Identity for Service {
             identities,
             personal_columns,
             personal,
+            links,
         } = request.into_inner();
         let identities = identities.into_iter().map(Secret::new).collect();
         let translated = self
             .people()?
-            .translate(&op, &pass, identities, values(personal_columns, personal))
+            .translate(&op, &pass, identities, links.map(together), values(personal_columns, personal))
             .await;
         let (ids, sealed, tally) = translated.map_err(|error| self.refuse(op.request, &error))?;
         self.sealed.inc_by(sealed.len() as u64);
@@ -102,6 +104,15 @@ impl Identity for Service {
         Ok(Response::new(OpenAsideResponse {
             data_keys: opened.into_iter().map(bytes).collect(),
         }))
+    }
+}
+
+fn together(links: wire::v1::Links) -> Links {
+    let places = |places: Vec<u32>| places.into_iter().map(|place| place as usize).collect::<Vec<_>>();
+    Links {
+        columns: links.columns,
+        column: places(links.column),
+        together: links.together.into_iter().map(|row| places(row.identities)).collect(),
     }
 }
 

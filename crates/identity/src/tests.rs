@@ -1,5 +1,6 @@
 //! The whole role but its listeners, on zones in memory or in directories, with a vault of the tests' own.
 
+mod links;
 mod personal;
 mod world;
 
@@ -275,6 +276,7 @@ async fn each_call_needs_its_own_verb() {
             &world.op(1, &[Verb::Query, Verb::Manage]),
             &[1],
             secrets(&["ada"]),
+            None,
             crate::personal::Personal::default(),
         )
         .await;

@@ -14,22 +14,28 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 
 use crate::facts::PersonSeen;
 use crate::keys::Hash;
+use crate::links::KnownBy;
 
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE people (
     hash BLOB NOT NULL PRIMARY KEY,
-    id INTEGER NOT NULL UNIQUE,
-    sealed BLOB NOT NULL
+    id INTEGER NOT NULL,
+    sealed BLOB NOT NULL,
+    named TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX people_by_id ON people (id);
 CREATE TABLE applied (
     only INTEGER NOT NULL PRIMARY KEY CHECK (only = 1),
     length INTEGER NOT NULL,
     hash BLOB NOT NULL
 ) STRICT;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 ";
+
+/// What version 1 had allowed one identity for each person. It is filled again from the journal.
+const FORGET_1: &str = "DROP TABLE people; DROP TABLE applied;";
 
 /// Many in one statement, because each statement costs a walk to SQLite's thread and back.
 const AT_ONCE: usize = 8_192;
@@ -48,10 +54,20 @@ SELECT wanted.i, people.sealed FROM wanted CROSS JOIN people ON people.hash = su
 const TAKEN: &str = "
 SELECT people.id FROM json_each(?1) AS wanted CROSS JOIN people ON people.id = wanted.value";
 
-/// Hashes as one blob: `?1`; sealed identities as one blob: `?2`; id, start and length of each as JSON: `?3`.
+/// Of people by their ids, as a JSON array: `?1`, one of their identities, whichever.
+const PERSONS: &str = "
+SELECT people.id, people.hash, people.sealed FROM json_each(?1) AS wanted CROSS JOIN people ON people.id = wanted.value
+GROUP BY people.id";
+
+/// The same, by which columns they are known, and by how many identities of each.
+const KNOWN_BY: &str = "
+SELECT people.id, people.named, count(*) FROM json_each(?1) AS wanted CROSS JOIN people ON people.id = wanted.value
+GROUP BY people.id, people.named";
+
+/// Hashes as one blob: `?1`; sealed identities as one blob: `?2`; id, start, length and column of each as JSON: `?3`.
 const INSERT: &str = "
-INSERT INTO people (hash, id, sealed)
-SELECT substr(?1, key * 32 + 1, 32), value ->> 0, substr(?2, value ->> 1, value ->> 2) FROM json_each(?3) WHERE true
+INSERT INTO people (hash, id, sealed, named)
+SELECT substr(?1, key * 32 + 1, 32), value ->> 0, substr(?2, value ->> 1, value ->> 2), value ->> 3 FROM json_each(?3) WHERE true
 ON CONFLICT DO NOTHING";
 
 /// Why the view could not be read or written.
@@ -92,15 +108,17 @@ impl View {
             .pragma("temp_store", "MEMORY")
             .pragma("secure_delete", "ON");
         let pool = SqlitePoolOptions::new().max_connections(3).connect_with(options).await?;
-        match sqlx::query_scalar("PRAGMA user_version").fetch_one(&pool).await? {
-            0 => {
-                let mut change = pool.begin().await?;
-                sqlx::raw_sql(SCHEMA).execute(&mut *change).await?;
-                change.commit().await?;
-            }
-            VERSION => {}
+        let steps: &[&str] = match sqlx::query_scalar("PRAGMA user_version").fetch_one(&pool).await? {
+            0 => &[SCHEMA],
+            1 => &[FORGET_1, SCHEMA],
+            VERSION => &[],
             other => return Err(ViewError::Version(other)),
+        };
+        let mut change = pool.begin().await?;
+        for step in steps {
+            sqlx::raw_sql(*step).execute(&mut *change).await?;
         }
+        change.commit().await?;
         Ok(Self(pool))
     }
 
@@ -152,24 +170,37 @@ impl View {
         Ok(found)
     }
 
-    /// The hash of the person who has this id, and what is kept of them.
-    pub(crate) async fn person(&self, id: PersonId) -> Result<Option<(Hash, Vec<u8>)>, ViewError> {
-        let row: Option<(Vec<u8>, Vec<u8>)> = sqlx::query_as("SELECT hash, sealed FROM people WHERE id = ?")
-            .bind(id.get())
-            .fetch_optional(&self.0)
-            .await?;
-        let Some((hash, kept)) = row else { return Ok(None) };
-        Ok(Some((hash.try_into().map_err(|_| ViewError::Corrupt("a hash"))?, kept)))
+    /// Of these people the hash of an identity, and what is kept of it.
+    pub(crate) async fn persons(&self, ids: &[PersonId]) -> Result<HashMap<PersonId, (Hash, Vec<u8>)>, ViewError> {
+        let mut found = HashMap::new();
+        for chunk in ids.chunks(AT_ONCE) {
+            let rows: Vec<(i64, Vec<u8>, Vec<u8>)> = sqlx::query_as(PERSONS).bind(json(chunk)).fetch_all(&self.0).await?;
+            for (id, hash, kept) in rows {
+                let hash = hash.try_into().map_err(|_| ViewError::Corrupt("a hash"))?;
+                found.insert(person_id(id)?, (hash, kept));
+            }
+        }
+        Ok(found)
+    }
+
+    /// By what these people are known.
+    pub(crate) async fn known_by(&self, ids: &[PersonId]) -> Result<HashMap<PersonId, KnownBy>, ViewError> {
+        let mut found: HashMap<PersonId, KnownBy> = HashMap::new();
+        for chunk in ids.chunks(AT_ONCE) {
+            let rows: Vec<(i64, String, i64)> = sqlx::query_as(KNOWN_BY).bind(json(chunk)).fetch_all(&self.0).await?;
+            for (id, column, count) in rows {
+                let by = found.entry(person_id(id)?).or_default();
+                by.columns.insert(column);
+                by.identities += count.unsigned_abs();
+            }
+        }
+        Ok(found)
     }
 
     /// Those of `ids` that somebody has.
     pub(crate) async fn taken(&self, ids: &[PersonId]) -> Result<Vec<PersonId>, ViewError> {
-        let ids = format!("{:?}", ids.iter().map(|id| id.get()).collect::<Vec<_>>());
-        let taken: Vec<i64> = sqlx::query_scalar(TAKEN).bind(ids).fetch_all(&self.0).await?;
-        taken
-            .into_iter()
-            .map(|id| PersonId::new(id).map_err(|_| ViewError::Corrupt("an id")))
-            .collect()
+        let taken: Vec<i64> = sqlx::query_scalar(TAKEN).bind(json(ids)).fetch_all(&self.0).await?;
+        taken.into_iter().map(person_id).collect()
     }
 
     /// Puts the people of the segment that ends at `head` into the view, all or none. Says how many were new to it.
@@ -183,7 +214,15 @@ impl View {
                     return Err(ViewError::Corrupt("a person in the journal"));
                 }
                 let comma = if index > 0 { "," } else { "" };
-                write!(places, "{comma}[{},{},{}]", person.id, sealed.len() + 1, person.sealed.len()).expect("memory can be written to");
+                let column = serde_json::Value::from(person.column.as_str());
+                write!(
+                    places,
+                    "{comma}[{},{},{},{column}]",
+                    person.id,
+                    sealed.len() + 1,
+                    person.sealed.len()
+                )
+                .expect("memory can be written to");
                 hashes.extend_from_slice(&person.hash);
                 sealed.extend_from_slice(&person.sealed);
             }
@@ -205,7 +244,7 @@ impl View {
         Ok(new)
     }
 
-    /// How many people there are.
+    /// How many identities there are.
     #[cfg(test)]
     pub(crate) async fn count(&self) -> Result<u64, ViewError> {
         let count: i64 = sqlx::query_scalar("SELECT count(*) FROM people").fetch_one(&self.0).await?;
@@ -216,6 +255,15 @@ impl View {
     pub(crate) async fn close(&self) {
         self.0.close().await;
     }
+}
+
+/// Ids as a JSON array.
+fn json(ids: &[PersonId]) -> String {
+    format!("{:?}", ids.iter().map(|id| id.get()).collect::<Vec<_>>())
+}
+
+fn person_id(id: i64) -> Result<PersonId, ViewError> {
+    PersonId::new(id).map_err(|_| ViewError::Corrupt("an id"))
 }
 
 fn number(count: usize) -> i64 {
@@ -235,6 +283,7 @@ mod tests {
             hash: hash.to_vec(),
             id: PersonId::random(entropy).get(),
             sealed,
+            column: String::new(),
         }
     }
 
@@ -264,10 +313,48 @@ mod tests {
         let kept = view.kept(&hashes).await.unwrap();
         assert_eq!(kept.len(), people.len());
         assert!(people.iter().zip(&hashes).all(|(person, hash)| kept[hash] == person.sealed));
-        let found = view.person(PersonId::new(people[9].id).unwrap()).await.unwrap();
-        assert_eq!(found, Some((hashes[9], people[9].sealed.clone())));
-        assert_eq!(view.person(PersonId::new(1).unwrap()).await.unwrap(), None);
         let ids = [PersonId::new(people[9].id).unwrap(), PersonId::new(1).unwrap()];
+        let found = view.persons(&ids).await.unwrap();
+        assert_eq!(found, HashMap::from([(ids[0], (hashes[9], people[9].sealed.clone()))]));
         assert_eq!(view.taken(&ids).await.unwrap(), ids[..1]);
+    }
+
+    #[tokio::test]
+    async fn one_person_is_known_by_several_identities() {
+        let directory = tempfile::tempdir().unwrap();
+        let view = View::open(&directory.path().join("7.sqlite")).await.unwrap();
+        let entropy = SeededEntropy::new(1);
+        let mut people: Vec<_> = (0..4).map(|index| person(index, &entropy)).collect();
+        for (index, column) in ["e\"mail", "device", "device", ""].iter().enumerate() {
+            people[index].column = (*column).to_owned();
+            people[index].id = people[index / 3 * 3].id;
+        }
+        view.apply(&Head { length: 1, hash: [5; 32] }, &people).await.unwrap();
+
+        let ids = [0, 3].map(|index: usize| PersonId::new(people[index].id).unwrap());
+        let known = view.known_by(&ids).await.unwrap();
+        let by = |columns: &[&str], identities| KnownBy {
+            columns: columns.iter().map(|column| (*column).to_owned()).collect(),
+            identities,
+        };
+        assert_eq!(known[&ids[0]], by(&["device", "e\"mail"], 3));
+        assert_eq!(known[&ids[1]], by(&[""], 1));
+        assert_eq!(view.persons(&ids).await.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_view_of_the_first_version_is_filled_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("7.sqlite");
+        let view = View::open(&file).await.unwrap();
+        let first =
+            "DROP TABLE people; CREATE TABLE people (hash BLOB NOT NULL PRIMARY KEY, id INTEGER NOT NULL UNIQUE, sealed BLOB NOT NULL)
+            STRICT, WITHOUT ROWID; INSERT INTO people VALUES (x'00', 1, x'00'); INSERT INTO applied VALUES (1, 3, zeroblob(32));
+            PRAGMA user_version = 1";
+        sqlx::raw_sql(first).execute(&view.0).await.unwrap();
+        view.close().await;
+
+        let view = View::open(&file).await.unwrap();
+        assert_eq!((view.applied().await.unwrap(), view.count().await.unwrap()), (Head::default(), 0));
     }
 }

@@ -83,6 +83,22 @@ fn name(text: &str) -> ProductName {
     text.parse().unwrap()
 }
 
+fn declared(identity_columns: Vec<String>, personal_columns: Vec<String>) -> Declared {
+    Declared {
+        identity_columns,
+        personal_columns,
+        link_identities: false,
+    }
+}
+
+fn change(identity_columns: Option<Vec<String>>, personal_columns: Option<Vec<String>>) -> Change {
+    Change {
+        identity_columns,
+        personal_columns,
+        link_identities: None,
+    }
+}
+
 fn forget_view(directory: &Path) {
     for file in std::fs::read_dir(directory).unwrap() {
         std::fs::remove_file(file.unwrap().path()).unwrap();
@@ -93,15 +109,15 @@ fn forget_view(directory: &Path) {
 async fn products_are_numbered_from_one_and_survive_a_restart() {
     let world = World::new();
     let state = world.open().await;
-    let first = state.create_product(name("shop"), Vec::new(), Vec::new()).await.unwrap();
+    let first = state.create_product(name("shop"), Declared::default()).await.unwrap();
     let second = state
-        .create_product(name("game-2"), vec!["player".into(), "player".into()], Vec::new())
+        .create_product(name("game-2"), declared(vec!["player".into(), "player".into()], Vec::new()))
         .await
         .unwrap();
     state.close().await;
 
     let again = world.open().await;
-    let third = again.create_product(name("third"), Vec::new(), Vec::new()).await.unwrap();
+    let third = again.create_product(name("third"), Declared::default()).await.unwrap();
 
     assert_eq!((first.id.get(), second.id.get(), third.id.get()), (1, 2, 3));
     assert_eq!(first.identity_columns, IDENTITY_COLUMNS);
@@ -114,7 +130,7 @@ async fn products_are_numbered_from_one_and_survive_a_restart() {
 async fn a_deleted_view_is_rebuilt_from_the_journal_equal_to_what_was_lost() {
     let world = World::new();
     let state = world.open().await;
-    let product = state.create_product(name("shop"), Vec::new(), Vec::new()).await.unwrap();
+    let product = state.create_product(name("shop"), Declared::default()).await.unwrap();
     let credential = world.credential();
     state.grant_credential(credential, product.id, KeyKind::Read.verbs()).await.unwrap();
     let before = state.products().await.unwrap();
@@ -135,21 +151,21 @@ async fn what_a_product_says_of_its_columns_changes_and_is_found_again() {
     let world = World::new();
     let state = world.open().await;
     let product = state
-        .create_product(name("shop"), vec!["email".into()], vec!["Phone".into()])
+        .create_product(name("shop"), declared(vec!["email".into()], vec!["Phone".into()]))
         .await
         .unwrap();
     assert_eq!(product.personal_columns, ["phone"]);
     let columns = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
 
     let (set, changed) = state
-        .set_product(product.id, None, columns(&["name", "shop.orders:address", "Name"]))
+        .set_product(product.id, change(None, columns(&["name", "shop.orders:address", "Name"])))
         .await
         .unwrap();
     assert_eq!((set.identity_columns.as_slice(), changed), (&["email".to_owned()][..], true));
     assert_eq!(set.personal_columns, ["name", "shop.orders:address"]);
-    let (same, changed) = state.set_product(product.id, columns(&["email"]), None).await.unwrap();
+    let (same, changed) = state.set_product(product.id, change(columns(&["email"]), None)).await.unwrap();
     assert_eq!((same, changed), (set, false));
-    let (last, _) = state.set_product(product.id, columns(&[]), None).await.unwrap();
+    let (last, _) = state.set_product(product.id, change(columns(&[]), None)).await.unwrap();
     assert_eq!(last.identity_columns, IDENTITY_COLUMNS);
     assert_eq!(state.head().await.length, 3, "what changes nothing is not written down");
 
@@ -159,15 +175,49 @@ async fn what_a_product_says_of_its_columns_changes_and_is_found_again() {
 }
 
 #[tokio::test]
+async fn identities_are_linked_where_the_product_says_so_and_nowhere_else() {
+    let world = World::new();
+    let state = world.open().await;
+    let product = state.create_product(name("shop"), Declared::default()).await.unwrap();
+    assert!(!product.link_identities, "off unless said otherwise");
+    let link = |on| Change {
+        link_identities: Some(on),
+        ..Change::default()
+    };
+
+    let (linking, changed) = state.set_product(product.id, link(true)).await.unwrap();
+    assert!(linking.link_identities && changed);
+    let (still, _) = state
+        .set_product(product.id, change(Some(vec!["email".into()]), None))
+        .await
+        .unwrap();
+    assert!(still.link_identities, "what is left out stays");
+    let (_, changed) = state.set_product(product.id, link(true)).await.unwrap();
+    assert!(!changed);
+    let always = Declared {
+        link_identities: true,
+        ..Declared::default()
+    };
+    let always = state.create_product(name("game"), always).await.unwrap();
+
+    state.close().await;
+    forget_view(world.directory.path());
+    let state = world.open().await;
+    assert_eq!(state.products().await.unwrap(), [still, always]);
+    let (off, _) = state.set_product(product.id, link(false)).await.unwrap();
+    assert!(!off.link_identities);
+}
+
+#[tokio::test]
 async fn columns_that_cannot_be_personal_are_refused_and_nothing_changes() {
     let world = World::new();
     let state = world.open().await;
     let product = state
-        .create_product(name("shop"), vec!["Email".into()], vec!["phone".into()])
+        .create_product(name("shop"), declared(vec!["Email".into()], vec!["phone".into()]))
         .await
         .unwrap();
     let set = async |identity: Option<Vec<String>>, personal: Option<Vec<String>>| {
-        state.set_product(product.id, identity, personal).await.unwrap_err().kind()
+        state.set_product(product.id, change(identity, personal)).await.unwrap_err().kind()
     };
     for wrong in ["", "time", "_overflow", "a,b", "orders:phone", "email", "shop.orders:eMail"] {
         assert_eq!(set(None, Some(vec![wrong.into()])).await, ErrorKind::Invalid, "{wrong:?}");
@@ -177,7 +227,7 @@ async fn columns_that_cannot_be_personal_are_refused_and_nothing_changes() {
         set(None, Some((0..=256).map(|n| format!("c{n}")).collect())).await,
         ErrorKind::Invalid
     );
-    let nobody = state.set_product(ProductId::new(9).unwrap(), None, None).await.unwrap_err();
+    let nobody = state.set_product(ProductId::new(9).unwrap(), change(None, None)).await.unwrap_err();
     assert_eq!(nobody.kind(), ErrorKind::NotFound);
     assert_eq!(state.products().await.unwrap(), [product]);
 }
@@ -199,8 +249,8 @@ async fn a_name_is_given_once_even_when_asked_for_at_the_same_moment() {
     let world = World::new();
     let state = world.open().await;
     let (one, two) = tokio::join!(
-        state.create_product(name("shop"), Vec::new(), Vec::new()),
-        state.create_product(name("shop"), Vec::new(), Vec::new())
+        state.create_product(name("shop"), Declared::default()),
+        state.create_product(name("shop"), Declared::default())
     );
     let refused = one.and(two).unwrap_err();
 
@@ -218,7 +268,7 @@ async fn names_and_columns_that_cannot_be_are_refused() {
     let state = world.open().await;
     for wrong in ["", "time", "a,b", "a\nb"] {
         let refused = state
-            .create_product(name("shop"), vec![wrong.into()], Vec::new())
+            .create_product(name("shop"), declared(vec![wrong.into()], Vec::new()))
             .await
             .unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Invalid, "{wrong:?}");
@@ -229,8 +279,8 @@ async fn names_and_columns_that_cannot_be_are_refused() {
 async fn granting_the_same_again_is_fine_and_anything_else_is_not() {
     let world = World::new();
     let state = world.open().await;
-    let one = state.create_product(name("one"), Vec::new(), Vec::new()).await.unwrap().id;
-    let two = state.create_product(name("two"), Vec::new(), Vec::new()).await.unwrap().id;
+    let one = state.create_product(name("one"), Declared::default()).await.unwrap().id;
+    let two = state.create_product(name("two"), Declared::default()).await.unwrap().id;
     let credential = world.credential();
     let verbs = KeyKind::Write.verbs();
     state.grant_credential(credential, one, verbs).await.unwrap();
@@ -255,7 +305,7 @@ async fn granting_the_same_again_is_fine_and_anything_else_is_not() {
 async fn a_grant_answers_the_vaults_assertion_for_its_holder_only() {
     let world = World::new();
     let state = world.open().await;
-    let product = state.create_product(name("shop"), Vec::new(), Vec::new()).await.unwrap().id;
+    let product = state.create_product(name("shop"), Declared::default()).await.unwrap().id;
     let (known, unknown) = (world.credential(), world.credential());
     state.grant_credential(known, product, KeyKind::Read.verbs()).await.unwrap();
     let (holder, thief) = (HolderId::from_bytes([1; 32]), HolderId::from_bytes([2; 32]));
@@ -294,15 +344,12 @@ async fn without_a_majority_nothing_changes_and_nothing_appears_later() {
     world.zones[0].go_down();
     world.zones[1].go_down();
 
-    let refused = state.create_product(name("shop"), Vec::new(), Vec::new()).await.unwrap_err();
+    let refused = state.create_product(name("shop"), Declared::default()).await.unwrap_err();
 
     assert_eq!(refused.kind(), ErrorKind::Unavailable);
     world.zones[0].come_back();
     world.zones[1].come_back();
-    assert_eq!(
-        state.create_product(name("shop"), Vec::new(), Vec::new()).await.unwrap().id.get(),
-        1
-    );
+    assert_eq!(state.create_product(name("shop"), Declared::default()).await.unwrap().id.get(), 1);
     state.close().await;
     forget_view(world.directory.path());
     assert_eq!(world.open().await.products().await.unwrap().len(), 1);
@@ -312,7 +359,7 @@ async fn without_a_majority_nothing_changes_and_nothing_appears_later() {
 async fn a_journal_shorter_than_the_one_remembered_is_no_answer() {
     let world = World::new();
     let state = world.open().await;
-    state.create_product(name("shop"), Vec::new(), Vec::new()).await.unwrap();
+    state.create_product(name("shop"), Declared::default()).await.unwrap();
     let head = state.head().await;
     state.close().await;
     assert!(world.open_remembering(vec![head]).await.is_ok());

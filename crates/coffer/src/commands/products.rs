@@ -4,7 +4,7 @@ use base::Timestamp;
 use serde_json::json;
 use wire::v1::{ColumnNames, CreateProductKeysRequest, CreateProductRequest, ListProductsRequest, Product, SetProductRequest};
 
-use crate::cli::Products;
+use crate::cli::{Products, Switch};
 use crate::failure::Outcome;
 use crate::layout::Layout;
 use crate::output::{self, Format};
@@ -17,12 +17,14 @@ pub(crate) async fn run(args: Products) -> Outcome {
             name,
             identity_columns,
             personal_columns,
+            link_identities,
             data,
         } => {
             let request = CreateProductRequest {
                 name,
                 identity_columns,
                 personal_columns,
+                link_identities,
             };
             let product = create(&Layout::at(&data.data)?, request).await?;
             terminal::say(format_args!(
@@ -31,6 +33,7 @@ pub(crate) async fn run(args: Products) -> Outcome {
                 product.identity_columns.join(", ")
             ));
             terminal::say(format_args!("personal values are sealed in: {}", personal(&product)));
+            terminal::say(format_args!("identities of one row are {}", linked(&product)));
             terminal::say("custody is managed: the vault keeps a copy of the product's key under the root key");
             terminal::print(product.number)
         }
@@ -38,8 +41,19 @@ pub(crate) async fn run(args: Products) -> Outcome {
             product,
             identity_columns,
             personal_columns,
+            link_identities,
             data,
-        } => set(&Layout::at(&data.data)?, &product, identity_columns, personal_columns).await,
+        } => {
+            let layout = Layout::at(&data.data)?;
+            let before = operator::product(&layout, &product).await?;
+            let request = SetProductRequest {
+                product: before.number,
+                identity_columns: names(identity_columns),
+                personal_columns: names(personal_columns),
+                link_identities: link_identities.map(|switch| switch == Switch::On),
+            };
+            set(&layout, &product, &before, request).await
+        }
         Products::Show { product, output, data } => {
             let product = operator::product(&Layout::at(&data.data)?, &product).await?;
             show(output, vec![product])
@@ -56,19 +70,14 @@ pub(crate) async fn run(args: Products) -> Outcome {
     }
 }
 
-async fn set(layout: &Layout, wanted: &str, identity: Option<Vec<String>>, personal_columns: Option<Vec<String>>) -> Outcome {
-    let before = operator::product(layout, wanted).await?;
-    let names = |given: Option<Vec<String>>| {
-        given.map(|names| ColumnNames {
-            // What `""` becomes.
-            names: if names == [""] { Vec::new() } else { names },
-        })
-    };
-    let request = SetProductRequest {
-        product: before.number,
-        identity_columns: names(identity),
-        personal_columns: names(personal_columns),
-    };
+fn names(given: Option<Vec<String>>) -> Option<ColumnNames> {
+    given.map(|names| ColumnNames {
+        // What `""` becomes.
+        names: if names == [""] { Vec::new() } else { names },
+    })
+}
+
+async fn set(layout: &Layout, wanted: &str, before: &Product, request: SetProductRequest) -> Outcome {
     let what = format!("could not change the product {wanted:?}");
     let after = operator::ask(&what, operator::accounts(layout).set_product(request)).await?;
     terminal::say(format_args!(
@@ -89,7 +98,14 @@ async fn set(layout: &Layout, wanted: &str, identity: Option<Vec<String>>, perso
              and sealed values in one that is not any more",
         );
     }
-    if after != before {
+    terminal::say(format_args!("identities of one row are {}", linked(&after)));
+    if after.link_identities != before.link_identities {
+        terminal::say(
+            "warning: whoever has an id keeps it: what is linked stays linked, and who was known before as two people stays two; whoever \
+             may write events may link an identity that is new",
+        );
+    }
+    if after != *before {
         terminal::say(
             "imports that begin from now on follow it: gateways hear of it within a second or two, and after 5 minutes at the latest",
         );
@@ -105,8 +121,23 @@ fn personal(product: &Product) -> String {
     }
 }
 
+fn linked(product: &Product) -> &'static str {
+    if product.link_identities {
+        "of one person: a new one gets the id of whoever of the row is known"
+    } else {
+        "people of their own, each with an id"
+    }
+}
+
 fn show(output: Option<Format>, products: Vec<Product>) -> Outcome {
-    let columns = ["number", "name", "created_at", "identity_columns", "personal_columns"];
+    let columns = [
+        "number",
+        "name",
+        "created_at",
+        "identity_columns",
+        "personal_columns",
+        "link_identities",
+    ];
     let mut rows = output::to_stdout(Format::chosen(output), true, &columns);
     for product in products {
         let created = Timestamp::from_micros(product.created_at).to_string();
@@ -116,6 +147,7 @@ fn show(output: Option<Format>, products: Vec<Product>) -> Outcome {
             json!(created),
             json!(product.identity_columns.join(",")),
             json!(product.personal_columns.join(",")),
+            json!(product.link_identities),
         ])?;
     }
     rows.finish().map(drop)

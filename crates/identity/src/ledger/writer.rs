@@ -7,10 +7,12 @@ use base::{Entropy, ErrorKind, PersonId, ProductId, Secret};
 use bytes::Bytes;
 use journal::{AppendError, Entry, Head, Journal};
 use prost::Message;
+use seal::{DataKey, SealError};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::facts::{PeopleSeen, PersonSeen};
 use crate::keys::{Hash, ProductKeys};
+use crate::links::{Plan, Rows, Who};
 use crate::view::{View, ViewError};
 
 /// New people in one entry: far below what a journal takes at once, whatever their identities' length.
@@ -25,6 +27,8 @@ pub(crate) enum GiveError {
     Append(#[from] AppendError),
     #[error("{0}")]
     View(Arc<ViewError>),
+    #[error("what is kept of a person does not open: {0}")]
+    Person(#[from] SealError),
     #[error("the identity role is stopping")]
     Closed,
 }
@@ -36,6 +40,7 @@ impl GiveError {
             Self::Append(AppendError::TooLarge { .. }) => ErrorKind::Internal,
             Self::Append(error) => error.kind(),
             Self::View(error) => error.kind(),
+            Self::Person(error) => error.kind(),
             Self::Closed => ErrorKind::Unavailable,
         }
     }
@@ -47,11 +52,31 @@ impl From<ViewError> for GiveError {
     }
 }
 
+/// An identity without an id, as far as its caller knows.
+#[derive(Debug, Clone)]
+pub(crate) struct Newcomer {
+    pub(crate) hash: Hash,
+    pub(crate) identity: Secret,
+    /// The column it came in, where identities are linked; else empty.
+    pub(crate) column: String,
+}
+
 /// What one caller waits for.
 pub(super) struct Wanted {
     pub(super) keys: Arc<ProductKeys>,
-    pub(super) people: Vec<(Hash, Secret)>,
+    pub(super) people: Vec<Newcomer>,
+    /// In which of them those stand who are new.
+    pub(super) rows: Rows,
     pub(super) reply: oneshot::Sender<Result<Vec<PersonId>, GiveError>>,
+}
+
+/// An identity that gets an id, with the key of the person whose it is.
+#[derive(Clone)]
+struct Given {
+    keys: Arc<ProductKeys>,
+    person: Newcomer,
+    id: PersonId,
+    key: DataKey,
 }
 
 pub(super) struct Writer {
@@ -85,7 +110,7 @@ impl Writer {
                     Ok(ids) => caller
                         .people
                         .iter()
-                        .map(|(hash, _)| ids.get(hash).copied().ok_or(GiveError::Closed))
+                        .map(|person| ids.get(&person.hash).copied().ok_or(GiveError::Closed))
                         .collect(),
                     Err(error) => Err(error.clone()),
                 };
@@ -97,36 +122,76 @@ impl Writer {
 
     async fn serve(&mut self, callers: &[Wanted]) -> Result<HashMap<Hash, PersonId>, GiveError> {
         self.catch_up().await?;
-        let wanted = || {
-            callers
-                .iter()
-                .flat_map(|caller| caller.people.iter().map(move |person| (&caller.keys, person)))
-        };
-        let hashes: Vec<Hash> = wanted().map(|(_, (hash, _))| *hash).collect::<HashSet<_>>().into_iter().collect();
-        let mut ids = self.view.find(&hashes).await?;
-        let mut asked = HashSet::new();
-        let new: Vec<_> = wanted()
-            .filter(|(_, (hash, _))| !ids.contains_key(hash) && asked.insert(*hash))
-            .map(|(keys, (hash, identity))| (Arc::clone(keys), *hash, identity.clone()))
-            .collect();
+        let wanted = callers.iter().flat_map(|caller| &caller.people).map(|person| person.hash);
+        let beside = callers.iter().flat_map(|caller| caller.rows.rows.iter().flatten());
+        let hashes: HashSet<Hash> = wanted.chain(beside.map(|member| member.hash)).collect();
+        let mut ids = self.view.find(&hashes.into_iter().collect::<Vec<_>>()).await?;
+        let new = self.decide(callers, &ids).await?;
         for chunk in new.chunks(MOST_IN_ENTRY) {
             self.write_down(chunk.to_vec(), &mut ids).await?;
         }
         Ok(ids)
     }
 
-    async fn write_down(&mut self, new: Vec<(Arc<ProductKeys>, Hash, Secret)>, ids: &mut HashMap<Hash, PersonId>) -> Result<(), GiveError> {
-        let fresh = self.fresh_ids(new.len()).await?;
-        let given: Vec<(Hash, PersonId)> = new.iter().map(|(_, hash, _)| *hash).zip(fresh.iter().copied()).collect();
+    /// Who gets which id, and the key of whoever that is.
+    async fn decide(&self, callers: &[Wanted], ids: &HashMap<Hash, PersonId>) -> Result<Vec<Given>, GiveError> {
+        let in_rows = callers.iter().flat_map(|caller| caller.rows.rows.iter().flatten());
+        let linked: HashSet<PersonId> = in_rows.filter_map(|member| ids.get(&member.hash).copied()).collect();
+        let linked: Vec<PersonId> = linked.into_iter().collect();
+        let mut plan = Plan::new(ids, self.view.known_by(&linked).await?);
+        for caller in callers {
+            caller.rows.rows.iter().for_each(|row| plan.row(&caller.rows.columns, row));
+        }
+        let mut asked = HashSet::new();
+        let mut new = Vec::new();
+        for caller in callers {
+            for person in &caller.people {
+                if !ids.contains_key(&person.hash) && asked.insert(person.hash) {
+                    new.push((caller, person, plan.who(&person.hash)));
+                }
+            }
+        }
+        let fresh = self.fresh_ids(plan.count()).await?;
+        let fresh_keys: Vec<DataKey> = fresh.iter().map(|_| DataKey::generate(&*self.entropy)).collect();
+        let joined: HashSet<PersonId> = new
+            .iter()
+            .filter_map(|(_, _, who)| match who {
+                Who::Known(id) => Some(*id),
+                Who::New(_) => None,
+            })
+            .collect();
+        let persons = self.view.persons(&joined.into_iter().collect::<Vec<_>>()).await?;
+        let given = new.into_iter().map(|(caller, person, who)| {
+            let (id, key) = match who {
+                Who::New(place) => fresh.get(place).copied().zip(fresh_keys.get(place).cloned()),
+                Who::Known(id) => match persons.get(&id) {
+                    Some((hash, kept)) => Some((id, caller.keys.sealing_key(hash, kept)?)),
+                    None => None,
+                },
+            }
+            .ok_or(ViewError::Corrupt("no such person"))?;
+            Ok(Given {
+                keys: Arc::clone(&caller.keys),
+                person: person.clone(),
+                id,
+                key,
+            })
+        });
+        given.collect()
+    }
+
+    async fn write_down(&mut self, new: Vec<Given>, ids: &mut HashMap<Hash, PersonId>) -> Result<(), GiveError> {
+        let given: Vec<(Hash, PersonId)> = new.iter().map(|given| (given.person.hash, given.id)).collect();
         let entropy = Arc::clone(&self.entropy);
         let sealing = tokio::task::spawn_blocking(move || {
-            let person = |((keys, hash, identity), id): (&(Arc<ProductKeys>, Hash, Secret), &PersonId)| PersonSeen {
-                hash: hash.to_vec(),
-                id: id.get(),
-                sealed: keys.seal(hash, identity, &*entropy),
+            let seen = |given: Given| PersonSeen {
+                hash: given.person.hash.to_vec(),
+                id: given.id.get(),
+                sealed: given.keys.seal(&given.person.hash, &given.key, &given.person.identity, &*entropy),
+                column: given.person.column,
             };
             let people = PeopleSeen {
-                people: new.iter().zip(&fresh).map(person).collect(),
+                people: new.into_iter().map(seen).collect(),
             };
             (Bytes::from(people.encode_to_vec()), people.people)
         });

@@ -28,7 +28,7 @@ fn personal(values: &[Value<'_>]) -> Personal {
 
 async fn seal(world: &World, people: &People, product: u8, identities: &[&str], values: &[Value<'_>]) -> Vec<Vec<u8>> {
     let op = world.op(product, &[Verb::Append]);
-    let sealed = people.translate(&op, &[product], secrets(identities), personal(values)).await;
+    let sealed = people.translate(&op, &[product], secrets(identities), None, personal(values)).await;
     sealed.unwrap().1
 }
 
@@ -170,7 +170,7 @@ async fn what_a_call_may_hold_of_personal_values_is_capped() {
     let people = world.start().await;
     let op = world.op(1, &[Verb::Append]);
     let refused = async |personal: Personal, words: &str| {
-        let error = people.translate(&op, &[1], secrets(&["ada"]), personal).await.unwrap_err();
+        let error = people.translate(&op, &[1], secrets(&["ada"]), None, personal).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert!(error.to_string().contains(words), "{error}");
         assert!(!error.to_string().contains("xx"));

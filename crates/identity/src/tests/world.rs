@@ -17,6 +17,7 @@ use tonic::Status;
 use wire::v1::{Head, LookupKeyLease};
 use zones::{MemoryZone, Zone, Zones, ZonesSettings};
 
+use crate::links::Links;
 use crate::people::{AskError, Parts, People};
 use crate::personal::Personal;
 use crate::vault::Vault;
@@ -146,11 +147,22 @@ impl World {
     }
 
     pub(super) async fn try_translate(&self, people: &People, product: u8, identities: &[&str]) -> Result<Vec<i64>, AskError> {
+        self.try_link(people, product, identities, None).await
+    }
+
+    pub(super) async fn try_link(
+        &self,
+        people: &People,
+        product: u8,
+        identities: &[&str],
+        links: Option<Links>,
+    ) -> Result<Vec<i64>, AskError> {
         let (ids, _, _) = people
             .translate(
                 &self.op(product, &[Verb::Append]),
                 &[product],
                 secrets(identities),
+                links,
                 Personal::default(),
             )
             .await?;
