@@ -18,6 +18,8 @@ use crate::errors::ApiError;
 
 /// How many identities one call translates, and how many personal values it seals.
 const MAX_AT_ONCE: usize = 100_000;
+/// How many identities the rows of one call name that says which stand together.
+const MAX_TOGETHER: usize = 200_000;
 /// What an identity takes in memory besides its text, with what is asked for it and the id that comes.
 const IDENTITY: usize = 64;
 /// Bytes of the identities of one call, ...
@@ -297,15 +299,18 @@ impl Part {
 fn linked(identities: &[Secret], rows: &[Vec<u32>]) -> Vec<(Part, Vec<Row>)> {
     let mut calls = Vec::new();
     let (mut part, mut of_part, mut places) = (Part::default(), Vec::new(), HashMap::<u32, u32>::new());
+    let mut named = 0;
     for row in rows {
         let new: Vec<u32> = row.iter().copied().filter(|place| !places.contains_key(place)).collect();
         let len_of = |place: u32| identities.get(place as usize).map_or(0, |identity| identity.reveal().len());
         let bytes: usize = new.iter().map(|place| len_of(*place)).sum();
         let fits = part.identities.len() + new.len() <= MAX_AT_ONCE && part.identity_bytes + bytes <= MAX_IDENTITY_BYTES;
-        if !of_part.is_empty() && (!fits || of_part.len() >= MAX_AT_ONCE) {
+        if !of_part.is_empty() && (!fits || of_part.len() >= MAX_AT_ONCE || named + row.len() > MAX_TOGETHER) {
             calls.push((part.cut(), std::mem::take(&mut of_part)));
             places.clear();
+            named = 0;
         }
+        named += row.len();
         for place in row {
             places.entry(*place).or_insert_with(|| {
                 part.ask_for(*place as usize, len_of(*place));

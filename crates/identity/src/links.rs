@@ -17,9 +17,12 @@ use crate::keys::Hash;
 
 /// Rows in one call.
 pub(crate) const MOST_ROWS: usize = 100_000;
+/// Identities in all of them, each as often as it stands there.
+const MOST_MEMBERS: usize = 200_000;
 /// Columns that hold identities, and so identities in one row.
 const MOST_COLUMNS: usize = 32;
-const LONGEST_COLUMN: usize = 128;
+/// Bytes of a name as it is compared, which can be longer than as it was declared.
+const LONGEST_COLUMN: usize = 2_048;
 
 /// Which identities of a call stand together.
 #[derive(Debug, Default)]
@@ -35,8 +38,10 @@ pub(crate) struct Links {
 /// Why links cannot be. Never says of whom.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinksError {
-    #[error("{0} rows with several identities in one call, at most {MOST_ROWS} are possible; ask for them in parts")]
-    TooMany(usize),
+    #[error(
+        "{rows} rows with {members} identities in one call, at most {MOST_ROWS} with {MOST_MEMBERS} are possible; ask for them in parts"
+    )]
+    TooMany { rows: usize, members: usize },
     #[error("a call has at most {MOST_COLUMNS} identity columns, each of 1 to {LONGEST_COLUMN} bytes, and one of them for each identity")]
     Columns,
     #[error("row number {0} names fewer than two or too many identities, or one that the call does not have")]
@@ -46,7 +51,7 @@ pub(crate) enum LinksError {
 impl LinksError {
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
-            Self::TooMany(_) => ErrorKind::TooLarge,
+            Self::TooMany { .. } => ErrorKind::TooLarge,
             Self::Columns | Self::Row(_) => ErrorKind::Invalid,
         }
     }
@@ -55,8 +60,9 @@ impl LinksError {
 impl Links {
     /// Refuses what is more than a call may hold, and what points to nothing; `identities` is how many the call has.
     pub(crate) fn check(&self, identities: usize) -> Result<(), LinksError> {
-        if self.together.len() > MOST_ROWS {
-            return Err(LinksError::TooMany(self.together.len()));
+        let (rows, members) = (self.together.len(), self.members());
+        if rows > MOST_ROWS || members > MOST_MEMBERS {
+            return Err(LinksError::TooMany { rows, members });
         }
         let good = |name: &String| (1..=LONGEST_COLUMN).contains(&name.len());
         let named = self.column.len() == identities && self.column.iter().all(|place| *place < self.columns.len());
@@ -72,6 +78,10 @@ impl Links {
 
     /// How many identities would be as much work.
     pub(crate) fn work(&self) -> usize {
+        self.members() / 2
+    }
+
+    fn members(&self) -> usize {
         self.together.iter().map(Vec::len).sum()
     }
 }

@@ -107,6 +107,7 @@ fn rows_with_several_identities_are_cut_into_calls_that_have_all_of_each() {
             let bytes: usize = part.identities.iter().map(|place| identities[*place].reveal().len()).sum();
             assert!(part.identities.len() <= MAX_AT_ONCE && of_part.len() <= MAX_AT_ONCE && bytes <= MAX_IDENTITY_BYTES);
             assert!(part.owners.is_empty() && part.personal.is_empty());
+            assert!(of_part.iter().map(|row| row.identities.len()).sum::<usize>() <= MAX_TOGETHER);
             for row in of_part {
                 let meant: Vec<u32> = row.identities.iter().map(|at| part.identities[*at as usize] as u32).collect();
                 assert_eq!(Some(&meant), next.next());
@@ -120,6 +121,8 @@ fn rows_with_several_identities_are_cut_into_calls_that_have_all_of_each() {
     check(&secrets(150_000), &pairs, 2);
     let one: Vec<Vec<u32>> = (1..150_000).map(|n| vec![0, n]).collect();
     check(&secrets(150_000), &one, 2);
+    let wide: Vec<Vec<u32>> = (0..10_000).map(|n| (0..32).map(|at| (n + at) % 40).collect()).collect();
+    check(&secrets(40), &wide, 2);
     let long: Vec<_> = (0..70_000)
         .map(|n| Secret::new(format!("{n:0>len$}", len = base::LONGEST_IDENTITY)))
         .collect();

@@ -127,8 +127,12 @@ fn links_that_point_to_nothing_are_refused() {
         assert_eq!(wrong.check(2).unwrap_err().kind(), ErrorKind::Invalid, "{wrong:?}");
     }
     let mut many = links(2, &[0, 1], &[]);
-    many.together = vec![vec![0, 1]; MOST_ROWS + 1];
-    assert_eq!(many.check(2).unwrap_err().kind(), ErrorKind::TooLarge);
+    for (rows, row) in [(MOST_ROWS + 1, vec![0, 1]), (MOST_MEMBERS / 32 + 1, vec![0; 32])] {
+        many.together = vec![row; rows];
+        assert_eq!(many.check(2).unwrap_err().kind(), ErrorKind::TooLarge);
+    }
+    many.together = vec![vec![0, 1]; MOST_ROWS];
+    assert!(many.check(2).is_ok());
 }
 
 proptest! {
