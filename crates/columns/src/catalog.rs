@@ -4,6 +4,7 @@
 //! values of events never. Lost or damaged, it can be made again from the journal.
 
 mod declared;
+mod objects;
 mod records;
 
 use std::path::Path;
@@ -163,9 +164,9 @@ pub struct Contents {
 pub struct Swap<'a> {
     /// The table concerned.
     pub table: TableId,
-    /// New files.
+    /// New files, staged before.
     pub add: &'a [FileRecord],
-    /// Files that the new ones replace.
+    /// Files that the new ones replace: condemned with the swap.
     pub remove: &'a [ObjectName],
     /// Batches that are in the new files and need no replay from the journal any more.
     pub covered: &'a [BatchHash],
@@ -209,6 +210,7 @@ impl Catalog {
         }
         sqlx::raw_sql(records::SCHEMA).execute(&pool).await?;
         sqlx::raw_sql(declared::SCHEMA).execute(&pool).await?;
+        sqlx::raw_sql(objects::SCHEMA).execute(&pool).await?;
         Ok(Self { pool })
     }
 
@@ -288,7 +290,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Deletes a database with its tables, as segment `sequence` says. Returns the objects that no table needs any more.
+    /// Deletes a database with its tables, as segment `sequence` says. Returns the objects that no table needs any more: they are condemned.
     pub async fn delete_database(&self, database: &DatabaseName, sequence: u64) -> Result<Vec<ObjectName>, CatalogError> {
         let mut tx = self.pool.begin().await?;
         changed(&mut tx, sequence).await?;
@@ -324,7 +326,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Deletes a table, as segment `sequence` says. Returns the objects that nothing needs any more.
+    /// Deletes a table, as segment `sequence` says. Returns the objects that nothing needs any more: they are condemned.
     pub async fn delete_table(&self, table: TableId, sequence: u64) -> Result<Vec<ObjectName>, CatalogError> {
         let mut tx = self.pool.begin().await?;
         changed(&mut tx, sequence).await?;
@@ -395,6 +397,7 @@ async fn swapped(tx: &mut Transaction<'_, Sqlite>, swap: &Swap<'_>) -> Result<()
         .bind(file.sealed_key.as_slice())
         .execute(&mut **tx)
         .await?;
+        objects::taken(tx, &file.object).await?;
     }
     for object in swap.remove {
         sqlx::query("DELETE FROM files WHERE object = ?")
@@ -402,6 +405,7 @@ async fn swapped(tx: &mut Transaction<'_, Sqlite>, swap: &Swap<'_>) -> Result<()
             .execute(&mut **tx)
             .await?;
     }
+    objects::condemn(tx, swap.remove).await?;
     cover(tx, swap.table, swap.covered, swap.at).await?;
     records::remember(tx, swap.table, swap.records, swap.at).await?;
     for (batch, keep) in swap.left_out {
@@ -429,7 +433,8 @@ async fn forget_table(tx: &mut Transaction<'_, Sqlite>, table: TableId) -> Resul
         .fetch_all(&mut **tx)
         .await?;
     let mut objects = rows.iter().map(|row| name(row, "object")).collect::<Result<Vec<_>, _>>()?;
-    objects.extend(declared::forget(tx, table).await?);
+    objects.extend(objects::staged(tx, table).await?);
+    declared::forget(tx, table).await?;
     for statement in [
         "DELETE FROM files WHERE table_id = ?",
         "DELETE FROM columns WHERE table_id = ?",
@@ -440,6 +445,7 @@ async fn forget_table(tx: &mut Transaction<'_, Sqlite>, table: TableId) -> Resul
     ] {
         sqlx::query(statement).bind(&id[..]).execute(&mut **tx).await?;
     }
+    objects::condemn(tx, &objects).await?;
     Ok(objects)
 }
 

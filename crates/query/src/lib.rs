@@ -38,4 +38,4 @@ pub use lease::{Footers, Lease};
 pub use result::QueryStream;
 pub use settings::QuerySettings;
 pub use types::engine_type;
-pub use view::{DatabaseView, FileView, ProductView, TableView};
+pub use view::{DatabaseView, FileView, Held, ProductView, TableView};

@@ -68,6 +68,7 @@ impl World {
             sealed_key: seal::seal_key(&self.key.public(), &key, &key_context),
             aad_prefix,
             key_context,
+            held: Arc::new(()),
         }
     }
 

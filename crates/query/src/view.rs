@@ -1,5 +1,8 @@
 //! What a query sees: a snapshot of one product's tables, handed in.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use zones::ObjectName;
@@ -33,6 +36,9 @@ pub struct TableView {
     pub files: Vec<FileView>,
 }
 
+/// What whoever made the view wants to be alive for as long as anything reads from it.
+pub type Held = Arc<dyn Any + Send + Sync>;
+
 /// One encrypted file.
 #[derive(Debug, Clone)]
 pub struct FileView {
@@ -52,4 +58,6 @@ pub struct FileView {
     pub aad_prefix: Vec<u8>,
     /// What its key is sealed for.
     pub key_context: Vec<u8>,
+    /// Let go when nothing reads the file any more.
+    pub held: Held,
 }

@@ -9,6 +9,7 @@
 mod aside;
 mod entries;
 mod jobs;
+mod known;
 mod leases;
 mod memory;
 mod product;
@@ -35,6 +36,7 @@ use zones::Zones;
 
 pub use settings::{FlushSettings, JobSettings, WarehouseSettings};
 
+use crate::known::Known;
 use crate::memory::Memory;
 use crate::product::LOOK_EVERY;
 use crate::queries::Queries;
@@ -99,11 +101,8 @@ pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), Ru
     let (directory, clock) = (ctx.directory.clone(), Arc::clone(&ctx.clock));
     let opened = tokio::task::spawn_blocking(move || Zones::open_of_role(zones_settings, &directory, clock)).await;
     let zones = opened.map_err(|_| RunError::Interrupted)??;
-    let key = ctx.installation;
-    zones.vouch_with(Arc::new(move |name, object| {
-        // Files are bound to the catalog and not signed: whether one is ours is not seen from it alone.
-        !name.is_below(product::JOURNALS) || journal::is_segment(&key, Role::Warehouse, name, object)
-    }));
+    let known = Known::load(&ctx.directory).await;
+    zones.vouch_with(known.vouch(ctx.installation));
     zones.spawn_catch_up(ctx.cancel.clone());
     let reported = Arc::clone(&zones);
     ctx.zones.ask_by(move || {
@@ -140,6 +139,7 @@ pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), Ru
         writer,
         batch_key,
         memory,
+        known,
         stages: edge::Stages::of(&ctx.metrics),
     });
     let warehouse = Arc::new(Warehouse::new(

@@ -8,6 +8,7 @@ use edge::{CurrentSigner, Stages};
 use seal::{DataKey, InstallationKey};
 use zones::Zones;
 
+use crate::known::Known;
 use crate::memory::Memory;
 use crate::settings::WarehouseSettings;
 
@@ -26,5 +27,7 @@ pub(crate) struct Shared {
     /// Under which senders' batch ids are hashed. Survives restarts, never leaves the warehouse.
     pub(crate) batch_key: DataKey,
     pub(crate) memory: Arc<Memory>,
+    /// Which objects the catalogs know.
+    pub(crate) known: Arc<Known>,
     pub(crate) stages: Stages,
 }

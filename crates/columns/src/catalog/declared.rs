@@ -1,12 +1,11 @@
-//! What is declared of tables, what of it their files show already, and files that are being made to show the rest.
+//! What is declared of tables, and what of it their files show already.
 
 use base::TableId;
 use events::ColumnType;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Row, Sqlite, Transaction};
-use zones::ObjectName;
 
-use super::{Catalog, CatalogError, Swap, changed, name, swapped, table_id};
+use super::{Catalog, CatalogError, Swap, changed, swapped, table_id};
 
 /// Made beside the others when they are not there yet.
 pub(super) const SCHEMA: &str = "
@@ -17,10 +16,6 @@ CREATE TABLE IF NOT EXISTS declared (
     name TEXT NOT NULL,
     type TEXT NOT NULL,
     PRIMARY KEY (table_id, shown, name)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS staged (
-    object TEXT NOT NULL PRIMARY KEY,
-    table_id BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";
 
@@ -52,34 +47,13 @@ impl Catalog {
         Ok(())
     }
 
-    /// Swaps all files of a table for such as show `shown`, in one step with saying so. Returns the staged objects that are not among
-    /// them: nothing needs those.
-    pub async fn retype(&self, swap: &Swap<'_>, shown: &[(String, ColumnType)]) -> Result<Vec<ObjectName>, CatalogError> {
+    /// Swaps all files of a table for such as show `shown`, in one step with saying so.
+    pub async fn retype(&self, swap: &Swap<'_>, shown: &[(String, ColumnType)]) -> Result<(), CatalogError> {
         let mut tx = self.pool.begin().await?;
         swapped(&mut tx, swap).await?;
         put(&mut tx, swap.table, true, shown).await?;
-        let mut left = unstage(&mut tx, swap.table).await?;
-        left.retain(|object| !swap.add.iter().any(|file| file.object == *object));
         tx.commit().await?;
-        Ok(left)
-    }
-
-    /// Remembers an object that is to become a file of the table, so that it is not forgotten should this never come to be.
-    pub async fn stage(&self, table: TableId, object: &ObjectName) -> Result<(), CatalogError> {
-        sqlx::query("INSERT INTO staged (object, table_id) VALUES (?, ?) ON CONFLICT DO NOTHING")
-            .bind(object.as_str())
-            .bind(&table.to_bytes()[..])
-            .execute(&self.pool)
-            .await?;
         Ok(())
-    }
-
-    /// Forgets the staged objects of a table, and returns them.
-    pub async fn unstage(&self, table: TableId) -> Result<Vec<ObjectName>, CatalogError> {
-        let mut tx = self.pool.begin().await?;
-        let objects = unstage(&mut tx, table).await?;
-        tx.commit().await?;
-        Ok(objects)
     }
 
     /// How many batches are in the table's files.
@@ -117,13 +91,13 @@ pub(super) async fn load(pool: &SqlitePool) -> Result<Vec<DeclaredRecord>, Catal
     Ok(all)
 }
 
-/// Of a table that is deleted. Returns its staged objects.
-pub(super) async fn forget(tx: &mut Transaction<'_, Sqlite>, table: TableId) -> Result<Vec<ObjectName>, CatalogError> {
+/// Of a table that is deleted.
+pub(super) async fn forget(tx: &mut Transaction<'_, Sqlite>, table: TableId) -> Result<(), CatalogError> {
     sqlx::query("DELETE FROM declared WHERE table_id = ?")
         .bind(&table.to_bytes()[..])
         .execute(&mut **tx)
         .await?;
-    unstage(tx, table).await
+    Ok(())
 }
 
 async fn put(tx: &mut Transaction<'_, Sqlite>, table: TableId, shown: bool, columns: &[(String, ColumnType)]) -> Result<(), CatalogError> {
@@ -146,23 +120,10 @@ async fn put(tx: &mut Transaction<'_, Sqlite>, table: TableId, shown: bool, colu
     Ok(())
 }
 
-async fn unstage(tx: &mut Transaction<'_, Sqlite>, table: TableId) -> Result<Vec<ObjectName>, CatalogError> {
-    let id = table.to_bytes();
-    let rows = sqlx::query("SELECT object FROM staged WHERE table_id = ?")
-        .bind(&id[..])
-        .fetch_all(&mut **tx)
-        .await?;
-    let objects = rows.iter().map(|row| name(row, "object")).collect::<Result<_, _>>()?;
-    sqlx::query("DELETE FROM staged WHERE table_id = ?")
-        .bind(&id[..])
-        .execute(&mut **tx)
-        .await?;
-    Ok(objects)
-}
-
 #[cfg(test)]
 mod tests {
     use base::Timestamp;
+    use zones::ObjectName;
 
     use super::*;
     use crate::catalog::TableRecord;
@@ -198,10 +159,7 @@ mod tests {
             columns: &[],
             at: Timestamp::from_secs(2),
         };
-        assert_eq!(
-            catalog.retype(&swap, &columns(&["b", "a"])).await.unwrap(),
-            std::slice::from_ref(&object)
-        );
+        catalog.retype(&swap, &columns(&["b", "a"])).await.unwrap();
         catalog.declare(id, &columns(&["c"]), 3).await.unwrap();
         let record = DeclaredRecord {
             table: id,
@@ -210,10 +168,9 @@ mod tests {
         };
         assert_eq!(catalog.load().await.unwrap().declared, [record]);
 
-        catalog.stage(id, &object).await.unwrap();
-        assert_eq!(catalog.delete_table(id, 4).await.unwrap(), [object]);
+        assert_eq!(catalog.delete_table(id, 4).await.unwrap(), std::slice::from_ref(&object));
         let left = catalog.load().await.unwrap();
         assert_eq!((left.declared, left.changed_upto), (Vec::new(), 5));
-        assert_eq!(catalog.unstage(id).await.unwrap(), []);
+        assert_eq!(catalog.condemned(10).await.unwrap(), [object]);
     }
 }

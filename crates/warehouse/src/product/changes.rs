@@ -25,7 +25,9 @@ impl Product {
             if let Some((_, change)) = waiting.0.pop_front() {
                 self.write().show(change);
             }
-            self.remove_objects(objects);
+            if !objects.is_empty() {
+                self.condemned_some();
+            }
         }
         Ok(())
     }
@@ -51,7 +53,7 @@ impl Product {
     }
 }
 
-/// Makes a change in the catalog, in one transaction; again does nothing. Returns the objects that nothing needs any more.
+/// Makes a change in the catalog, in one transaction; again does nothing. Returns the objects that nothing needs any more: they are condemned.
 pub(super) async fn commit(catalog: &Catalog, change: &Header, sequence: u64) -> Result<Vec<ObjectName>, CatalogError> {
     match change {
         Header::Rows(_) => Ok(Vec::new()),

@@ -12,6 +12,7 @@ use zones::ObjectName;
 
 use super::state::MemoryPart;
 use super::{Product, ProductError};
+use crate::known::TABLES;
 
 impl Product {
     /// Writes the tables to files whose rows have waited long enough or take too much memory, and makes changes that wait.
@@ -77,11 +78,12 @@ impl Product {
 
         let _control = self.control.lock().await;
         let Some(columns) = self.read().tables.get(&id).map(super::state::Table::stored_columns) else {
-            self.remove_objects(vec![file.object]);
+            self.give_up(&[file.object]).await;
             return Ok(());
         };
         let at = self.shared.clock.now();
-        self.catalog
+        let swapped = self
+            .catalog
             .swap(&Swap {
                 table: id,
                 add: std::slice::from_ref(&file),
@@ -92,7 +94,11 @@ impl Product {
                 columns: &columns,
                 at,
             })
-            .await?;
+            .await;
+        if let Err(error) = swapped {
+            self.give_up(&[file.object]).await;
+            return Err(error.into());
+        }
         let (rows, bytes) = (file.rows, file.bytes);
         if let Some(table) = self.write().tables.get_mut(&id) {
             // Invariant: parts are only ever added at the end, so those written are the first ones.
@@ -107,7 +113,8 @@ impl Product {
         Ok(())
     }
 
-    /// Sorts rows, encrypts them under a key of their own, and puts the file into a majority of zones.
+    /// Sorts rows, encrypts them under a key of their own, and puts the file into a majority of zones. It is staged until it is swapped
+    /// in or given up.
     pub(super) async fn write_file(
         &self,
         table: TableId,
@@ -137,23 +144,34 @@ impl Product {
         })
         .await
         .map_err(|_| ProductError::Internal("writing a file was interrupted"))??;
-        let object = ObjectName::new(&format!("tables/{}/{table}", self.id), &file, &written.bytes)
-            .map_err(|_| ProductError::Internal("the name of a file is not valid"))?;
-        let bytes: Bytes = written.bytes;
-        let size = bytes.len() as u64;
-        let mut lap = Lap::begin();
-        self.shared.zones.put(&object, bytes).await?;
-        self.shared.stages.took("put a file into zones", lap.end(), count);
+        let size = written.bytes.len() as u64;
+        let object = self.place(table, &file, written.bytes, count).await?;
         Ok(FileRecord {
             object,
             table,
             file,
             bytes: size,
-            rows: written.rows as u64,
+            rows: written.rows,
             time_min: written.time_min,
             time_max: written.time_max,
             sealed_key,
         })
+    }
+
+    /// Stages a file of `rows` rows and puts it into a majority of zones.
+    pub(super) async fn place(&self, table: TableId, file: &str, bytes: Bytes, rows: u64) -> Result<ObjectName, ProductError> {
+        let object = ObjectName::new(&format!("{TABLES}/{}/{table}", self.id), file, &bytes)
+            .map_err(|_| ProductError::Internal("the name of a file is not valid"))?;
+        // Invariant: known and staged before it can be in a zone, so that it is either copied and used or deleted.
+        self.shared.known.add([object.clone()]);
+        self.catalog.stage(table, &object).await?;
+        let mut lap = Lap::begin();
+        if let Err(error) = self.shared.zones.put(&object, bytes).await {
+            self.give_up(&[object]).await;
+            return Err(error.into());
+        }
+        self.shared.stages.took("put a file into zones", lap.end(), rows);
+        Ok(object)
     }
 }
 

@@ -27,7 +27,7 @@ impl Product {
             let tables = state
                 .tables
                 .values()
-                .filter(|table| self.merging.may(table.id, now))
+                .filter(|table| self.merging.may(&table.id, now))
                 .filter_map(|table| {
                     let (mut rows, mut bytes) = (0, 0);
                     let is_small = |file: &&Arc<FileRecord>| file.rows < settings.small_file_rows && file.bytes < LARGE;
@@ -70,6 +70,7 @@ impl Product {
         let Some(schema) = self.read().tables.get(&id).map(|table| table.schema.arrow_schema()) else {
             return Ok(());
         };
+        let reader: query::Held = self.readers.enter();
         let view = ProductView {
             databases: vec![DatabaseView {
                 name: "merge".into(),
@@ -77,7 +78,7 @@ impl Product {
                     name: "files".into(),
                     schema: Arc::clone(&schema),
                     memory: Vec::new(),
-                    files: files.iter().map(|file| self.file_view(file)).collect(),
+                    files: files.iter().map(|file| self.file_view(file, &reader)).collect(),
                 }],
             }],
         };
@@ -106,7 +107,7 @@ impl Product {
             state.tables.get(&id).filter(has).map(super::state::Table::stored_columns)
         };
         let Some(columns) = columns else {
-            self.remove_objects(vec![merged.object]);
+            self.give_up(&[merged.object]).await;
             return Ok(());
         };
         let at = self.shared.clock.now();
@@ -127,13 +128,14 @@ impl Product {
             table.files.push(Arc::new(merged));
         }
         lease.footers().retain(|object| !old.iter().any(|gone| gone.as_str() == object));
-        self.remove_later(old);
+        self.condemned_some();
         tracing::info!(product.id = %self.id, table.id = %id, files = files.len(), rows = count, "merged {} files into one", files.len());
         Ok(())
     }
 
     /// How a query is told of a file.
-    pub(super) fn file_view(&self, file: &FileRecord) -> FileView {
+    /// A file as queries read it, for as long as they hold `reader`.
+    pub(super) fn file_view(&self, file: &FileRecord, reader: &query::Held) -> FileView {
         FileView {
             object: file.object.clone(),
             bytes: file.bytes,
@@ -143,20 +145,7 @@ impl Product {
             sealed_key: file.sealed_key.clone(),
             aad_prefix: columns::aad_prefix(self.id, file.table, &file.file),
             key_context: columns::key_context(self.id, file.table, &file.file),
+            held: Arc::clone(reader),
         }
-    }
-
-    /// Takes replaced files out of the zones once no query can be reading them any more.
-    pub(super) fn remove_later(&self, objects: Vec<zones::ObjectName>) {
-        let zones = Arc::clone(&self.shared.zones);
-        let wait = self.shared.settings.query.timeout * 2;
-        tokio::spawn(async move {
-            tokio::time::sleep(wait).await;
-            for object in objects {
-                if let Err(error) = zones.delete(&object).await {
-                    tracing::warn!(%object, error = %error, "could not delete a file that was merged into another");
-                }
-            }
-        });
     }
 }

@@ -6,9 +6,11 @@
 mod append;
 pub(crate) mod aside;
 mod changes;
+mod condemned;
 mod flush;
 mod merge;
 mod pauses;
+mod readers;
 mod records;
 mod recover;
 mod retype;
@@ -119,8 +121,11 @@ pub(crate) struct Product {
     /// Held while a table's rows are read again under what was declared.
     retyping: tokio::sync::Mutex<()>,
     /// Which tables could not be merged, or read again, a moment ago.
-    merging: pauses::Pauses,
-    rereading: pauses::Pauses,
+    merging: pauses::Pauses<base::TableId>,
+    rereading: pauses::Pauses<base::TableId>,
+    /// Who may be reading files.
+    readers: readers::Readers,
+    condemned: condemned::Condemned,
 }
 
 impl Product {
@@ -134,7 +139,12 @@ impl Product {
         let directory = shared.directory.join("products").join(id.to_string());
         tokio::fs::create_dir_all(&directory).await.map_err(ProductError::Directory)?;
         let catalog = Catalog::open(&directory.join("catalog.db")).await?;
-        let recover::Found { state, tail, gone } = recover::recover(id, &shared, &catalog, remembered).await?;
+        let left = catalog.condemn_staged().await?;
+        if left > 0 {
+            tracing::info!(product.id = %id, objects = left, "files that were begun before this start and came to nothing will be deleted");
+        }
+        shared.known.add(catalog.objects().await?);
+        let recover::Found { state, tail } = recover::recover(id, &shared, &catalog, remembered).await?;
         let signer = shared.signer.clone();
         let journal = Journal::start(
             journal::JournalParts {
@@ -164,9 +174,10 @@ impl Product {
             retyping: tokio::sync::Mutex::default(),
             merging: pauses::Pauses::default(),
             rereading: pauses::Pauses::default(),
+            readers: readers::Readers::default(),
+            condemned: condemned::Condemned::default(),
         });
         product.retype_quick().await;
-        product.remove_objects(gone);
         Ok(product)
     }
 
@@ -181,6 +192,7 @@ impl Product {
     pub(crate) async fn view(self: &Arc<Self>, scope: &Scope, key: &PrivateKey) -> Result<ProductView, ProductError> {
         self.unseal(key).await?;
         let state = self.read();
+        let reader: query::Held = self.readers.enter();
         let databases = state
             .databases
             .keys()
@@ -193,7 +205,7 @@ impl Product {
                         name: table.name.to_string(),
                         schema: table.schema.arrow_schema(),
                         memory: table.memory.iter().map(|part| part.shaped.rows.clone()).collect(),
-                        files: table.files.iter().map(|file| self.file_view(file)).collect(),
+                        files: table.files.iter().map(|file| self.file_view(file, &reader)).collect(),
                     })
                     .collect(),
             })

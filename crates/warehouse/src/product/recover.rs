@@ -9,7 +9,6 @@ use events::Seen;
 use journal::{Segment, Tail};
 use seal::PrivateKey;
 use wire::v1::Head;
-use zones::ObjectName;
 
 use super::changes::commit;
 use super::records::{kept, kept_rows, memory_of_ids, unrepeated, with_id};
@@ -24,8 +23,6 @@ pub(super) struct Found {
     pub(super) state: State,
     /// Where the journal goes on.
     pub(super) tail: Tail,
-    /// Objects that nothing needs any more, because the journal says that their tables were deleted.
-    pub(super) gone: Vec<ObjectName>,
 }
 
 /// Reads the catalog, replays the clear headers of the journal over it, and notes which batches are still sealed.
@@ -44,7 +41,7 @@ pub(super) async fn recover(id: ProductId, shared: &Shared, catalog: &Catalog, r
             .map_err(|error| ProductError::Unreadable(error.to_string()))?;
     }
     let (mut state, changed_upto) = loaded(catalog).await?;
-    let mut gone = Vec::new();
+    let mut gone = 0;
     for segment in recovered.segments {
         let segment = Arc::new(segment);
         for (entry, header) in segment.headers.iter().enumerate() {
@@ -54,17 +51,17 @@ pub(super) async fn recover(id: ProductId, shared: &Shared, catalog: &Catalog, r
                 // Made, and perhaps undone by a later change, which the catalog has seen as well.
                 _ if segment.id.sequence < changed_upto => {}
                 change => {
-                    gone.extend(commit(catalog, &change, segment.id.sequence).await?);
+                    gone += commit(catalog, &change, segment.id.sequence).await?.len();
                     state.show(change);
                 }
             }
         }
     }
-    if !gone.is_empty() {
-        tracing::info!(product.id = %id, objects = gone.len(), "the journal says that these files' tables were deleted");
+    if gone > 0 {
+        tracing::info!(product.id = %id, objects = gone, "the journal says that these files' tables were deleted");
     }
     tracing::info!(product.id = %id, tables = state.tables.len(), sealed_batches = state.sealed.len(), "opened product {id}");
-    Ok(Found { state, tail, gone })
+    Ok(Found { state, tail })
 }
 
 async fn loaded(catalog: &Catalog) -> Result<(State, u64), ProductError> {

@@ -97,7 +97,7 @@ impl Product {
             if cancel.is_cancelled() {
                 return;
             }
-            if !self.rereading.may(id, self.shared.clock.now()) {
+            if !self.rereading.may(&id, self.shared.clock.now()) {
                 continue;
             }
             let outcome = self.retype(id, lease, cancel).await;
@@ -131,11 +131,11 @@ impl Product {
             charges: Vec::new(),
             overflows: false,
         };
-        // What an earlier attempt left.
-        self.remove_objects(self.catalog.unstage(id).await?);
         let done = self.read_again(&mut work, lease, cancel).await;
         if !matches!(done, Ok(true)) {
-            self.remove_objects(self.catalog.unstage(id).await?);
+            // One that became the table's after all is not condemned: the catalog knows better.
+            let made: Vec<_> = work.files.into_iter().map(|file| file.object).collect();
+            self.give_up(&made).await;
         }
         done.map(drop)
     }
@@ -197,13 +197,12 @@ impl Product {
                     "the raw log holds {after} rows of a table whose files hold {before}"
                 )));
             }
-            let files = std::mem::take(&mut work.files);
-            let count = files.len();
-            let swap = Some((files, old));
+            let count = work.files.len();
+            let swap = Some((work.files.clone(), old));
             let swapped = self.swap_types(work.table, &work.declared, swap, work.overflows, &writing).await?;
             let Some(old) = swapped else { return Ok(false) };
             lease.footers().retain(|object| !old.iter().any(|gone| gone.as_str() == object));
-            self.remove_later(old);
+            self.condemned_some();
             tracing::info!(product.id = %self.id, table.id = %work.table, rows = after, files = count,
                 "read {after} rows again under their new types");
             return Ok(true);
@@ -319,7 +318,6 @@ impl Product {
             schema.arrow_schema()
         };
         let file = self.write_file(work.table, std::mem::take(&mut work.rows), schema).await?;
-        self.catalog.stage(work.table, &file.object).await?;
         work.files.push(file);
         work.charges.clear();
         Ok(())
@@ -375,8 +373,7 @@ impl Product {
             columns: &columns,
             at: self.shared.clock.now(),
         };
-        let left = self.catalog.retype(&swap, &stored(declared)).await?;
-        self.remove_objects(left);
+        self.catalog.retype(&swap, &stored(declared)).await?;
         let mut state = self.write();
         let Some(table) = state.tables.get_mut(&id) else { return Ok(None) };
         table.schema.declare(Arc::clone(declared));

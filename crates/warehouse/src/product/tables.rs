@@ -1,7 +1,6 @@
 //! Databases and tables: made, deleted, listed.
 
 use base::{DatabaseName, TableId, TableName};
-use zones::ObjectName;
 
 use super::state::TableSummary;
 use super::{Product, ProductError};
@@ -115,17 +114,5 @@ impl Product {
                 name: name.to_string(),
             })
         }
-    }
-
-    /// Takes objects out of the zones that nothing needs any more, in the background.
-    pub(super) fn remove_objects(&self, objects: Vec<ObjectName>) {
-        let zones = std::sync::Arc::clone(&self.shared.zones);
-        tokio::spawn(async move {
-            for object in objects {
-                if let Err(error) = zones.delete(&object).await {
-                    tracing::warn!(%object, error = %error, "could not delete an object that nothing needs any more");
-                }
-            }
-        });
     }
 }

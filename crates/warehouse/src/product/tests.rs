@@ -3,6 +3,7 @@
 mod aside;
 mod control;
 mod crashes;
+mod leftovers;
 mod memory;
 mod records;
 mod revoked;
@@ -86,6 +87,7 @@ impl House {
             writer: WriterId::generate(now, &*self.chance),
             batch_key: self.batch_key.clone(),
             memory: Memory::new(self.settings.flush.memory_limit),
+            known: crate::known::Known::load(self.directory.path()).await,
             stages: edge::Stages::default(),
         };
         Product::open(product(), self.private_key.public(), Arc::new(shared), None).await
@@ -102,6 +104,16 @@ impl House {
             .collect()
             .await
             .unwrap()
+    }
+
+    fn lease(&self) -> Arc<Lease> {
+        Arc::new(Lease::new(self.private_key.clone()))
+    }
+
+    /// One look at what is to be merged.
+    async fn merge(&self, product: &Arc<Product>) {
+        let engine = Engine::new(Arc::clone(&product.shared.zones), self.settings.query.clone());
+        product.merge_due(&engine, &self.lease(), &CancellationToken::new()).await;
     }
 
     /// The texts in the column `tag`, sorted.

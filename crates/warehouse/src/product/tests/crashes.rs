@@ -38,6 +38,7 @@ async fn three_lives(seed: u64) -> usize {
         }
         stored.sort();
         assert_eq!(house.tags(&product).await, stored, "seed {seed}, life {life}");
+        leftovers::nothing_is_left_over(&product, &zones).await;
 
         power.cut_after(1 + house.chance.next_u64() % 1_500);
         for number in 0..12 {
