@@ -3,12 +3,13 @@
 //! Promise: a file opens only with its own key and for its own product, table and name; moved, renamed or changed
 //! it does not open at all. Nothing of its contents, statistics included, is readable without the key.
 //!
-//! Start at [`write()`] and [`load_footer`]. The catalog is in [`catalog`]; files of other people's, without keys, in [`plain`].
+//! Start at [`write()`], or [`FileWriter`] where there is more than fits into memory, and [`load_footer`]; files are merged with [`merge`]. The catalog is in [`catalog`]; files of other people's, without keys, in [`plain`].
 //! Knows Arrow, Parquet and zones. Does not know SQL, who asks, or how keys are leased.
 
 mod binding;
 pub mod catalog;
 mod footer;
+pub mod merge;
 mod order;
 pub mod plain;
 mod write;
@@ -16,6 +17,6 @@ mod write;
 pub use binding::{aad_prefix, key_context};
 pub use footer::{FooterError, load_footer};
 pub use order::{OrderError, sort};
-pub use write::{ROWS_PER_GROUP, WriteError, WrittenFile, write};
+pub use write::{BYTES_PER_GROUP, Contents, FileWriter, ROWS_PER_GROUP, WriteError, WrittenFile, bytes_of, write};
 #[cfg(test)]
 mod tests;

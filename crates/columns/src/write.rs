@@ -1,8 +1,10 @@
 //! Writing a file: sorted rows in, encrypted bytes out.
 
-use std::sync::Arc;
+use std::io::Write;
 
 use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::Schema;
+use arrow::error::ArrowError;
 use base::ErrorKind;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
@@ -17,12 +19,28 @@ use crate::order::time_of;
 
 /// How many rows a row group holds: what a query skips or reads as a whole.
 pub const ROWS_PER_GROUP: usize = 128 * 1024;
+/// How many bytes a row group holds, as its rows are in memory, but for a single row that is larger. Whoever reads a file row group by
+/// row group needs no more than that, however its rows were squeezed.
+pub const BYTES_PER_GROUP: usize = 32 << 20;
+/// How many bytes are encoded at a time.
+const BYTES_PER_PIECE: usize = 4 << 20;
 
 /// A file that is ready to be placed.
 #[derive(Debug, Clone)]
 pub struct WrittenFile {
     /// The encrypted file.
     pub bytes: Bytes,
+    /// How many rows it holds.
+    pub rows: u64,
+    /// The earliest `time` in it.
+    pub time_min: i64,
+    /// The latest `time` in it.
+    pub time_max: i64,
+}
+
+/// What is in a file that was written to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Contents {
     /// How many rows it holds.
     pub rows: u64,
     /// The earliest `time` in it.
@@ -46,6 +64,9 @@ pub enum WriteError {
     /// The batches differ in schema, or a type cannot be stored.
     #[error("could not write the rows")]
     Parquet(#[from] ParquetError),
+    /// A column is not what Arrow says that it is.
+    #[error("could not tell how large the rows are")]
+    Arrow(#[from] ArrowError),
 }
 
 impl WriteError {
@@ -59,22 +80,122 @@ impl WriteError {
 ///
 /// Takes CPU for a while: call it off the async threads.
 pub fn write(batches: &[RecordBatch], key: &DataKey, aad_prefix: &[u8]) -> Result<WrittenFile, WriteError> {
-    let (time_min, time_max, rows) = span(batches)?;
     let schema = batches.first().ok_or(WriteError::NoRows)?.schema();
-    let time_at = schema.index_of("time").map_err(|_| WriteError::NoTime)?;
-    let properties = properties(time_at, key, aad_prefix)?;
-
-    let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties))?;
+    let mut writer = FileWriter::new(Vec::new(), &schema, key, aad_prefix)?;
     for batch in batches {
         writer.write(batch)?;
     }
-    let bytes = Bytes::from(writer.into_inner()?);
+    let (bytes, contents) = writer.finish()?;
     Ok(WrittenFile {
-        bytes,
-        rows,
-        time_min,
-        time_max,
+        bytes: Bytes::from(bytes),
+        rows: contents.rows,
+        time_min: contents.time_min,
+        time_max: contents.time_max,
     })
+}
+
+/// A file being written, of which no more than a row group is in memory. All that reaches the sink is encrypted.
+pub struct FileWriter<W: Write + Send> {
+    writer: ArrowWriter<W>,
+    rows: u64,
+    span: Option<(i64, i64)>,
+    /// How many bytes the rows of the open row group are.
+    group: usize,
+}
+
+impl<W: Write + Send> FileWriter<W> {
+    /// Begins a file under a key that is used for this file only.
+    pub fn new(sink: W, schema: &Schema, key: &DataKey, aad_prefix: &[u8]) -> Result<Self, WriteError> {
+        let time_at = schema.index_of("time").map_err(|_| WriteError::NoTime)?;
+        let properties = properties(time_at, key, aad_prefix)?;
+        Ok(Self {
+            writer: ArrowWriter::try_new(sink, std::sync::Arc::new(schema.clone()), Some(properties))?,
+            rows: 0,
+            span: None,
+            group: 0,
+        })
+    }
+
+    /// Writes the next rows: in order of `time`, and none earlier than any before. Takes CPU for a while.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
+        self.note_span(batch)?;
+        self.write_pieces(batch)
+    }
+
+    fn note_span(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
+        let time = time_of(batch).ok_or(WriteError::NoTime)?;
+        for row in 0..time.len() {
+            let now = if time.is_null(row) { 0 } else { time.value(row) };
+            match &mut self.span {
+                Some((_, last)) if now < *last => return Err(WriteError::NotSorted),
+                Some((_, last)) => *last = now,
+                None => self.span = Some((now, now)),
+            }
+        }
+        self.rows += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    fn write_pieces(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
+        let (rows, bytes) = (batch.num_rows(), bytes_of(batch)?);
+        if rows > 1 && bytes > BYTES_PER_PIECE {
+            let half = rows / 2;
+            self.write_pieces(&batch.slice(0, half))?;
+            return self.write_pieces(&batch.slice(half, rows - half));
+        }
+        if self.group > 0 && self.group + bytes > BYTES_PER_GROUP {
+            self.writer.flush()?;
+            self.group = 0;
+        }
+        self.writer.write(batch)?;
+        let open = self.writer.in_progress_rows();
+        // A row group that is full of rows was closed in between.
+        self.group = if open < rows {
+            bytes * open / rows.max(1)
+        } else {
+            self.group + bytes
+        };
+        Ok(())
+    }
+
+    /// Ends the open row group, so that [`Self::size`] says how large the file is.
+    pub fn flush(&mut self) -> Result<(), WriteError> {
+        self.writer.flush()?;
+        self.group = 0;
+        Ok(())
+    }
+
+    /// How large the file is so far, and with the rows that are not encoded to the end yet at most.
+    pub fn size(&self) -> u64 {
+        (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+    }
+
+    /// How much memory it takes now.
+    pub fn memory(&self) -> usize {
+        self.writer.memory_size()
+    }
+
+    /// Ends the file. Returns where it was written to.
+    pub fn finish(self) -> Result<(W, Contents), WriteError> {
+        let (time_min, time_max) = self.span.ok_or(WriteError::NoRows)?;
+        let contents = Contents {
+            rows: self.rows,
+            time_min,
+            time_max,
+        };
+        Ok((self.writer.into_inner()?, contents))
+    }
+}
+
+impl<W: Write + Send> std::fmt::Debug for FileWriter<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileWriter").field("rows", &self.rows).finish_non_exhaustive()
+    }
+}
+
+/// How many bytes the rows of a batch are, of the batch they may be cut from nothing else.
+pub fn bytes_of(batch: &RecordBatch) -> Result<usize, ArrowError> {
+    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size()).sum()
 }
 
 fn properties(time_at: usize, key: &DataKey, aad_prefix: &[u8]) -> Result<WriterProperties, WriteError> {
@@ -94,23 +215,6 @@ fn properties(time_at: usize, key: &DataKey, aad_prefix: &[u8]) -> Result<Writer
             descending: false,
             nulls_first: true,
         }]))
-        .with_file_encryption_properties(Arc::clone(&encryption))
+        .with_file_encryption_properties(encryption)
         .build())
-}
-
-fn span(batches: &[RecordBatch]) -> Result<(i64, i64, u64), WriteError> {
-    let (mut first, mut last, mut rows) = (None, i64::MIN, 0);
-    for batch in batches {
-        let time = time_of(batch).ok_or(WriteError::NoTime)?;
-        for row in 0..time.len() {
-            let now = if time.is_null(row) { 0 } else { time.value(row) };
-            if now < last {
-                return Err(WriteError::NotSorted);
-            }
-            first.get_or_insert(now);
-            last = now;
-        }
-        rows += batch.num_rows() as u64;
-    }
-    first.map(|first| (first, last, rows)).ok_or(WriteError::NoRows)
 }

@@ -4,7 +4,7 @@
 //! environment and no other product; it keeps to its memory and time, writes nothing to disk, and stops within a
 //! second of being told to. What opens files ends with the [`Lease`].
 //!
-//! Start at [`Engine::run`]. What may be asked is in [`gate`]; how a table is read is in [`table`].
+//! Start at [`Engine::run`]; whoever writes rows anew reads files with [`OpenFile`]. What may be asked is in [`gate`]; how a table is read is in [`table`].
 //! Knows DataFusion. Does not know who asks, where the tables come from or where results go.
 
 mod adapt;
@@ -13,6 +13,7 @@ mod constants;
 mod engine;
 mod error;
 mod expansion;
+mod file;
 mod functions;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -34,6 +35,7 @@ mod view;
 
 pub use engine::Engine;
 pub use error::QueryError;
+pub use file::{FileError, OpenFile, Rows};
 pub use lease::{Footers, Lease};
 pub use result::QueryStream;
 pub use settings::QuerySettings;

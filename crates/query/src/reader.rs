@@ -114,7 +114,8 @@ impl ParquetFileReaderFactory for ZoneReaders {
     }
 }
 
-struct ZoneReader {
+/// One file.
+pub(crate) struct ZoneReader {
     zones: Arc<Zones>,
     lease: Arc<Lease>,
     file: Arc<FileView>,
@@ -122,6 +123,16 @@ struct ZoneReader {
 }
 
 impl ZoneReader {
+    /// Reads parts of a file, as some zone has them.
+    pub(crate) fn new(zones: &Arc<Zones>, lease: &Arc<Lease>, file: &Arc<FileView>) -> Self {
+        Self {
+            zones: Arc::clone(zones),
+            lease: Arc::clone(lease),
+            file: Arc::clone(file),
+            whole: None,
+        }
+    }
+
     async fn range(&self, range: Range<u64>) -> Result<Bytes, ParquetError> {
         let object = &self.file.object;
         let failed = |source| ReadFailure::Range {

@@ -125,9 +125,11 @@ pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), Ru
         .heads;
 
     let writer = WriterId::generate(ctx.clock.now(), &*ctx.entropy);
-    let queries = Queries::start(settings.query.target_partitions.get()).map_err(RunError::Threads)?;
+    let queries = Queries::start("query", settings.query.target_partitions.get()).map_err(RunError::Threads)?;
+    let merging = Queries::start("merge", 1).map_err(RunError::Threads)?;
     let engine = Engine::new(Arc::clone(&zones), settings.query.clone());
     let memory = Memory::new(settings.flush.memory_limit);
+    let rewriting = Memory::new(settings.flush.rewrite_memory);
     let shared = Arc::new(Shared {
         settings,
         directory: ctx.directory.clone(),
@@ -139,6 +141,7 @@ pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), Ru
         writer,
         batch_key,
         memory,
+        rewriting,
         known,
         stages: edge::Stages::of(&ctx.metrics),
     });
@@ -147,7 +150,7 @@ pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), Ru
         Arc::clone(&ctx.peers),
         ctx.revocations.clone(),
         engine,
-        queries,
+        (queries, merging),
         remembered,
     ));
     let keeping = tokio::spawn(keep(Arc::clone(&warehouse), heads, ctx.cancel.clone()));
@@ -177,13 +180,18 @@ async fn keep(warehouse: Arc<Warehouse>, mut heads: HeadsClient<tonic::transport
     let mut told: std::collections::HashMap<String, u64> = std::collections::HashMap::new();
     let mut merging: Option<tokio::task::JoinHandle<()>> = None;
     let mut retyping: Option<tokio::task::JoinHandle<()>> = None;
+    let mut deleting: Option<tokio::task::JoinHandle<()>> = None;
     while cancel.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
         warehouse.sweep();
         warehouse.flush_due().await;
         // Beside all this, not within: a merge may take minutes, and leases must end and memory be written meanwhile.
         if merging.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
             let (merger, stop) = (Arc::clone(&warehouse), cancel.clone());
-            merging = Some(warehouse.queries.spawn(async move { merger.merge_due(&stop).await }));
+            merging = Some(warehouse.merging.spawn(async move { merger.merge_due(&stop).await }));
+        }
+        if deleting.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
+            let deleter = Arc::clone(&warehouse);
+            deleting = Some(tokio::spawn(async move { deleter.delete_condemned().await }));
         }
         if retyping.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
             let (reader, stop) = (Arc::clone(&warehouse), cancel.clone());

@@ -1,4 +1,4 @@
-//! Threads of their own for queries.
+//! Threads of their own for queries, and one for merging files.
 //!
 //! A query may keep its threads busy for minutes. On the threads that answer the gateway and hear of revocations it would make
 //! the whole role look dead, and end everybody's right to read.
@@ -13,11 +13,11 @@ const STACK: usize = 32 << 20;
 pub(crate) struct Queries(Option<Runtime>);
 
 impl Queries {
-    /// Starts `threads` of them.
-    pub(crate) fn start(threads: usize) -> std::io::Result<Self> {
+    /// Starts `threads` of them, of this name.
+    pub(crate) fn start(name: &str, threads: usize) -> std::io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads.max(1))
-            .thread_name("query")
+            .thread_name(name)
             .thread_stack_size(STACK)
             .enable_all()
             .build()?;

@@ -35,10 +35,13 @@ pub struct FlushSettings {
     /// Rows that are in no file yet take no more memory than this, in bytes, over all tables: what would pass it is refused with
     /// "slow down", and a batch that alone would pass it as too large.
     pub memory_limit: usize,
-    /// Once a table has this many small files, they are merged into one.
+    /// Once a table has this many files of about one size, they are merged into one.
     pub merge_files: usize,
-    /// A file with fewer rows than this is small.
-    pub small_file_rows: u64,
+    /// From how many bytes on a file is large enough; merged files have up to twice as many. Days of a table that have so many have
+    /// files of their own.
+    pub file_bytes: u64,
+    /// How much memory merging may take, in bytes, beside `memory_limit`. A third of it has to hold `file_bytes`, else files are smaller.
+    pub rewrite_memory: usize,
 }
 
 impl Default for FlushSettings {
@@ -48,7 +51,8 @@ impl Default for FlushSettings {
             after: Duration::from_secs(60),
             memory_limit: 512 << 20,
             merge_files: 8,
-            small_file_rows: 250_000,
+            file_bytes: 128 << 20,
+            rewrite_memory: 448 << 20,
         }
     }
 }

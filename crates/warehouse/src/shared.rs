@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     /// Under which senders' batch ids are hashed. Survives restarts, never leaves the warehouse.
     pub(crate) batch_key: DataKey,
     pub(crate) memory: Arc<Memory>,
+    /// For merging files: one at a time, so that each has all of it.
+    pub(crate) rewriting: Arc<Memory>,
     /// Which objects the catalogs know.
     pub(crate) known: Arc<Known>,
     pub(crate) stages: Stages,

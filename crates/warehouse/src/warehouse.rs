@@ -33,7 +33,9 @@ pub(crate) struct Warehouse {
     pub(crate) engine: Engine,
     /// Where whatever reads many rows is to run.
     pub(crate) queries: Handle,
-    _threads: Queries,
+    /// Where files are to be merged: one thread, which takes no more than its share however much there is to do.
+    pub(crate) merging: Handle,
+    _threads: (Queries, Queries),
     peers: Arc<Peers>,
     leases: Leases,
     remembered: HashMap<String, Head>,
@@ -44,6 +46,8 @@ pub(crate) struct Warehouse {
 struct Counted {
     rows: Counter,
     memory: Gauge,
+    files: Gauge,
+    waiting: Gauge,
 }
 
 impl Warehouse {
@@ -53,14 +57,15 @@ impl Warehouse {
         peers: Arc<Peers>,
         watch: Option<Arc<Watch>>,
         engine: Engine,
-        threads: Queries,
+        threads: (Queries, Queries),
         remembered: Vec<Head>,
     ) -> Self {
         let remembered = remembered.into_iter().map(|head| (head.journal.clone(), head)).collect();
         Self {
             shared,
             engine,
-            queries: threads.handle(),
+            queries: threads.0.handle(),
+            merging: threads.1.handle(),
             _threads: threads,
             peers,
             leases: Leases::new(watch),
@@ -74,8 +79,15 @@ impl Warehouse {
     pub(crate) fn count_with(&self, metrics: Metrics) {
         let rows = metrics.counter("rows_appended", "rows that were acknowledged");
         let memory = metrics.gauge("rows_in_memory_bytes", "memory taken by rows that are in no file yet");
+        let files = metrics.gauge("table_files", "files of all tables that are open");
+        let waiting = metrics.gauge("table_files_to_merge", "files among them that wait to be merged with others");
         // Only the first call counts; there is one.
-        let _ = self.counted.set(Counted { rows, memory });
+        let _ = self.counted.set(Counted {
+            rows,
+            memory,
+            files,
+            waiting,
+        });
     }
 
     /// Counts acknowledged rows.
@@ -145,7 +157,7 @@ impl Warehouse {
         for open in self.all() {
             if let Some((lease, nobody)) = self.leases.alive(open.product.id) {
                 let stop = cancel.child_token();
-                let mut merging = pin!(open.product.merge_due(&self.engine, &lease, &stop));
+                let mut merging = pin!(open.product.merge_due(&lease, &stop));
                 tokio::select! {
                     () = &mut merging => {}
                     () = nobody.cancelled() => {
@@ -156,6 +168,22 @@ impl Warehouse {
                 }
             }
             open.jobs.tidy().await;
+        }
+        if let Some(counted) = self.counted.get() {
+            let count = |(files, waiting): (usize, usize), open: Arc<Open>| {
+                let (more, due) = open.product.count_files();
+                (files + more, waiting + due)
+            };
+            let (files, waiting) = self.all().into_iter().fold((0, 0), count);
+            counted.files.set(i64::try_from(files).unwrap_or(i64::MAX));
+            counted.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Takes out of the zones what nothing needs any more.
+    pub(crate) async fn delete_condemned(&self) {
+        for open in self.all() {
+            open.product.delete_condemned().await;
         }
     }
 

@@ -26,7 +26,7 @@ pub struct ZonesSettings {
     pub zones: Vec<ZoneSettings>,
     /// Written into each zone's marker, so that another installation's directory is not taken for ours. Empty: not compared.
     pub installation: String,
-    /// How long one zone may take for one write before it counts as failed there.
+    /// How long one zone may take for one write before it counts as failed there; a second longer for each 16 MiB.
     #[serde(with = "humantime_serde")]
     pub put_timeout: Duration,
     /// How long one zone may take for one read or listing.
@@ -94,6 +94,12 @@ impl ZonesSettings {
         }
     }
 
+    /// How long one zone may take to write so many bytes.
+    pub(crate) fn put_timeout_for(&self, bytes: usize) -> Duration {
+        // A merged file has hundreds of mebibytes; no disk that is worth using takes a second for sixteen of them.
+        self.put_timeout.saturating_add(Duration::from_secs(bytes as u64 >> 24))
+    }
+
     /// Refuses what cannot give the promise of this crate.
     pub fn check(&self) -> Result<(), SettingsError> {
         if self.zones.len().is_multiple_of(2) {
@@ -123,6 +129,13 @@ mod tests {
         assert_eq!(at(&[]), Err(SettingsError::NotOdd(0)));
         assert_eq!(at(&["a", "b"]), Err(SettingsError::NotOdd(2)));
         assert_eq!(at(&["a", "b", "a"]), Err(SettingsError::Twice("a".into())));
+    }
+
+    #[test]
+    fn a_large_object_may_take_longer_to_write() {
+        let settings = ZonesSettings::default();
+        assert_eq!(settings.put_timeout_for(1 << 20), Duration::from_secs(2));
+        assert_eq!(settings.put_timeout_for(256 << 20), Duration::from_secs(18));
     }
 
     #[test]

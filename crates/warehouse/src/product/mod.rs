@@ -6,9 +6,9 @@
 mod append;
 pub(crate) mod aside;
 mod changes;
+mod compact;
 mod condemned;
 mod flush;
-mod merge;
 mod pauses;
 mod readers;
 mod records;
@@ -72,6 +72,12 @@ pub(crate) enum ProductError {
     #[error("could not write a file: {0}")]
     File(String),
     #[error(transparent)]
+    Rows(#[from] query::FileError),
+    #[error("a file that is being merged could not be kept in the role's directory")]
+    Spool(#[source] std::io::Error),
+    #[error("it was told to stop")]
+    Stopped,
+    #[error(transparent)]
     Zones(#[from] zones::PutError),
     #[error("the directory of the product could not be made")]
     Directory(#[source] std::io::Error),
@@ -97,7 +103,8 @@ impl ProductError {
             Self::Unreadable(_) => ErrorKind::Corrupt,
             Self::Seal(source) => source.kind(),
             Self::Zones(source) => source.kind(),
-            Self::Directory(_) => ErrorKind::Unavailable,
+            Self::Rows(source) => source.kind(),
+            Self::Directory(_) | Self::Spool(_) | Self::Stopped => ErrorKind::Unavailable,
             Self::File(_) | Self::Internal(_) => ErrorKind::Internal,
         }
     }
@@ -126,6 +133,8 @@ pub(crate) struct Product {
     /// Who may be reading files.
     readers: readers::Readers,
     condemned: condemned::Condemned,
+    #[cfg(test)]
+    merge_peak: std::sync::atomic::AtomicUsize,
 }
 
 impl Product {
@@ -138,6 +147,7 @@ impl Product {
     ) -> Result<Arc<Self>, ProductError> {
         let directory = shared.directory.join("products").join(id.to_string());
         tokio::fs::create_dir_all(&directory).await.map_err(ProductError::Directory)?;
+        compact::spool::clear(&directory.join(compact::SPOOLS)).await;
         let catalog = Catalog::open(&directory.join("catalog.db")).await?;
         let left = catalog.condemn_staged().await?;
         if left > 0 {
@@ -176,6 +186,8 @@ impl Product {
             rereading: pauses::Pauses::default(),
             readers: readers::Readers::default(),
             condemned: condemned::Condemned::default(),
+            #[cfg(test)]
+            merge_peak: std::sync::atomic::AtomicUsize::new(0),
         });
         product.retype_quick().await;
         Ok(product)

@@ -5,6 +5,7 @@ mod control;
 mod crashes;
 mod leftovers;
 mod memory;
+mod merging;
 mod records;
 mod revoked;
 mod types;
@@ -87,6 +88,7 @@ impl House {
             writer: WriterId::generate(now, &*self.chance),
             batch_key: self.batch_key.clone(),
             memory: Memory::new(self.settings.flush.memory_limit),
+            rewriting: Memory::new(self.settings.flush.rewrite_memory),
             known: crate::known::Known::load(self.directory.path()).await,
             stages: edge::Stages::default(),
         };
@@ -112,8 +114,7 @@ impl House {
 
     /// One look at what is to be merged.
     async fn merge(&self, product: &Arc<Product>) {
-        let engine = Engine::new(Arc::clone(&product.shared.zones), self.settings.query.clone());
-        product.merge_due(&engine, &self.lease(), &CancellationToken::new()).await;
+        product.merge_due(&self.lease(), &CancellationToken::new()).await;
     }
 
     /// The texts in the column `tag`, sorted.
@@ -327,9 +328,7 @@ async fn small_files_are_merged_into_one_with_the_same_rows() {
         append(&product, Some(tag), batch(&[tag])).await.unwrap();
         product.flush_all().await;
     }
-    let engine = Engine::new(Arc::clone(&zones), house.settings.query.clone());
-    let lease = Arc::new(Lease::new(house.private_key.clone()));
-    product.merge_due(&engine, &lease, &CancellationToken::new()).await;
+    house.merge(&product).await;
     let files = || product.read().tables.values().map(|table| table.files.len()).sum::<usize>();
     assert_eq!(files(), 1);
     assert_eq!(house.tags(&product).await, ["a", "b", "c", "d"]);

@@ -176,8 +176,9 @@ impl Zones {
         async move {
             let keeper = Arc::clone(&member);
             let on_its_way = member.set_out(&name);
+            let within = zones.settings.put_timeout_for(bytes.len());
             member
-                .call(Use::Write, zones.settings.put_timeout, move |zone| async move {
+                .call(Use::Write, within, move |zone| async move {
                     // To the very end: an arrival counts as over only once it has been undone where that is needed.
                     let _on_its_way = on_its_way;
                     zone.put(&name, bytes).await?;

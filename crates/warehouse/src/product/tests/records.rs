@@ -57,9 +57,7 @@ async fn a_record_sent_twice_in_a_request_or_in_two_is_stored_once_before_and_af
     assert_eq!(house.tags(&product).await, ["-", "-", "a", "b", "c", "d", "e"]);
 
     product.flush_all().await;
-    let engine = Engine::new(Arc::clone(&zones), house.settings.query.clone());
-    let lease = Arc::new(Lease::new(house.private_key.clone()));
-    product.merge_due(&engine, &lease, &CancellationToken::new()).await;
+    house.merge(&product).await;
     assert_eq!(sent(&product, &["a", "b", "c", "d", "e"]).await, 0);
     product.close().await;
 

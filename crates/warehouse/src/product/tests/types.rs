@@ -220,7 +220,7 @@ async fn rows_that_come_and_become_files_while_others_are_read_again_are_there_o
     with_rows(&product).await;
     product.flush_all().await;
     declare(&product, &[("x", ColumnType::Long)]).await;
-    let (engine, lease) = (Engine::new(Arc::clone(&zones), house.settings.query.clone()), house.lease());
+    let lease = house.lease();
     let never = CancellationToken::new();
     let coming = async {
         for number in 0..30 {
@@ -229,7 +229,7 @@ async fn rows_that_come_and_become_files_while_others_are_read_again_are_there_o
                 .unwrap();
             product.flush_all().await;
             if number % 5 == 0 {
-                product.merge_due(&engine, &lease, &never).await;
+                product.merge_due(&lease, &never).await;
             }
             // One of the two, never some rows of each.
             let shown: BTreeSet<bool> = texts(&house.rows(&product, "SELECT arrow_typeof(x) FROM events").await)
