@@ -100,7 +100,7 @@ impl Product {
             payload: fresh.ipc.clone(),
         }];
         entries.extend(aside.as_ref().map(Aside::entry));
-        self.journal.append_all(entries).await?;
+        let appending = self.append_entries(entries).await?;
         self.shared.stages.took("commit to zones", lap.end(), count);
         // The stream has gone.
         charge.resize(shaped.memory() + memory_of_ids(&fresh.ids));
@@ -111,6 +111,7 @@ impl Product {
         };
         self.show(table, stored, shaped, charge).await?;
         self.show_aside(aside).await?;
+        appending.done();
         self.shared.stages.took("show", lap.end(), count);
         Ok(Appended {
             rows: count,

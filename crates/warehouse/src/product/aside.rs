@@ -292,10 +292,11 @@ impl Product {
 
     /// Stores it alone: its body has no rows, or none that is new.
     pub(super) async fn store_aside(&self, aside: Option<Aside>) -> Result<(), ProductError> {
-        if let Some(aside) = &aside {
-            self.journal.append(aside.entry()).await?;
-        }
-        self.show_aside(aside).await
+        let Some(aside) = aside else { return Ok(()) };
+        let appending = self.append_entries(vec![aside.entry()]).await?;
+        self.show_aside(Some(aside)).await?;
+        appending.done();
+        Ok(())
     }
 
     /// Puts it where queries see it.

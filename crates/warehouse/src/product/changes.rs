@@ -17,6 +17,13 @@ use crate::entries::Header;
 #[derive(Debug, Default)]
 pub(super) struct Changes(VecDeque<(u64, Header)>);
 
+impl Changes {
+    /// Whether the catalog has all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl Product {
     /// Makes what an earlier failure of the catalog left. To be called before anything is decided on the strength of what is shown.
     pub(super) async fn make_waiting(&self, waiting: &mut Changes) -> Result<(), ProductError> {

@@ -32,6 +32,7 @@ impl Product {
             tables.map(|table| table.id).collect()
         };
         self.flush(&due).await;
+        self.advance_checkpoint().await;
     }
 
     /// Writes all tables to files.

@@ -6,6 +6,7 @@
 mod append;
 pub(crate) mod aside;
 mod changes;
+mod checkpoint;
 mod compact;
 mod condemned;
 mod flush;
@@ -133,6 +134,7 @@ pub(crate) struct Product {
     /// Who may be reading files.
     readers: readers::Readers,
     condemned: condemned::Condemned,
+    checkpoints: checkpoint::Checkpoints,
     #[cfg(test)]
     merge_peak: std::sync::atomic::AtomicUsize,
 }
@@ -154,7 +156,8 @@ impl Product {
             tracing::info!(product.id = %id, objects = left, "files that were begun before this start and came to nothing will be deleted");
         }
         shared.known.add(catalog.objects().await?);
-        let recover::Found { state, tail } = recover::recover(id, &shared, &catalog, remembered).await?;
+        let after = checkpoint::load(&catalog).await?;
+        let recover::Found { state, tail } = recover::recover(id, &shared, &catalog, &after, remembered).await?;
         let signer = shared.signer.clone();
         let journal = Journal::start(
             journal::JournalParts {
@@ -186,6 +189,7 @@ impl Product {
             rereading: pauses::Pauses::default(),
             readers: readers::Readers::default(),
             condemned: condemned::Condemned::default(),
+            checkpoints: checkpoint::Checkpoints::after(after),
             #[cfg(test)]
             merge_peak: std::sync::atomic::AtomicUsize::new(0),
         });
@@ -249,6 +253,10 @@ impl Product {
     /// Writes what is in memory to files and closes the journal. Nothing is lost if this fails: the journal has it.
     pub(crate) async fn close(&self) {
         self.flush_all().await;
+        // One that was begun before, then one at the end.
+        for _ in 0..4 {
+            self.advance_checkpoint().await;
+        }
         self.journal.close().await;
         self.catalog.close().await;
     }

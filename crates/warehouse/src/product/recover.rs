@@ -25,10 +25,17 @@ pub(super) struct Found {
     pub(super) tail: Tail,
 }
 
-/// Reads the catalog, replays the clear headers of the journal over it, and notes which batches are still sealed.
-pub(super) async fn recover(id: ProductId, shared: &Shared, catalog: &Catalog, remembered: Option<&Head>) -> Result<Found, ProductError> {
+/// Reads the catalog, replays the clear headers of what the journal holds after a checkpoint over it, and notes which batches are still
+/// sealed.
+pub(super) async fn recover(
+    id: ProductId,
+    shared: &Shared,
+    catalog: &Catalog,
+    after: &journal::Head,
+    remembered: Option<&Head>,
+) -> Result<Found, ProductError> {
     let name = journal_name(id);
-    let recovered = journal::recover(&shared.zones, &shared.installation, Role::Warehouse, &name, Some(id)).await?;
+    let recovered = journal::recover_after(&shared.zones, &shared.installation, Role::Warehouse, &name, Some(id), after).await?;
     let tail = recovered.tail();
     if let Some(head) = remembered {
         let unreadable = |_| ProductError::Unreadable("the remembered head has no hash of 32 bytes".into());

@@ -162,6 +162,7 @@ impl Table {
         if shaped.overflows() {
             self.schema.insert(events::OVERFLOW, Seen::JSON);
         }
+        self.shown += 1;
         self.memory.push(MemoryPart {
             batch: stored.batch,
             records: stored.records,

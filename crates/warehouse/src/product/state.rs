@@ -44,6 +44,8 @@ pub(super) struct Table {
     pub(super) declared: Arc<Declared>,
     /// Rows that are in the journal and in no file, in the order of their acknowledgement.
     pub(super) memory: Vec<MemoryPart>,
+    /// How many batches were put there since the start.
+    pub(super) shown: u64,
     pub(super) files: Vec<Arc<FileRecord>>,
     /// Batches that are in memory or sealed. Those in files are in the catalog.
     pub(super) known: HashSet<BatchHash>,
@@ -117,6 +119,7 @@ impl Table {
             schema,
             declared: Arc::default(),
             memory: Vec::new(),
+            shown: 0,
             files: Vec::new(),
             known: HashSet::new(),
             under_way: HashMap::new(),

@@ -8,6 +8,7 @@ mod memory;
 mod merging;
 mod records;
 mod revoked;
+mod starts;
 mod types;
 
 use std::sync::Arc;
