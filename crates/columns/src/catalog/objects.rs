@@ -20,6 +20,9 @@ CREATE TABLE IF NOT EXISTS condemned (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// How many objects are condemned in one transaction.
+const AT_ONCE: usize = 1_000;
+
 impl Catalog {
     /// Notes an object that is about to be put into the zones, to become a file of the table by a [`Swap`](super::Swap).
     pub async fn stage(&self, table: TableId, object: &ObjectName) -> Result<(), CatalogError> {
@@ -34,9 +37,12 @@ impl Catalog {
     /// Notes that nothing needs these objects any more: whoever has the catalog open deletes them from the zones once no query can be
     /// reading them, now or after a restart. One that is a table's file is left out.
     pub async fn condemn(&self, objects: &[ObjectName]) -> Result<(), CatalogError> {
-        let mut tx = self.pool().begin().await?;
-        condemn(&mut tx, objects).await?;
-        tx.commit().await?;
+        // However many there are, others want the catalog meanwhile.
+        for some in objects.chunks(AT_ONCE) {
+            let mut tx = self.pool().begin().await?;
+            condemn(&mut tx, some).await?;
+            tx.commit().await?;
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //!
 //! Start at [`Product::delete_condemned`]. Whoever condemns in a transaction of the catalog calls [`Product::condemned_some`] after it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::join_all;
@@ -114,9 +114,33 @@ impl Product {
         // Invariant: with this held, what the catalog has condemned the state does not show. So whoever takes a view in the next turn
         // does not see it.
         let _control = self.control.lock().await;
-        let objects = self.catalog.condemned(TAKEN_UP).await?;
-        let (count, turn) = (objects.len(), self.readers.end_turn());
+        let mut objects = self.catalog.condemned(TAKEN_UP).await?;
+        let count = objects.len();
+        self.leave_shown(&mut objects);
+        let turn = self.readers.end_turn();
         waiting.extend(objects.into_iter().map(|object| (object, turn)));
         Ok(count)
+    }
+
+    /// Should the catalog have made a swap and said that it failed, the state shows what is condemned until the next start.
+    fn leave_shown(&self, objects: &mut Vec<ObjectName>) {
+        if objects.is_empty() {
+            return;
+        }
+        let condemned: HashSet<&ObjectName> = objects.iter().collect();
+        let shown: HashSet<ObjectName> = {
+            let state = self.read();
+            let files = state.tables.values().flat_map(|table| &table.files);
+            files
+                .map(|file| &file.object)
+                .filter(|object| condemned.contains(object))
+                .cloned()
+                .collect()
+        };
+        if !shown.is_empty() {
+            tracing::error!(product.id = %self.id, objects = shown.len(),
+                "files of tables are to be deleted: they stay until the next start, which believes the catalog");
+            objects.retain(|object| !shown.contains(object));
+        }
     }
 }

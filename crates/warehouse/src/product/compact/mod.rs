@@ -97,9 +97,13 @@ impl Product {
             if cancel.is_cancelled() {
                 return;
             }
-            let next = self.read().tables.get(&table).and_then(|table| plan::next(&table.files, sizes));
-            let Some(files) = next else { continue };
-            let outcome = self.merge(table, files, sizes, lease, cancel).await;
+            let next = {
+                let state = self.read();
+                let files = state.tables.get(&table).and_then(|table| plan::next(&table.files, sizes));
+                files.map(|files| (files, self.readers.enter() as query::Held))
+            };
+            let Some((files, reader)) = next else { continue };
+            let outcome = self.merge(table, files, reader, sizes, lease, cancel).await;
             self.merging
                 .ended(table, outcome.is_ok() || cancel.is_cancelled(), self.shared.clock.now());
             if let Err(error) = outcome
@@ -126,13 +130,14 @@ impl Product {
         &self,
         id: TableId,
         mut files: Vec<Arc<FileRecord>>,
+        reader: query::Held,
         sizes: Sizes,
         lease: &Arc<Lease>,
         cancel: &CancellationToken,
     ) -> Result<(), ProductError> {
         let mut lap = Lap::begin();
         let memory = &self.shared.rewriting;
-        let inputs = self.open_files(&mut files, lease, for_reading(memory, sizes)).await?;
+        let inputs = self.open_files(&mut files, &reader, lease, for_reading(memory, sizes)).await?;
         let taken: usize = inputs.iter().map(OpenFile::memory).sum();
         let _charge = memory
             .charge(taken + for_writing(memory))
@@ -160,7 +165,7 @@ impl Product {
         };
         let done = self.rewrite(&mut work, &inputs, sizes).await;
         let made: Vec<_> = work.made.iter().map(|file| file.object.clone()).collect();
-        drop((work.output.take(), inputs));
+        drop((work.output.take(), inputs, reader));
         let expected: u64 = files.iter().map(|file| file.rows).sum();
         let swapped = match done {
             Ok(()) if work.rows != expected => Err(ProductError::File(format!(
@@ -185,11 +190,16 @@ impl Product {
     }
 
     /// Opens as many of the files as can be read at once within so many bytes, and leaves the others out.
-    async fn open_files(&self, files: &mut Vec<Arc<FileRecord>>, lease: &Arc<Lease>, most: usize) -> Result<Vec<OpenFile>, ProductError> {
-        let reader: query::Held = self.readers.enter();
+    async fn open_files(
+        &self,
+        files: &mut Vec<Arc<FileRecord>>,
+        reader: &query::Held,
+        lease: &Arc<Lease>,
+        most: usize,
+    ) -> Result<Vec<OpenFile>, ProductError> {
         let (mut inputs, mut taken) = (Vec::new(), 0_usize);
         for file in files.iter() {
-            let view = self.file_view(file, &reader);
+            let view = self.file_view(file, reader);
             let input = OpenFile::open(&self.shared.zones, lease, view).await?;
             taken = taken.saturating_add(input.memory());
             if taken > most {

@@ -184,6 +184,21 @@ async fn a_deletion_that_fails_is_tried_again_later_and_after_a_restart() {
 }
 
 #[tokio::test]
+async fn what_the_state_shows_is_not_deleted_whatever_the_catalog_says() {
+    let house = House::new(105);
+    let (_, zones) = house.memory();
+    let product = house.open(&zones).await.unwrap();
+    with_table(&product).await;
+    append(&product, None, batch(&["a"])).await.unwrap();
+    product.flush_all().await;
+    let condemn = "INSERT INTO condemned (object) SELECT object FROM files";
+    sqlx::raw_sql(condemn).execute(product.catalog().pool()).await.unwrap();
+    product.condemned_some();
+    product.delete_condemned().await;
+    assert_eq!(house.tags(&product).await, ["a"]);
+}
+
+#[tokio::test]
 async fn a_file_that_is_refused_by_the_zones_is_noted_and_taken_away() {
     let house = House::new(103);
     let (each, zones) = house.memory();
