@@ -42,6 +42,8 @@ async fn keeps_the_contract(zone: &dyn Zone) {
         assert_eq!(zone.list(nothing).await.unwrap(), [], "{nothing}");
     }
 
+    pages_keep_the_order(zone).await;
+
     // What is put under a name replaces what is there: a repair.
     zone.put(&two, Bytes::from_static(b"bad")).await.unwrap();
     zone.put(&two, second.clone()).await.unwrap();
@@ -50,6 +52,42 @@ async fn keeps_the_contract(zone: &dyn Zone) {
     zone.delete(&one).await.unwrap();
     assert!(matches!(zone.get(&one, MOST).await, Err(ZoneError::NotFound { .. })));
     assert_eq!(zone.list("raw/7").await.unwrap(), [two]);
+}
+
+/// Whatever a page begins with and however long it is, all pages together are the sorted list.
+async fn pages_keep_the_order(zone: &dyn Zone) {
+    let mut more = Vec::new();
+    // Bytes that sort before and after the slash, and a path that is a prefix of another's.
+    for prefix in ["p/a", "p/a-b", "p/a.b", "p/a/b", "p/a0", "p/ab", "p/a/b/c", "q"] {
+        for id in ["1", "1-2", "x"] {
+            let name = ObjectName::new(prefix, id, b"page").unwrap();
+            zone.put(&name, Bytes::from_static(b"page")).await.unwrap();
+            more.push(name);
+        }
+    }
+    for prefix in ["", "p", "p/a"] {
+        let all = zone.list(prefix).await.unwrap();
+        assert!(all.is_sorted() && all.iter().all(|name| name.is_below(prefix)), "{all:?}");
+        for most in [1, 2, 3, 7, 100] {
+            let (mut paged, mut after) = (Vec::new(), String::new());
+            loop {
+                let page = zone.list_page(prefix, &after, most).await.unwrap();
+                assert!(page.len() <= most);
+                let Some(last) = page.last() else { break };
+                last.as_str().clone_into(&mut after);
+                paged.extend(page);
+            }
+            assert_eq!(paged, all, "{prefix:?} by {most}");
+        }
+        for after in ["a", "p", "p/", "p/a", "p/a/", "p/a/b", "p/a0", "p0", "p/a/b/zz", "q/1", "z"] {
+            let page = zone.list_page(prefix, after, 5).await.unwrap();
+            let expected: Vec<_> = all.iter().filter(|name| name.as_str() > after).take(5).cloned().collect();
+            assert_eq!(page, expected, "below {prefix:?} after {after:?}");
+        }
+    }
+    for name in &more {
+        zone.delete(name).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -20,11 +20,11 @@ use async_trait::async_trait;
 use base::{Entropy, OsEntropy};
 use bytes::Bytes;
 
-use crate::disk::{Disk, EntryKind, NewFile, RealDisk, Whole};
-use crate::name::{MAX_NAME, is_prefix};
+use crate::disk::{Disk, NewFile, RealDisk, Whole};
 use crate::{ObjectName, Zone, ZoneError};
 
 mod marker;
+mod pages;
 
 /// What to make of a directory that is empty or missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,9 +147,9 @@ impl Zone for DirectoryZone {
         self.run(move |zone| zone.get_range(&name, range)).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<ObjectName>, ZoneError> {
-        let prefix = prefix.to_owned();
-        self.run(move |zone| zone.list(&prefix)).await
+    async fn list_page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<ObjectName>, ZoneError> {
+        let (prefix, after) = (prefix.to_owned(), after.to_owned());
+        self.run(move |zone| zone.list_page(&prefix, &after, most)).await
     }
 
     async fn delete(&self, name: &ObjectName) -> Result<(), ZoneError> {
@@ -292,38 +292,6 @@ impl Inner {
             length,
             wanted: range.end,
         })
-    }
-
-    fn list(&self, prefix: &str) -> Result<Vec<ObjectName>, ZoneError> {
-        self.check_marker()?;
-        let mut names = Vec::new();
-        if !is_prefix(prefix) {
-            return Ok(names);
-        }
-        let mut open = vec![prefix.to_owned()];
-        while let Some(directory) = open.pop() {
-            let entries = match self.disk.list(Path::new(&directory)) {
-                Err(error) if error.kind() == Io::NotFound => continue,
-                other => other.map_err(|error| self.down(&error))?,
-            };
-            for entry in entries {
-                let path = if directory.is_empty() {
-                    entry.name
-                } else {
-                    format!("{directory}/{}", entry.name)
-                };
-                match entry.kind {
-                    // Longer paths than that lead to no object.
-                    EntryKind::Directory if path.len() < MAX_NAME && is_prefix(&path) => open.push(path),
-                    EntryKind::File => names.extend(ObjectName::checked(&path)),
-                    EntryKind::Directory | EntryKind::Other => {}
-                }
-            }
-        }
-        // A zone that went away while it was listed must not pass for one with fewer objects.
-        self.check_marker()?;
-        names.sort_unstable();
-        Ok(names)
     }
 
     fn delete(&self, name: &ObjectName) -> Result<(), ZoneError> {

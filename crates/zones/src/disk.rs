@@ -61,7 +61,14 @@ pub(crate) trait Disk: Send + Sync + fmt::Debug {
     /// These bytes, fewer where the file ends before.
     fn read_range(&self, path: &Path, range: Range<u64>) -> io::Result<Vec<u8>>;
     fn length(&self, path: &Path) -> io::Result<u64>;
-    fn list(&self, directory: &Path) -> io::Result<Vec<DiskEntry>>;
+    /// Visits every entry of a directory, in no order.
+    fn each(&self, directory: &Path, visit: &mut dyn FnMut(DiskEntry)) -> io::Result<()>;
+    /// All of them. A directory can have millions.
+    fn list(&self, directory: &Path) -> io::Result<Vec<DiskEntry>> {
+        let mut entries = Vec::new();
+        self.each(directory, &mut |entry| entries.push(entry))?;
+        Ok(entries)
+    }
     /// One new directory whose parent is there.
     fn make_dir(&self, path: &Path) -> io::Result<()>;
     /// After this the entries of the directory survive a power cut.
@@ -204,8 +211,7 @@ impl Disk for RealDisk {
         Ok(self.open_file(path)?.1)
     }
 
-    fn list(&self, directory: &Path) -> io::Result<Vec<DiskEntry>> {
-        let mut entries = Vec::new();
+    fn each(&self, directory: &Path, visit: &mut dyn FnMut(DiskEntry)) -> io::Result<()> {
         let at = self.directory(directory)?;
         for entry in Dir::from_fd(self.open_dir(directory)?)?.iter() {
             let entry = entry?;
@@ -225,12 +231,12 @@ impl Disk for RealDisk {
                     Err(errno) => return Err(errno.into()),
                 },
             };
-            entries.push(DiskEntry {
+            visit(DiskEntry {
                 name: name.to_owned(),
                 kind,
             });
         }
-        Ok(entries)
+        Ok(())
     }
 
     fn make_dir(&self, path: &Path) -> io::Result<()> {

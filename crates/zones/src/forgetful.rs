@@ -136,8 +136,8 @@ impl Zone for ForgetfulZone {
     async fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, ZoneError> {
         self.zone.get_range(name, range).await
     }
-    async fn list(&self, prefix: &str) -> Result<Vec<ObjectName>, ZoneError> {
-        self.zone.list(prefix).await
+    async fn list_page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<ObjectName>, ZoneError> {
+        self.zone.list_page(prefix, after, most).await
     }
     async fn delete(&self, name: &ObjectName) -> Result<(), ZoneError> {
         self.zone.delete(name).await
@@ -357,23 +357,21 @@ impl Disk for Session {
         Ok(state.node(state.find(path)?)?.seen.len() as u64)
     }
 
-    fn list(&self, directory: &Path) -> io::Result<Vec<DiskEntry>> {
+    fn each(&self, directory: &Path, visit: &mut dyn FnMut(DiskEntry)) -> io::Result<()> {
         let state = self.enter()?;
         let node = state.node(state.find(directory)?)?;
         if !node.is_dir {
             return Err(Io::NotADirectory.into());
         }
-        let entry = |(name, id): (&String, &u64)| {
-            Ok(DiskEntry {
-                name: name.clone(),
-                kind: if state.node(*id)?.is_dir {
-                    EntryKind::Directory
-                } else {
-                    EntryKind::File
-                },
-            })
-        };
-        node.entries.iter().map(entry).collect()
+        for (name, id) in &node.entries {
+            let kind = if state.node(*id)?.is_dir {
+                EntryKind::Directory
+            } else {
+                EntryKind::File
+            };
+            visit(DiskEntry { name: name.clone(), kind });
+        }
+        Ok(())
     }
 
     fn make_dir(&self, path: &Path) -> io::Result<()> {

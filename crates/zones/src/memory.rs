@@ -224,13 +224,14 @@ impl Zone for MemoryZone {
         Ok(bytes.slice(range.start as usize..range.end as usize))
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<ObjectName>, ZoneError> {
+    async fn list_page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<ObjectName>, ZoneError> {
         Ok(self
             .enter()
             .await?
             .objects
             .keys()
-            .filter(|name| name.is_below(prefix))
+            .filter(|name| name.is_below(prefix) && name.as_str() > after)
+            .take(most)
             .cloned()
             .collect())
     }

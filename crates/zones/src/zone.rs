@@ -115,7 +115,13 @@ pub trait Zone: Send + Sync + fmt::Debug {
     async fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, ZoneError>;
 
     /// Every object below `prefix` (whole path segments, empty for all), sorted.
-    async fn list(&self, prefix: &str) -> Result<Vec<ObjectName>, ZoneError>;
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectName>, ZoneError> {
+        self.list_page(prefix, "", usize::MAX).await
+    }
+
+    /// The first `most` objects below `prefix` whose names come after `after`, sorted by the bytes of their names: fewer only where
+    /// there are no more. `after` need not be the name of anything; before all names is the empty text.
+    async fn list_page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<ObjectName>, ZoneError>;
 
     /// Removes an object durably. Removing what is not there is no error.
     async fn delete(&self, name: &ObjectName) -> Result<(), ZoneError>;

@@ -24,8 +24,8 @@ impl Zone for Locked {
     async fn get_range(&self, name: &ObjectName, _: std::ops::Range<u64>) -> Result<Bytes, ZoneError> {
         self.get(name, 0).await
     }
-    async fn list(&self, prefix: &str) -> Result<Vec<ObjectName>, ZoneError> {
-        self.0.list(prefix).await
+    async fn list_page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<ObjectName>, ZoneError> {
+        self.0.list_page(prefix, after, most).await
     }
     async fn delete(&self, name: &ObjectName) -> Result<(), ZoneError> {
         self.0.delete(name).await
