@@ -113,6 +113,11 @@ impl MemoryZone {
         self.state().objects.insert(name.clone(), bytes);
     }
 
+    /// The bytes it holds under a name, down or not.
+    pub fn held(&self, name: &ObjectName) -> Option<Bytes> {
+        self.state().objects.get(name).cloned()
+    }
+
     /// Whether it holds an object, down or not.
     pub fn holds(&self, name: &ObjectName) -> bool {
         self.state().objects.contains_key(name)

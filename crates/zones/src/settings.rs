@@ -32,12 +32,27 @@ pub struct ZonesSettings {
     /// How long one zone may take for one read or listing.
     #[serde(with = "humantime_serde")]
     pub read_timeout: Duration,
-    /// After how long a read also asks the next zone.
+    /// After how long at most a read also asks the next zone: earlier where a zone's reads take less, see `hedge_at_least`.
     #[serde(with = "humantime_serde")]
     pub hedge_after: Duration,
+    /// A read asks the next zone when it takes longer than 95 of 100 reads did lately, and not before this.
+    #[serde(with = "humantime_serde")]
+    pub hedge_at_least: Duration,
     /// How often each zone is asked whether it works.
     #[serde(with = "humantime_serde")]
     pub probe_every: Duration,
+    /// How long at most a zone that keeps failing is left alone between two tries. They begin with `probe_every` and double.
+    #[serde(with = "humantime_serde")]
+    pub back_off_to: Duration,
+    /// How many bytes a second are copied, at most, to zones that lag. 0 for no bound.
+    pub catch_up_bytes_per_second: u64,
+    /// How often a part of all copies is read and compared with their digests; 28 times are the whole.
+    #[serde(with = "humantime_serde")]
+    pub scrub_every: Duration,
+    /// How many bytes a second are read for that, at most. 0 for no bound.
+    pub scrub_bytes_per_second: u64,
+    /// How many names are asked of a zone at once.
+    pub page: usize,
     /// Under which the role marks what it deleted. Set by the role from its own secret, never from a file.
     #[serde(skip)]
     pub grave_key: GraveKey,
@@ -55,7 +70,13 @@ impl Default for ZonesSettings {
             put_timeout: Duration::from_secs(2),
             read_timeout: Duration::from_secs(10),
             hedge_after: Duration::from_millis(300),
+            hedge_at_least: Duration::from_millis(5),
             probe_every: Duration::from_secs(1),
+            back_off_to: Duration::from_secs(8),
+            catch_up_bytes_per_second: 64 << 20,
+            scrub_every: Duration::from_secs(24 * 3600),
+            scrub_bytes_per_second: 32 << 20,
+            page: 8192,
             grave_key: GraveKey::default(),
             max_in_flight: 16,
             max_object_bytes: 1 << 30,

@@ -2,8 +2,10 @@
 //!
 //! The durable list of what a zone lacks is the zones' own listings, compared at the start and whenever a zone comes back;
 //! the queue in memory is what became known between.
+//!
+//! Promise: this takes the memory of a few objects and of a page of each listing, whatever lags, and no more of the disks and lines than
+//! the settings say.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::future::join_all;
@@ -11,11 +13,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::member::{Member, Use};
+use super::walk::{Step, Walk, What};
 use super::{GetError, Zones};
-use crate::ObjectName;
+use crate::{ObjectName, ZoneError};
 
 /// How many objects are copied to one zone at once: enough to hide a sync, few enough to leave room for new writes.
 const AT_ONCE: usize = 4;
+/// From so many names on, what waits is copied before more is looked for.
+const ENOUGH: usize = 10_000;
 
 impl Zones {
     /// Asks each zone every second (by default) whether it works, and brings those that do up to date, until cancelled.
@@ -33,7 +38,11 @@ impl Zones {
     async fn look_after(self: &Arc<Self>, member: &Arc<Member>) {
         loop {
             self.visit(member).await;
-            tokio::time::sleep(self.settings.probe_every).await;
+            // A zone that keeps failing is left alone for longer and longer, unless it gives a sign of life.
+            tokio::select! {
+                () = tokio::time::sleep(member.pause(self.settings.probe_every)) => {}
+                () = member.answered.notified() => {}
+            }
         }
     }
 
@@ -62,7 +71,7 @@ impl Zones {
                 return;
             }
         }
-        if joins && with_all && member.status().waiting == 0 {
+        if joins && with_all && member.waiting() == 0 {
             self.count_in(member).await;
         }
         member.caught_up();
@@ -103,14 +112,21 @@ impl Zones {
         if self.is_dead(name) {
             return self.drop_copy(member, name).await;
         }
-        match self.fetch(name, self.settings.max_object_bytes).await {
-            Ok(bytes) if !self.vouching.is_own(name, &bytes) => {
+        self.catch_up_pace.wait().await;
+        let fetched = self.fetch_behind(name).await;
+        match fetched {
+            Ok((bytes, _)) if !self.vouching.is_own(name, &bytes) => {
                 tracing::warn!(object.name = %name, "{name} is none of ours and is not copied: take it out of the zones that hold it");
                 member.unqueue(name);
                 true
             }
             // It takes itself off the queue, and undoes itself if the object was deleted meanwhile.
-            Ok(bytes) => self.put_one(member, name, bytes).await.is_ok(),
+            Ok((bytes, wrong)) => {
+                self.catch_up_pace.spend(bytes.len());
+                let others = wrong.iter().filter(|other| !Arc::ptr_eq(other, member));
+                others.for_each(|other| other.queue([name.clone()]));
+                self.put_one(member, name, bytes).await.is_ok()
+            }
             Err(GetError::Unavailable { .. }) => true,
             Err(error) => {
                 tracing::warn!(object.name = %name, "nothing to copy: {error}");
@@ -123,35 +139,62 @@ impl Zones {
     /// Compares the zone's listing with all others and queues what is missing on either side. Says how many zones were compared;
     /// nothing when it could not be done.
     async fn compare(self: &Arc<Self>, member: &Arc<Member>) -> Option<usize> {
-        let (holdings, _) = self.holdings("").await;
-        let (_, mine) = holdings.iter().find(|(m, _)| Arc::ptr_eq(m, member))?;
-        // Alone it cannot know what it lacks, unless it is alone by design.
-        if holdings.len() < 2 && self.members.len() > 1 {
+        let me = self.members.iter().position(|other| Arc::ptr_eq(other, member))?;
+        let silent = self.hear_of_graves().await;
+        let mut walk = Walk::without(self, What::Objects(""), silent);
+        let (mut lacks, mut full) = (0_usize, ENOUGH);
+        while let Some(step) = walk.next(self).await {
+            // Alone it cannot know what it lacks, unless it is alone by design.
+            if walk.failed(me).is_some() || (walk.answering() < 2 && self.members.len() > 1) {
+                return None;
+            }
+            if self.is_in_flight(&step.name) {
+                continue;
+            }
+            if self.is_dead(&step.name) {
+                self.queue_at(&step.holders, &step.name);
+            } else if !step.lacking.is_empty() {
+                lacks += usize::from(step.lacking.contains(&me));
+                self.queue_at(&step.lacking, &step.name);
+            }
+            if member.waiting() >= full {
+                if !self.deliver(member).await {
+                    return None;
+                }
+                full = member.waiting() + ENOUGH;
+            }
+        }
+        if walk.failed(me).is_some() || (walk.answering() < 2 && self.members.len() > 1) {
             return None;
         }
-        let alive = |name: &&ObjectName| !self.is_dead(name) && !self.is_in_flight(name);
-        let grave = |name: &ObjectName| name.tombstone(&self.settings.grave_key).ok().map(|(grave, _)| grave);
-        let mut copies: BTreeSet<ObjectName> = BTreeSet::new();
-        for (other, theirs) in holdings.iter().filter(|(m, _)| !Arc::ptr_eq(m, member)) {
-            copies.extend(theirs.objects.difference(&mine.objects).filter(alive).cloned());
-            copies.extend(theirs.buried.difference(&mine.buried).filter_map(grave));
-            other.queue(mine.objects.difference(&theirs.objects).filter(alive).cloned());
-            other.queue(mine.buried.difference(&theirs.buried).filter_map(grave));
-        }
-        let count = copies.len();
-        member.queue(copies);
-        if count > 0 {
+        if lacks > 0 {
             tracing::info!(
                 zone = member.zone.name(),
-                objects = count,
-                "zone {} lacks {count} objects",
+                objects = lacks,
+                "zone {} lacked {lacks} objects",
                 member.zone.name()
             );
         }
-        let mut clean = true;
-        for name in mine.objects.iter().filter(|name| self.is_dead(name)) {
-            clean &= self.drop_copy(member, name).await;
+        Some(walk.answering())
+    }
+
+    /// Learns of all graves there are, and queues those that a zone lacks. Whoever does not say which it has is not to be heard about
+    /// objects either: it may be the one that knows of a grave.
+    pub(super) async fn hear_of_graves(self: &Arc<Self>) -> Vec<Option<ZoneError>> {
+        let mut walk = Walk::new(self, What::Graves(""));
+        while let Some(Step { name, lacking, .. }) = walk.next(self).await {
+            if let Some(buried) = name.buried(&self.settings.grave_key) {
+                self.dead.insert(&buried);
+                self.queue_at(&lacking, &name);
+            }
         }
-        clean.then_some(holdings.len())
+        walk.failures()
+    }
+
+    /// What is queued at a zone is copied there if it is alive and removed there if it is dead.
+    fn queue_at(&self, places: &[usize], name: &ObjectName) {
+        for member in places.iter().filter_map(|at| self.members.get(*at)) {
+            member.queue([name.clone()]);
+        }
     }
 }

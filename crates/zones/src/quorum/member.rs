@@ -1,22 +1,22 @@
 //! One zone among others: how it is doing, what waits for it, and how much it may cost.
 //!
 //! Promise: a zone that hangs costs its own few permits and nothing else. A request to it is given up after its time; the
-//! permit stays taken until the zone lets go.
+//! permit stays taken until the zone lets go. Nothing is written to a zone whose circuit is open.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base::{Clock, Timestamp};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::ZoneState;
-use crate::{ObjectName, Zone, ZoneError};
-
-/// Beyond this many names the queue gives way to a comparison of listings.
-const QUEUE: usize = 100_000;
+use super::circuit::{Breaker, Circuit};
+use super::latency::Latency;
+use super::status::{Condition, ZoneState};
+use super::waiting::Waiting;
+use crate::{ObjectName, Zone, ZoneError, ZonesSettings};
 
 #[derive(Debug)]
 pub(super) struct Member {
@@ -26,10 +26,21 @@ pub(super) struct Member {
     reads: Arc<Semaphore>,
     probes: Arc<Semaphore>,
     pub(super) visit: tokio::sync::Mutex<()>,
+    /// Wakes whoever looks after the zone: it has answered after a silence.
+    pub(super) answered: Notify,
     health: Mutex<Health>,
-    wrong_copies: AtomicU64,
+    pub(super) latency: Latency,
+    pub(super) found: Found,
     /// How many writes of each object the zone is not done with. No more of them than there are permits for writes.
     on_their_way: Mutex<BTreeMap<ObjectName, usize>>,
+}
+
+/// What was found in the zone since the start.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) wrong: AtomicU64,
+    pub(super) missing: AtomicU64,
+    pub(super) repaired: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -38,7 +49,8 @@ struct Health {
     hanging: bool,
     detail: String,
     since: Timestamp,
-    queue: BTreeSet<ObjectName>,
+    circuit: Breaker,
+    waiting: Waiting,
     compare: bool,
 }
 
@@ -51,26 +63,29 @@ pub(super) enum Use {
 }
 
 impl Member {
-    pub(super) fn new(zone: Arc<dyn Zone>, max_in_flight: usize, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub(super) fn new(zone: Arc<dyn Zone>, settings: &ZonesSettings, clock: Arc<dyn Clock>) -> Arc<Self> {
         let health = Health {
             // Not asked yet, so it may be tried; what it lacks is not known, so it will be compared.
             up: true,
             hanging: false,
             detail: String::new(),
             since: clock.now(),
-            queue: BTreeSet::new(),
+            circuit: Breaker::new(settings.probe_every, settings.back_off_to),
+            waiting: Waiting::default(),
             compare: true,
         };
         let permits = |count: usize| Arc::new(Semaphore::new(count.max(1)));
         Arc::new(Self {
             zone,
             clock,
-            writes: permits(max_in_flight),
-            reads: permits(max_in_flight),
+            writes: permits(settings.max_in_flight),
+            reads: permits(settings.max_in_flight),
             probes: permits(1),
             visit: tokio::sync::Mutex::new(()),
+            answered: Notify::new(),
             health: Mutex::new(health),
-            wrong_copies: AtomicU64::new(0),
+            latency: Latency::default(),
+            found: Found::default(),
             on_their_way: Mutex::default(),
         })
     }
@@ -82,12 +97,18 @@ impl Member {
         F: Future<Output = Result<T, ZoneError>> + Send + 'static,
         W: FnOnce(Arc<dyn Zone>) -> F + Send + 'static,
     {
-        let deadline = Instant::now() + within;
+        let begun = Instant::now();
+        let deadline = begun + within;
         let permit = self.permit(what, deadline).await?;
         let member = Arc::clone(self);
         let running = tokio::spawn(async move {
             let done = work(Arc::clone(&member.zone)).await;
-            member.health().hanging = false;
+            if what == Use::Read && done.is_ok() {
+                member.latency.took(begun.elapsed());
+            }
+            if std::mem::take(&mut member.health().hanging) {
+                member.answered.notify_one();
+            }
             drop(permit);
             done
         });
@@ -98,10 +119,11 @@ impl Member {
                 Err(self.unclear(format!("no answer within {} ms", within.as_millis())))
             }
         };
-        if let Err(error) = &done
-            && error.is_about_the_zone()
-        {
-            self.went_down(error.detail());
+        match &done {
+            Err(error) if error.is_about_the_zone() => self.went_down(what, error.detail()),
+            _ => {
+                self.health().circuit.worked(what, Instant::now());
+            }
         }
         done
     }
@@ -112,13 +134,17 @@ impl Member {
             Use::Read => &self.reads,
             Use::Probe => &self.probes,
         };
-        let full = || ZoneError::Down {
+        let down = |detail: &str| ZoneError::Down {
             zone: self.zone.name().into(),
-            detail: "it does not answer".into(),
+            detail: detail.into(),
         };
+        let full = || down("it does not answer");
         // Until it has answered something, the probe included, nothing more is asked of it.
         if self.is_hanging() && what != Use::Probe {
             return Err(full());
+        }
+        if what == Use::Write && !self.is_closed() {
+            return Err(down("it kept failing and is written to again once it is seen to work"));
         }
         if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
             return Ok(permit);
@@ -134,14 +160,14 @@ impl Member {
 
     /// Asks the zone whether it works. One that was down and does is to be compared with the others.
     pub(super) async fn probe(self: &Arc<Self>, within: Duration) -> bool {
-        if self
-            .call(Use::Probe, within, |zone| async move { zone.probe().await })
-            .await
-            .is_err()
-        {
+        self.health().circuit.trying();
+        let works = self.call(Use::Probe, within, |zone| async move { zone.probe().await }).await;
+        let mut health = self.health();
+        if works.is_err() {
+            // Also where an earlier try is not done yet; the second time it is counted does nothing.
+            health.circuit.failed(Use::Probe, false, Instant::now());
             return false;
         }
-        let mut health = self.health();
         if !health.up {
             health.up = true;
             health.compare = true;
@@ -151,11 +177,16 @@ impl Member {
         true
     }
 
-    fn went_down(&self, detail: String) {
+    fn went_down(&self, what: Use, detail: String) {
         let mut health = self.health();
+        let name = self.zone.name();
         if health.up {
             health.since = self.clock.now();
-            tracing::warn!(zone = self.zone.name(), "zone {} is down: {detail}", self.zone.name());
+            tracing::warn!(zone = name, "zone {name} is down: {detail}");
+        }
+        let hanging = health.hanging;
+        if health.circuit.failed(what, hanging, Instant::now()) && what != Use::Probe {
+            tracing::warn!(zone = name, "nothing is written to zone {name} until it is seen to work: {detail}");
         }
         health.up = false;
         health.compare = true;
@@ -165,7 +196,7 @@ impl Member {
     /// Nothing waits for the zone any more, unless something went wrong or came in meanwhile.
     pub(super) fn caught_up(&self) {
         let mut health = self.health();
-        if health.up && health.queue.is_empty() && !health.compare && !health.detail.is_empty() {
+        if health.up && health.waiting.is_empty() && !health.compare && !health.detail.is_empty() {
             health.detail.clear();
             let away = self.clock.now().since(health.since).as_secs();
             tracing::info!(zone = self.zone.name(), seconds = away, "zone {} has caught up", self.zone.name());
@@ -176,13 +207,37 @@ impl Member {
         self.health().up
     }
 
-    /// How many wrong copies it has given out: the fewer, the sooner it is asked.
-    pub(super) fn wrong_copies(&self) -> u64 {
-        self.wrong_copies.load(Ordering::Relaxed)
+    /// Whether its circuit is closed: it may be written to.
+    pub(super) fn is_closed(&self) -> bool {
+        self.health().circuit.state() == Circuit::Closed
+    }
+
+    /// How long until the zone should be looked at again.
+    pub(super) fn pause(&self, usual: Duration) -> Duration {
+        let next_try = self.health().circuit.next_try();
+        next_try.map_or(usual, |at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// The less, the sooner it is asked for an object.
+    pub(super) fn rank(&self) -> (bool, bool, u64, u32) {
+        let health = self.health();
+        let open = health.circuit.state() != Circuit::Closed;
+        (open, !health.up, self.found.wrong.load(Ordering::Relaxed), self.latency.class())
     }
 
     pub(super) fn gave_wrong_copy(&self) {
-        self.wrong_copies.fetch_add(1, Ordering::Relaxed);
+        self.found.wrong.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An object is not there, though nothing was known to be in the way.
+    pub(super) fn lacked(&self, name: &ObjectName) {
+        if !self.is_on_its_way(name) && !self.health().waiting.contains(name) {
+            self.found.missing.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn was_repaired(&self) {
+        self.found.repaired.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn is_hanging(&self) -> bool {
@@ -214,30 +269,35 @@ impl Member {
     }
 
     pub(super) fn queue(&self, names: impl IntoIterator<Item = ObjectName>) {
+        names.into_iter().for_each(|name| self.queue_of(name, None));
+    }
+
+    /// The same for one object whose length is known.
+    pub(super) fn queue_of(&self, name: ObjectName, bytes: Option<u64>) {
+        let now = self.clock.now();
         let mut health = self.health();
-        for name in names {
-            if health.queue.len() >= QUEUE {
-                health.compare = true;
-                return;
-            }
-            health.queue.insert(name);
+        if !health.waiting.add(name, bytes, now) {
+            health.compare = true;
         }
     }
 
     pub(super) fn unqueue(&self, name: &ObjectName) {
-        self.health().queue.remove(name);
+        self.health().waiting.remove(name);
     }
 
     /// Up to `count` waiting names after `last`.
     pub(super) fn waiting_after(&self, last: Option<&ObjectName>, count: usize) -> Vec<ObjectName> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let from = last.map_or(Unbounded, Excluded);
-        self.health().queue.range((from, Unbounded)).take(count).cloned().collect()
+        self.health().waiting.after(last, count)
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.health().waiting.len()
     }
 
     pub(super) fn status(&self) -> ZoneState {
         let health = self.health();
-        let detail = if health.up && !self.zone.is_complete() {
+        let complete = self.zone.is_complete();
+        let detail = if health.up && !complete {
             "it is new and being filled".to_owned()
         } else {
             health.detail.clone()
@@ -245,9 +305,24 @@ impl Member {
         ZoneState {
             name: self.zone.name().to_owned(),
             up: health.up,
+            condition: match (health.hanging, health.up, complete) {
+                (true, ..) => Condition::Hanging,
+                (_, false, _) => Condition::Down,
+                (_, true, false) => Condition::Filling,
+                (_, true, true) => Condition::Up,
+            },
             detail,
-            waiting: health.queue.len(),
+            since: health.since,
+            circuit: health.circuit.state(),
+            next_try: health.circuit.next_try().map(|at| at.saturating_duration_since(Instant::now())),
+            waiting: health.waiting.len(),
+            waiting_bytes: health.waiting.bytes(),
+            waiting_since: health.waiting.oldest(),
             compare: health.compare,
+            missing: self.found.missing.load(Ordering::Relaxed),
+            corrupt: self.found.wrong.load(Ordering::Relaxed),
+            repaired: self.found.repaired.load(Ordering::Relaxed),
+            read_p95: self.latency.p95(),
         }
     }
 

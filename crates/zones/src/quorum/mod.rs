@@ -1,6 +1,6 @@
 //! Zones together: a majority decides.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use base::Clock;
@@ -10,17 +10,30 @@ use crate::vouch::{Vouch, Vouching};
 use crate::{DirectoryZone, Empty, ObjectName, SettingsError, Zone, ZonesSettings};
 
 mod catch_up;
+mod circuit;
+mod dead;
 mod error;
+mod latency;
 mod member;
+mod pace;
 mod read;
+mod scrub;
 mod settle;
+mod status;
+mod waiting;
+mod walk;
 mod write;
 
+pub use circuit::Circuit;
 pub use error::{GetError, ListError, PutError, SettleError};
 pub use read::Listed;
+pub use scrub::{Named, Progress, ScrubReport, ScrubbedZone, Scrubber};
 pub use settle::Settled;
+pub use status::{Condition, ZoneState};
 
+use dead::Dead;
 use member::Member;
+use pace::Pace;
 
 /// The zones of a role: each object in all of them, durable once a majority has it.
 #[derive(Debug)]
@@ -28,28 +41,15 @@ pub struct Zones {
     me: Weak<Self>,
     members: Vec<Arc<Member>>,
     settings: ZonesSettings,
-    // Names that were deleted or withdrawn, as far as this process has heard: the graves in the zones are the durable list.
-    dead: Mutex<BTreeSet<ObjectName>>,
+    dead: Dead,
     // Names whose fate is being decided: nobody lists, copies or repairs them meanwhile.
     in_flight: Mutex<BTreeMap<ObjectName, usize>>,
     // Held by whoever reads a long object as a whole, so that several zones' worth of nonsense do not fill the memory.
     large: tokio::sync::Mutex<()>,
+    // The same for the background, which holds up nobody who waits for an answer.
+    large_behind: tokio::sync::Mutex<()>,
+    catch_up_pace: Pace,
     vouching: Vouching,
-}
-
-/// How a zone is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ZoneState {
-    /// Its name.
-    pub name: String,
-    /// Whether it works, as far as is known.
-    pub up: bool,
-    /// What is the matter, in words for an operator; empty when nothing is.
-    pub detail: String,
-    /// How many objects are known to wait to be copied to it.
-    pub waiting: usize,
-    /// Whether its listing has yet to be compared with the others', after a start or an absence.
-    pub compare: bool,
 }
 
 impl Zones {
@@ -57,14 +57,13 @@ impl Zones {
     pub fn new(zones: Vec<Arc<dyn Zone>>, settings: ZonesSettings, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
-            members: zones
-                .into_iter()
-                .map(|z| Member::new(z, settings.max_in_flight, Arc::clone(&clock)))
-                .collect(),
+            members: zones.into_iter().map(|z| Member::new(z, &settings, Arc::clone(&clock))).collect(),
+            catch_up_pace: Pace::new(settings.catch_up_bytes_per_second),
             settings,
-            dead: Mutex::default(),
+            dead: Dead::default(),
             in_flight: Mutex::default(),
             large: tokio::sync::Mutex::default(),
+            large_behind: tokio::sync::Mutex::default(),
             vouching: Vouching::default(),
         })
     }
@@ -135,12 +134,8 @@ impl Zones {
         self.me.upgrade().expect("whoever calls holds the Arc")
     }
 
-    fn dead(&self) -> MutexGuard<'_, BTreeSet<ObjectName>> {
-        self.dead.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn is_dead(&self, name: &ObjectName) -> bool {
-        self.dead().contains(name)
+        self.dead.contains(name)
     }
 
     fn flights(&self) -> MutexGuard<'_, BTreeMap<ObjectName, usize>> {

@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
+use tokio::sync::Mutex;
 use tokio::time::sleep;
 
 use super::member::{Member, Use};
+use super::walk::{Pages, What};
 use super::write::is_object;
 use super::{GetError, ListError, Zones};
-use crate::name::TOMBSTONES;
 use crate::{ObjectName, Zone, ZoneError};
 
 /// An object that some zone holds.
@@ -36,6 +38,8 @@ pub(super) struct Holding {
 
 /// Objects up to this size are read at the same time as others; longer ones one at a time.
 const LARGE: u64 = 64 << 20;
+/// The same for copies and comparisons, of which several go on at once while nobody waits for them.
+pub(super) const LARGE_BEHIND: u64 = 8 << 20;
 
 /// What came of asking one zone after another.
 struct Search {
@@ -102,6 +106,11 @@ impl Zones {
             return;
         }
         for (member, copy, is_good) in copies {
+            match &copy {
+                Err(ZoneError::NotFound { .. }) => member.lacked(name),
+                _ if !is_good && !copy.as_ref().is_err_and(ZoneError::is_about_the_zone) => member.gave_wrong_copy(),
+                _ => {}
+            }
             if !is_good && !copy.is_err_and(|error| error.is_about_the_zone()) {
                 zones.repair(member, name, good.clone());
             }
@@ -133,44 +142,59 @@ impl Zones {
                 Err(error) => silent.push(error.to_string()),
             }
         }
-        let mut dead = self.dead();
         for (_, holding) in &holdings {
-            dead.extend(holding.buried.iter().cloned());
+            holding.buried.iter().for_each(|name| self.dead.insert(name));
         }
-        drop(dead);
         (holdings, silent)
     }
 
     async fn holding(&self, member: &Arc<Member>, prefix: &str) -> Result<Holding, ZoneError> {
-        let list = |prefix: String| {
-            member.call(
-                Use::Read,
-                self.settings.read_timeout,
-                |zone| async move { zone.list(&prefix).await },
-            )
-        };
         // Before and after: another disk may be put in its place meanwhile.
         let complete = member.zone.is_complete();
+        let mut holding = Holding::default();
         // Objects before graves: what is deleted between the two is then known to be.
-        let (objects, graves) = if prefix.is_empty() {
-            list(String::new()).await?.into_iter().partition(|name| !name.is_tombstone())
-        } else {
-            (list(prefix.to_owned()).await?, list(format!("{TOMBSTONES}/{prefix}")).await?)
-        };
-        let buried = graves.iter().filter_map(|grave| grave.buried(&self.settings.grave_key)).collect();
-        Ok(Holding {
-            objects: objects.into_iter().collect(),
-            buried,
-            complete: complete && member.zone.is_complete(),
-        })
+        let mut objects = Pages::new(member, What::Objects(prefix));
+        while let Some(names) = objects.next(self).await? {
+            holding.objects.extend(names);
+        }
+        let mut graves = Pages::new(member, What::Graves(prefix));
+        while let Some(names) = graves.next(self).await? {
+            let buried = names.iter().filter_map(|grave| grave.buried(&self.settings.grave_key));
+            holding.buried.extend(buried);
+        }
+        holding.complete = complete && member.zone.is_complete();
+        Ok(holding)
     }
 
     /// A good copy of at most `most` bytes from any zone, graves included.
     pub(super) async fn fetch(&self, name: &ObjectName, most: u64) -> Result<Bytes, GetError> {
+        let (bytes, to_repair) = self.fetch_only(name, most, LARGE, &self.large).await?;
+        if self.vouching.is_own(name, &bytes) {
+            for member in &to_repair {
+                self.arc().repair(member, name, bytes.clone());
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// A good copy for the background, with less memory, and who should be given it.
+    pub(super) async fn fetch_behind(&self, name: &ObjectName) -> Result<(Bytes, Vec<Arc<Member>>), GetError> {
+        let most = self.settings.max_object_bytes;
+        self.fetch_only(name, most, LARGE_BEHIND, &self.large_behind).await
+    }
+
+    /// A good copy, and who should be given it. What has more than `large` bytes is read under the lock.
+    async fn fetch_only(
+        &self,
+        name: &ObjectName,
+        most: u64,
+        large: u64,
+        one_at_a_time: &Mutex<()>,
+    ) -> Result<(Bytes, Vec<Arc<Member>>), GetError> {
         if name.is_tombstone() {
             let buried = name.buried(&self.settings.grave_key);
             return buried
-                .map(|buried| self.settings.grave_key.epitaph(&buried))
+                .map(|buried| (self.settings.grave_key.epitaph(&buried), Vec::new()))
                 .ok_or_else(|| GetError::NotFound { name: name.clone() });
         }
         let read_up_to = |at_most: u64| {
@@ -178,24 +202,22 @@ impl Zones {
                 Box::pin(async move { zone.get(&name, at_most).await })
             }
         };
-        let mut search = self.search(name, read_up_to(most.min(LARGE)), Some(most)).await;
+        let mut search = self.search(name, read_up_to(most.min(large)), Some(most)).await;
         if search.found.is_none() && !search.large.is_empty() {
-            let _one_at_a_time = self.large.lock().await;
+            let _one_at_a_time = one_at_a_time.lock().await;
             search = self.search(name, read_up_to(most), Some(most)).await;
         }
-        if let Some(bytes) = &search.found
-            && self.vouching.is_own(name, bytes)
-        {
+        let mut to_repair = Vec::new();
+        if search.found.is_some() {
             // With a good copy found, none that is longer is one.
             for member in std::mem::take(&mut search.large) {
                 member.gave_wrong_copy();
-                search.wrong.push(member);
+                to_repair.push(member);
             }
-            for member in search.wrong.iter().chain(&search.lacking) {
-                self.arc().repair(member, name, bytes.clone());
-            }
+            search.lacking.iter().for_each(|member| member.lacked(name));
+            to_repair.extend(search.wrong.iter().chain(&search.lacking).cloned());
         }
-        search.outcome(name)
+        search.outcome(name).map(|bytes| (bytes, to_repair))
     }
 
     /// Asks one zone after the other, the next as soon as one fails or is slow. `whole` is given where objects are read as a
@@ -205,8 +227,8 @@ impl Zones {
         R: Fn(Arc<dyn Zone>, ObjectName) -> BoxFuture<'static, Result<Bytes, ZoneError>>,
     {
         let mut order: Vec<&Arc<Member>> = self.members.iter().collect();
-        order.sort_by_key(|member| (!member.is_up(), member.wrong_copies()));
-        let mut left = order.into_iter();
+        order.sort_by_key(|member| member.rank());
+        let mut left = order.into_iter().peekable();
         let ask = |member: &Arc<Member>| {
             let (member, work) = (Arc::clone(member), read(Arc::clone(&member.zone), name.clone()));
             let within = self.settings.read_timeout;
@@ -215,7 +237,10 @@ impl Zones {
                 (member, answer)
             }
         };
-        let mut asked: FuturesUnordered<_> = left.next().map(ask).into_iter().collect();
+        let mut asked = FuturesUnordered::new();
+        // How long whoever was asked last may take before it is not waited for alone.
+        let mut patience = self.settings.hedge_after;
+        let mut next = left.next();
         let mut search = Search {
             found: None,
             large: Vec::new(),
@@ -224,6 +249,10 @@ impl Zones {
             silent: Vec::new(),
         };
         loop {
+            if let Some(member) = next.take() {
+                patience = self.patience(member);
+                asked.push(ask(member));
+            }
             tokio::select! {
                 Some((member, answer)) = asked.next() => {
                     match answer {
@@ -241,12 +270,22 @@ impl Zones {
                         Err(ZoneError::NotFound { .. }) => search.lacking.push(member),
                         Err(error) => search.silent.push(error.to_string()),
                     }
-                    asked.extend(left.next().map(ask));
+                    next = left.next();
                 }
-                () = sleep(self.settings.hedge_after), if left.len() > 0 => asked.extend(left.next().map(ask)),
+                // A zone that kept failing is asked only when the others have failed too.
+                () = sleep(patience), if left.peek().is_some_and(|next| next.is_closed()) => next = left.next(),
                 else => return search,
             }
         }
+    }
+
+    /// What 95 of its last 100 reads did not exceed, within the bounds that the settings give.
+    pub(super) fn patience(&self, member: &Member) -> Duration {
+        let (least, most) = (
+            self.settings.hedge_at_least.min(self.settings.hedge_after),
+            self.settings.hedge_after,
+        );
+        member.latency.p95().map_or(most, |p95| p95.clamp(least, most))
     }
 
     async fn read_one(&self, member: &Arc<Member>, name: &ObjectName) -> Result<Bytes, ZoneError> {
@@ -266,8 +305,11 @@ impl Zones {
         let (put, member, name) = (self.put_one(member, name, bytes), Arc::clone(member), name.clone());
         tokio::spawn(async move {
             match put.await {
-                Ok(()) => tracing::info!(zone = member.zone.name(), object.name = %name,
-                    "repaired {name} in zone {}", member.zone.name()),
+                Ok(()) => {
+                    member.was_repaired();
+                    tracing::info!(zone = member.zone.name(), object.name = %name,
+                        "repaired {name} in zone {}", member.zone.name());
+                }
                 Err(_) => member.queue([name]),
             }
         });

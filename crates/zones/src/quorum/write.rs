@@ -46,7 +46,7 @@ impl Zones {
         self.refuse_early(name).await?;
         let dug = name.tombstone(&self.settings.grave_key);
         let (grave, epitaph) = dug.map_err(|_| PutError::WrongName { name: name.clone() })?;
-        self.dead().insert(name.clone());
+        self.dead.insert(name);
         self.place(grave, epitaph, BelowMajority::GoOn).await?;
         let zones = self.arc();
         join_all(zones.members.iter().map(|member| zones.drop_copy(member, name))).await;
@@ -82,7 +82,7 @@ impl Zones {
 
     async fn decide(self: Arc<Self>, name: ObjectName, bytes: Bytes, below: BelowMajority, tell: oneshot::Sender<Result<(), PutError>>) {
         let mut flight = Some(self.take_off(&name));
-        let needed = self.needed();
+        let (needed, length) = (self.needed(), bytes.len() as u64);
         let one = |member: &Arc<Member>| {
             let (member, put) = (Arc::clone(member), self.put_one(member, &name, bytes.clone()));
             async move { (member, put.await) }
@@ -106,7 +106,7 @@ impl Zones {
         let accepted = held >= needed;
         if accepted || below == BelowMajority::GoOn {
             for (member, _) in outcomes.iter().filter(|(_, outcome)| outcome.is_err()) {
-                member.queue([name.clone()]);
+                member.queue_of(name.clone(), Some(length));
             }
         }
         if accepted {
@@ -130,7 +130,7 @@ impl Zones {
     pub(super) async fn withdraw(self: &Arc<Self>, name: &ObjectName, outcomes: &[(Arc<Member>, Result<(), ZoneError>)]) -> bool {
         // Invariant: this comes first. A write that is on its way when it is looked for below undoes itself when it arrives; one
         // that is not has arrived before, and is undone below.
-        self.dead().insert(name.clone());
+        self.dead.insert(name);
         let clear = join_all(outcomes.iter().map(|(member, outcome)| async move {
             match outcome {
                 _ if member.is_on_its_way(name) => {
@@ -144,7 +144,7 @@ impl Zones {
         .await;
         if clear.iter().all(|clear| *clear) {
             // Nothing is left and nothing is on its way: no grave is needed.
-            self.dead().remove(name);
+            self.dead.remove(name);
             return true;
         }
         let Ok((grave, epitaph)) = name.tombstone(&self.settings.grave_key) else {

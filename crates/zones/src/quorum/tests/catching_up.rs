@@ -1,0 +1,126 @@
+//! Catching up costs a bounded share of everything; reads do not wait for one slow zone.
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Instant;
+
+use super::odd::{KINDS, Kind, OddWorld, Trouble};
+use super::*;
+
+#[tokio::test]
+async fn a_comparison_lists_a_page_at_a_time_and_finds_everything() {
+    for kind in KINDS {
+        let settings = ZonesSettings { page: 7, ..odd::quick() };
+        let world = OddWorld::with(kind, settings);
+        let mut all = world.filled("kept", 60).await;
+        let (dead, _) = all.remove(30);
+        world.zones.delete(&dead).await.unwrap();
+        for (name, _) in &all[10..50] {
+            world.plant(1, name, None);
+        }
+
+        look_after_all(&world.zones).await;
+
+        assert!(all.iter().all(|(name, _)| world.holders(name) == "abc"), "{kind:?}");
+        assert_eq!(names(&world.zones).await.len(), 59);
+        assert_eq!(world.zones.settle("raw").await.unwrap().objects.len(), 59);
+        for zone in &world.odd {
+            assert_eq!(zone.longest_page.load(SeqCst), 7, "{kind:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn catching_up_keeps_to_its_pace_and_new_writes_do_not_wait_for_it() {
+    let settings = ZonesSettings {
+        catch_up_bytes_per_second: 4 << 20,
+        ..odd::quick()
+    };
+    let world = OddWorld::with(Kind::Directory, settings);
+    let mut lagging = Vec::new();
+    for number in 0..40_u8 {
+        let bytes: Bytes = vec![number; 100 << 10].into();
+        let name = ObjectName::new("raw/7", "lags", &bytes).unwrap();
+        world.zones.put(&name, bytes).await.unwrap();
+        eventually(|| world.settled(&name)).await;
+        world.plant(1, &name, None);
+        lagging.push(name);
+    }
+    let begun = Instant::now();
+    let cancel = CancellationToken::new();
+    let task = world.zones.spawn_catch_up(cancel.clone());
+    eventually(|| world.holders(&lagging[0]).len() == 3).await;
+
+    // 4 MB at 4 MiB a second: for most of a second there is something left to be copied.
+    let (mut writes, mut longest) = (0, Duration::ZERO);
+    while !lagging.iter().all(|name| world.holders(name).len() == 3) {
+        let (name, bytes) = object(&format!("new {writes}"));
+        let put = Instant::now();
+        world.zones.put(&name, bytes).await.unwrap();
+        longest = longest.max(put.elapsed());
+        writes += 1;
+    }
+
+    assert!(begun.elapsed() > Duration::from_millis(500), "it took {:?}", begun.elapsed());
+    assert!(
+        writes > 10 && longest < Duration::from_millis(400),
+        "{writes} writes, the longest took {longest:?}"
+    );
+    cancel.cancel();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_read_asks_the_next_zone_when_it_takes_longer_than_most_did() {
+    for kind in KINDS {
+        let settings = ZonesSettings {
+            hedge_after: Duration::from_secs(4),
+            ..odd::quick()
+        };
+        let world = OddWorld::with(kind, settings);
+        let all = world.filled("kept", 4).await;
+        assert_eq!(
+            world.zones.patience(&world.zones.members[0]),
+            Duration::from_secs(4),
+            "nothing is known yet"
+        );
+        for _ in 0..10 {
+            for (name, _) in &all {
+                world.zones.get(name, MOST).await.unwrap();
+            }
+        }
+        let patience = world.zones.patience(&world.zones.members[0]);
+        assert!(
+            patience >= world.zones.settings.hedge_at_least && patience < Duration::from_secs(1),
+            "{patience:?}"
+        );
+
+        world.odd[0].has(Trouble::Slow(Duration::from_secs(6)));
+        let begun = Instant::now();
+        for (name, bytes) in &all {
+            assert_eq!(world.zones.get(name, MOST).await.as_ref(), Ok(bytes));
+        }
+        assert!(begun.elapsed() < Duration::from_secs(3), "{kind:?}: {:?}", begun.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn a_zone_that_is_slow_for_long_is_not_asked_first_any_more() {
+    let world = OddWorld::with(
+        Kind::Memory,
+        ZonesSettings {
+            hedge_after: Duration::from_secs(4),
+            ..odd::quick()
+        },
+    );
+    let all = world.filled("kept", 1).await;
+    world.odd[0].has(Trouble::Slow(Duration::from_millis(40)));
+    for _ in 0..20 {
+        world.zones.get(&all[0].0, MOST).await.unwrap();
+    }
+    let asked = world.odd[0].gets.load(SeqCst);
+    for _ in 0..20 {
+        world.zones.get(&all[0].0, MOST).await.unwrap();
+    }
+
+    assert_eq!(world.odd[0].gets.load(SeqCst), asked);
+}

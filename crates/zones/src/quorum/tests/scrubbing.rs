@@ -1,0 +1,225 @@
+//! What a scrub finds, puts right, leaves alone and remembers.
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use super::odd::{KINDS, Kind, OddWorld, Trouble};
+use super::*;
+
+/// What was missing, corrupt and repaired in each zone.
+fn found(report: &ScrubReport) -> Vec<(u64, u64, u64)> {
+    report
+        .zones
+        .iter()
+        .map(|zone| (zone.missing, zone.corrupt, zone.repaired))
+        .collect()
+}
+
+#[tokio::test]
+async fn what_is_missing_or_wrong_is_found_and_put_right_from_a_good_copy() {
+    for kind in KINDS {
+        let world = OddWorld::new(kind);
+        let all = world.filled("kept", 12).await;
+        look_after_all(&world.zones).await;
+        world.plant(0, &all[0].0, None);
+        world.plant(1, &all[0].0, None);
+        world.plant(2, &all[1].0, None);
+        world.flip(0, &all[2].0, 3);
+        world.plant(1, &all[3].0, Some(b"much longer than it ever was, and another thing altogether"));
+        world.plant(1, &all[4].0, Some(b""));
+
+        let report = world.scrubber().run(true).await;
+
+        assert_eq!(found(&report), [(1, 1, 2), (1, 2, 3), (1, 0, 1)], "{kind:?}");
+        assert_eq!((report.objects, report.read, report.full), (12, 12, true));
+        assert!(report.is_complete() && report.bytes > 12 * 3 * 5, "{report:?}");
+        for (name, bytes) in &all {
+            for zone in 0..3 {
+                assert_eq!(world.copy(zone, name).as_deref(), Some(&bytes[..]), "{kind:?}");
+            }
+        }
+        let again = world.scrubber().run(true).await;
+        assert_eq!(found(&again), [(0, 0, 0); 3], "{kind:?}");
+        let states = world.zones.status();
+        assert_eq!((states[1].missing, states[1].corrupt, states[1].repaired), (1, 2, 3));
+    }
+}
+
+#[tokio::test]
+async fn what_no_zone_has_a_good_copy_of_is_named() {
+    for kind in KINDS {
+        let world = OddWorld::new(kind);
+        let all = world.filled("kept", 4).await;
+        let (lost, _) = &all[1];
+        (0..3).for_each(|zone| world.flip(zone, lost, 11 + zone));
+        let (rest, _) = &all[2];
+        world.plant(0, rest, None);
+        world.plant(1, rest, None);
+        world.flip(2, rest, 5);
+
+        let report = world.scrubber().run(true).await;
+
+        let named = |name: &ObjectName| report.lost.first.iter().any(|lost| lost == name.as_str());
+        assert!(report.lost.count == 2 && named(lost) && named(rest), "{kind:?}: {:?}", report.lost);
+        assert!(!report.is_complete());
+
+        // A zone that does not answer may have a good one.
+        world.odd[0].has(Trouble::Absent);
+        let report = world.scrubber().run(true).await;
+        assert_eq!((report.lost.count, report.doubtful.count), (0, 2), "{kind:?}");
+        assert_eq!(report.zones[0].silent, "the directory is missing");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_copied_that_has_a_grave_or_is_none_of_the_roles_own() {
+    for kind in KINDS {
+        let world = OddWorld::new(kind);
+        world.zones.vouch_with(Arc::new(|_, bytes| !bytes.starts_with(b"rubbish")));
+        let all = world.filled("kept", 3).await;
+        let (dead, corpse) = &all[0];
+        world.zones.delete(dead).await.unwrap();
+        world.plant(2, dead, Some(corpse));
+        let (foreign, rubbish) = object("rubbish");
+        world.plant(1, &foreign, Some(&rubbish));
+        let each = world.odd.iter().map(|zone| Arc::clone(zone) as Arc<dyn Zone>).collect();
+        let zones = Zones::new(each, odd::quick(), Arc::new(SystemClock));
+        zones.vouch_with(Arc::new(|_, bytes| !bytes.starts_with(b"rubbish")));
+        let scrubber = Scrubber::new(Arc::clone(&zones), world.directory.path(), Arc::new(SystemClock));
+
+        let report = scrubber.run(true).await;
+
+        assert_eq!(found(&report), [(0, 0, 0); 3], "{kind:?}");
+        assert_eq!((report.foreign.count, &*report.foreign.first[0]), (1, foreign.as_str()));
+        assert!(report.is_complete());
+        assert_eq!((world.holders(&foreign), world.holders(dead)), ("b".into(), "c".into()));
+        look_after_all(&zones).await;
+        assert_eq!(world.holders(dead), "", "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn with_fewer_zones_than_a_majority_nothing_is_copied() {
+    let world = OddWorld::with(Kind::Memory, odd::impatient());
+    let all = world.filled("kept", 3).await;
+    world.plant(2, &all[0].0, None);
+    world.odd[0].has(Trouble::Absent);
+    world.odd[1].has(Trouble::Hanging);
+
+    let report = world.scrubber().run(true).await;
+
+    assert_eq!(found(&report), [(0, 0, 0); 3], "whoever knows of a grave may be away");
+    assert!(!report.is_complete());
+    assert_eq!(world.holders(&all[0].0), "ab");
+}
+
+#[tokio::test]
+async fn twenty_eight_scheduled_runs_read_everything_once() {
+    let world = OddWorld::new(Kind::Memory);
+    let all = world.filled("kept", 120).await;
+    let mut read = 0;
+    for run in 0..28 {
+        // As after a restart: where it stands is remembered.
+        let report = world.scrubber().run(false).await;
+        assert!(!report.full && report.objects == 120);
+        assert!(report.read < 30, "run {run} read {}", report.read);
+        read += report.read;
+    }
+    assert_eq!(read, 120);
+
+    // What a zone did not answer for is read when it is back, beside what is next.
+    world.odd[2].has(Trouble::Absent);
+    for _ in 0..3 {
+        assert!(!world.scrubber().run(false).await.is_complete());
+    }
+    world.odd[2].has(Trouble::None);
+    look_after_all(&world.zones).await;
+    all.iter().for_each(|(name, _)| world.flip(2, name, 0));
+    let mut found = 0;
+    for _ in 0..3 {
+        found += world.scrubber().run(false).await.zones[2].corrupt;
+    }
+    let expected = all
+        .iter()
+        .filter(|(name, _)| (0..6).any(|slice| scrub::Sample::of_slice(slice).has(name)));
+    assert_eq!(found, expected.count() as u64);
+    for _ in 0..25 {
+        found += world.scrubber().run(false).await.zones[2].corrupt;
+    }
+    assert_eq!(found, 120, "every wrong copy is found within 28 runs");
+}
+
+#[tokio::test]
+async fn what_a_scrub_found_is_known_after_a_restart_and_a_record_that_cannot_be_read_is_none() {
+    let world = OddWorld::new(Kind::Memory);
+    let all = world.filled("kept", 3).await;
+    assert_eq!(world.scrubber().last(), None);
+    world.flip(1, &all[0].0, 1);
+    let full = world.scrubber().run(true).await;
+    let sample = world.scrubber().run(false).await;
+
+    let again = world.scrubber();
+    assert_eq!((again.last(), again.last_full()), (Some(sample), Some(full)));
+
+    let record = world.directory.path().join("scrub.json");
+    for rubbish in ["", "{}", r#"{"format":2}"#, "rubbish"] {
+        std::fs::write(&record, rubbish).unwrap();
+        assert_eq!(world.scrubber().last(), None, "{rubbish:?}");
+        world.scrubber().run(false).await;
+        assert!(world.scrubber().last().is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_record_of_the_first_format_is_read() {
+    let world = OddWorld::new(Kind::Memory);
+    let text = r#"{"format":1,"next_slice":3,"missed":5,"last":{"began_at":1,"ended_at":2,"full":false,"objects":3,"read":1,"bytes":9,
+        "zones":[{"name":"a","silent":"","objects":3,"missing":1,"corrupt":0,"repaired":1}],
+        "lost":{"count":1,"first":["raw/x"]},"doubtful":{"count":0,"first":[]},"foreign":{"count":0,"first":[]}},"last_full":null}"#;
+    std::fs::write(world.directory.path().join("scrub.json"), text).unwrap();
+
+    let last = world.scrubber().last().unwrap();
+
+    assert_eq!((last.ended_at, last.objects, last.zones[0].missing, last.lost.count), (2, 3, 1, 1));
+}
+
+#[tokio::test]
+async fn it_runs_by_itself_and_finds_what_nobody_has_read() {
+    let settings = ZonesSettings {
+        scrub_every: Duration::from_millis(5),
+        ..odd::quick()
+    };
+    let world = OddWorld::with(Kind::Directory, settings);
+    let all = world.filled("kept", 5).await;
+    all.iter().for_each(|(name, _)| world.flip(1, name, 2));
+    let cancel = CancellationToken::new();
+    let task = world.scrubber().spawn(cancel.clone());
+
+    eventually(|| all.iter().all(|(name, bytes)| world.copy(1, name).as_deref() == Some(&bytes[..]))).await;
+
+    cancel.cancel();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_run_takes_little_memory_and_no_more_of_the_disks_than_it_may() {
+    let settings = ZonesSettings {
+        scrub_bytes_per_second: 60 << 20,
+        page: 4,
+        ..odd::quick()
+    };
+    let world = OddWorld::with(Kind::Directory, settings);
+    let bytes: Bytes = vec![3; 9 << 20].into();
+    let name = ObjectName::new("raw/7", "x", &bytes).unwrap();
+    world.zones.put(&name, bytes).await.unwrap();
+    eventually(|| world.settled(&name)).await;
+    world.filled("short", 20).await;
+
+    let begun = std::time::Instant::now();
+    let report = world.scrubber().run(true).await;
+
+    assert!(report.is_complete() && report.bytes > 27 << 20, "{report:?}");
+    assert!(begun.elapsed() > Duration::from_millis(150), "27 MiB in {:?}", begun.elapsed());
+    for zone in &world.odd {
+        assert!(zone.longest_page.load(SeqCst) <= 4 && zone.longest_read.load(SeqCst) <= 4 << 20);
+    }
+}
