@@ -12,6 +12,7 @@ mod error;
 mod frames;
 mod keys;
 mod passes;
+mod requests;
 mod signing;
 mod wrap;
 
@@ -21,5 +22,6 @@ pub use error::{PassError, SealError};
 pub use frames::{FRAME_LEN, FrameSealer, frame_span, open_frames, open_span, seal_frames, sealed_len};
 pub use keys::{DataKey, PrivateKey, PublicKey, Purpose, derive, keyed_hash};
 pub use passes::{Assertion, Grant, HolderId, MAX_PASS_LIFETIME, Pass, START_LEEWAY, VerifiedPass, verify_pass, verify_pass_sent_on};
+pub use requests::{hmac_sha256, sha256};
 pub use signing::{Domain, InstallationKey, InstallationSigner, Signer, SigningCertificate, UncertifiedSigner, Verified, sign, verify};
 pub use wrap::{unwrap, wrap};

@@ -2,7 +2,8 @@
 //!
 //! Promise: a test waits for conditions with a deadline, never for a while; and whatever it started is gone when it ends.
 //!
-//! Start at [`Installation`]. [`Client`] speaks the td protocol, [`markers`] searches bytes, [`python()`] runs the clients of others.
+//! Start at [`Installation`]. [`Client`] speaks the td protocol, [`markers`] searches bytes, [`python()`] runs the clients of others,
+//! [`stores::Stores`] stores that speak S3.
 //! Knows the binary by its command line, its ports and its files alone. Imported by tests only.
 
 mod client;
@@ -11,6 +12,7 @@ pub mod markers;
 mod msgpack;
 mod processes;
 mod python;
+pub mod stores;
 mod wait;
 
 pub use client::{Answer, Client};

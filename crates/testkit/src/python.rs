@@ -29,6 +29,7 @@ pub async fn python(script: &str, variables: &[(&str, &str)]) -> anyhow::Result<
     Ok(ran)
 }
 
-fn root() -> PathBuf {
+/// The directory of the whole repository.
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }

@@ -7,7 +7,7 @@ use crate::{DirectoryZone, ForgetfulZone, MemoryZone, ObjectName, Power, Zone, Z
 /// More than any object here has.
 const MOST: u64 = 1000;
 
-async fn keeps_the_contract(zone: &dyn Zone) {
+pub(crate) async fn keeps_the_contract(zone: &dyn Zone) {
     let object = |prefix: &str, id: &str, bytes: &'static [u8]| (ObjectName::new(prefix, id, bytes).unwrap(), Bytes::from_static(bytes));
     let (one, first) = object("raw/7/20261123", "a-0", b"first");
     let (two, second) = object("raw/7/20261124", "a-1", b"second");

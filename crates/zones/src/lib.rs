@@ -5,15 +5,18 @@
 //!
 //! Start at [`Zones`]; one zone is a [`Zone`]. Objects are immutable and carry the digest of their bytes in their name, so
 //! a repair is a copy and there are no versions to compare. There is no consensus here: no two writers ever use one name.
-//! Knows files and digests. Does not know what is in an object, nor any key.
+//! Knows files, stores and digests. Does not know what is in an object, nor what it is sealed with.
 
 mod directory;
 mod disk;
 mod forgetful;
 mod grave;
+mod marker;
 mod memory;
 mod name;
+mod opening;
 mod quorum;
+pub mod s3;
 mod settings;
 mod vouch;
 mod zone;
@@ -28,6 +31,7 @@ pub use memory::MemoryZone;
 pub use name::{NameError, ObjectName};
 pub use quorum::{Circuit, Condition, GetError, ListError, Listed, PutError, SettleError, Settled, ZoneState, Zones};
 pub use quorum::{Named, Progress, ScrubReport, ScrubbedZone, Scrubber};
-pub use settings::{SettingsError, ZoneSettings, ZonesSettings};
+pub use s3::S3Zone;
+pub use settings::{Place, SettingsError, ZoneSettings, ZonesSettings};
 pub use vouch::Vouch;
 pub use zone::{Zone, ZoneError};

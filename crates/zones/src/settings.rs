@@ -6,16 +6,101 @@ use std::time::Duration;
 use base::ErrorKind;
 use serde::{Deserialize, Serialize};
 
-use crate::GraveKey;
+use crate::s3::{Address, Hosts};
+use crate::{GraveKey, s3};
 
-/// One zone of a role.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One zone of a role: a directory, or a place in a store.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ZoneSettings {
     /// The name, for people and in the zone's own marker.
     pub name: String,
-    /// The directory, on a disk that fails on its own.
+    /// The directory, on a disk that fails on its own. Empty where the zone is in a store.
+    #[serde(default, skip_serializing_if = "is_empty")]
     pub path: PathBuf,
+    /// `https://host:port/bucket/prefix`: the place in a store that speaks the protocol of Amazon S3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// What the store calls where it is. `us-east-1` unless said, which most stores but Amazon's take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// The file with the access key and its secret, which only its owner may read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<PathBuf>,
+    /// The file with the authorities that may certify the store, PEM. Those of the system unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+}
+
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
+}
+
+/// Where a zone is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// In a directory.
+    Directory(&'a Path),
+    /// In a store.
+    Store {
+        /// Where there.
+        address: Address,
+        /// What the store calls where it is.
+        region: &'a str,
+        /// The file of the access key.
+        credentials: &'a Path,
+        /// The file of authorities, if it is not the system's.
+        ca: Option<&'a Path>,
+    },
+}
+
+impl ZoneSettings {
+    /// Where it is, or in words what does not fit together.
+    pub fn place(&self) -> Result<Place<'_>, SettingsError> {
+        let refuse = |why: &str| {
+            Err(SettingsError::Place {
+                zone: self.name.clone(),
+                why: why.to_owned(),
+            })
+        };
+        let Some(url) = &self.url else {
+            if self.region.is_some() || self.credentials.is_some() || self.ca.is_some() {
+                return refuse("region, credentials and ca belong to a zone with a url");
+            }
+            if is_empty(&self.path) {
+                return refuse("it needs a path, or a url");
+            }
+            return Ok(Place::Directory(&self.path));
+        };
+        if !is_empty(&self.path) {
+            return refuse("it has a path or a url, not both");
+        }
+        let address = match Address::parse(url) {
+            Ok(address) => address,
+            Err(why) => return refuse(&format!("its url cannot be used: {why}")),
+        };
+        let region = self.region.as_deref().unwrap_or("us-east-1");
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if !(1..=64).contains(&region.len()) || !region.bytes().all(plain) {
+            return refuse("a region has 1 to 64 characters of a-z, 0-9 and '-'");
+        }
+        let Some(credentials) = self.credentials.as_deref() else {
+            return refuse("a zone with a url needs credentials: the path of a file with the access key");
+        };
+        if [Some(credentials), self.ca.as_deref()]
+            .into_iter()
+            .flatten()
+            .any(|path| !path.is_absolute())
+        {
+            return refuse("the paths of credentials and ca must begin with /");
+        }
+        Ok(Place::Store {
+            address,
+            region,
+            credentials,
+            ca: self.ca.as_deref(),
+        })
+    }
 }
 
 /// The zones of a role and how long it waits for them.
@@ -56,6 +141,9 @@ pub struct ZonesSettings {
     /// Under which the role marks what it deleted. Set by the role from its own secret, never from a file.
     #[serde(skip)]
     pub grave_key: GraveKey,
+    /// Where the addresses of stores come from. Set by whoever starts the role, never from a file.
+    #[serde(skip)]
+    pub hosts: Hosts,
     /// How many requests one zone may have open; one that hangs costs no more than these.
     pub max_in_flight: usize,
     /// How many bytes an object can have; what is longer in a zone is no copy of it.
@@ -78,6 +166,7 @@ impl Default for ZonesSettings {
             scrub_bytes_per_second: 32 << 20,
             page: 8192,
             grave_key: GraveKey::default(),
+            hosts: Hosts::default(),
             max_in_flight: 16,
             max_object_bytes: 1 << 30,
         }
@@ -93,6 +182,14 @@ pub enum SettingsError {
     /// Two zones in one place fail together.
     #[error("two zones share the name or the path of zone {0}")]
     Twice(String),
+    /// Where a zone is to be cannot be told.
+    #[error("zone {zone}: {why}")]
+    Place {
+        /// Which one.
+        zone: String,
+        /// What is wrong, in words for an operator.
+        why: String,
+    },
 }
 
 impl SettingsError {
@@ -108,6 +205,7 @@ impl ZonesSettings {
         let zone = |name: &&str| ZoneSettings {
             name: (*name).to_owned(),
             path: directory.join(name),
+            ..ZoneSettings::default()
         };
         Self {
             zones: names.iter().map(zone).collect(),
@@ -126,15 +224,47 @@ impl ZonesSettings {
         if self.zones.len().is_multiple_of(2) {
             return Err(SettingsError::NotOdd(self.zones.len()));
         }
+        let places: Vec<Place<'_>> = self.zones.iter().map(ZoneSettings::place).collect::<Result<_, _>>()?;
         for (i, zone) in self.zones.iter().enumerate() {
-            if self.zones[..i]
-                .iter()
-                .any(|other| other.name == zone.name || other.path == zone.path)
+            let earlier = self.zones[..i].iter().zip(&places);
+            if earlier
+                .clone()
+                .any(|(other, place)| other.name == zone.name || meet(place, &places[i]))
             {
                 return Err(SettingsError::Twice(zone.name.clone()));
             }
         }
         Ok(())
+    }
+
+    /// The addresses of all stores.
+    pub fn stores(&self) -> Vec<Address> {
+        let address = |zone: &ZoneSettings| match zone.place() {
+            Ok(Place::Store { address, .. }) => Some(address),
+            _ => None,
+        };
+        self.zones.iter().filter_map(address).collect()
+    }
+
+    /// The files that have to be read for zones in stores: access keys and authorities.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        for zone in &self.zones {
+            if let Ok(Place::Store { credentials, ca, .. }) = zone.place() {
+                files.push(credentials.to_owned());
+                files.extend(ca.map(Path::to_owned).or_else(s3::system_certificates));
+            }
+        }
+        files
+    }
+}
+
+/// Whether two zones are in one place, or one in the other.
+fn meet(one: &Place<'_>, other: &Place<'_>) -> bool {
+    match (one, other) {
+        (Place::Directory(one), Place::Directory(other)) => one == other,
+        (Place::Store { address: one, .. }, Place::Store { address: other, .. }) => one.meets(other),
+        _ => false,
     }
 }
 
@@ -157,6 +287,54 @@ mod tests {
         let settings = ZonesSettings::default();
         assert_eq!(settings.put_timeout_for(1 << 20), Duration::from_secs(2));
         assert_eq!(settings.put_timeout_for(256 << 20), Duration::from_secs(18));
+    }
+
+    #[test]
+    fn a_zone_is_in_a_directory_or_in_a_store_and_what_does_not_fit_is_refused_without_being_repeated() {
+        let read = |more: &str| serde_json::from_str::<ZoneSettings>(&format!(r#"{{"name":"a"{more}}}"#)).unwrap();
+        let store = r#","url":"https://localhost:9000/events/a","credentials":"/keys/a""#;
+        let zone = read(store);
+        let Ok(Place::Store { address, region, ca, .. }) = zone.place() else {
+            panic!("{:?}", zone.place())
+        };
+        assert_eq!((address.port(), region, ca), (9000, "us-east-1", None));
+        assert_eq!(read(r#","path":"/a""#).place(), Ok(Place::Directory(Path::new("/a"))));
+        for (more, expected) in [
+            (String::new(), "needs a path, or a url"),
+            (format!(r#","path":"/a"{store}"#), "not both"),
+            (r#","path":"/a","ca":"/ca""#.into(), "belong to a zone with a url"),
+            (r#","url":"https://localhost/events""#.into(), "needs credentials"),
+            (r#","url":"http://localhost/hidden","credentials":"/k""#.into(), "https://"),
+            (r#","url":"https://me:hidden@localhost/events","credentials":"/k""#.into(), "form"),
+            (r#","url":"https://localhost/events","credentials":"hidden""#.into(), "begin with /"),
+            (format!(r#"{store},"region":"Hidden hidden""#), "a region has"),
+        ] {
+            let said = read(&more).place().unwrap_err().to_string();
+            assert!(said.contains(expected) && !said.contains("idden"), "{more}: {said}");
+        }
+    }
+
+    #[test]
+    fn two_zones_in_one_place_of_a_store_are_refused() {
+        let zone = |name: &str, url: &str| ZoneSettings {
+            name: name.into(),
+            url: Some(url.into()),
+            credentials: Some("/k".into()),
+            ..ZoneSettings::default()
+        };
+        let check = |urls: [&str; 3]| {
+            let zones = ["a", "b", "c"].iter().zip(urls).map(|(name, url)| zone(name, url)).collect();
+            ZonesSettings {
+                zones,
+                ..ZonesSettings::default()
+            }
+            .check()
+        };
+        assert_eq!(check(["https://h/events/a", "https://h/events/b", "https://i/events/a"]), Ok(()));
+        assert_eq!(
+            check(["https://h/events/a", "https://i/events", "https://h/events/a/c"]),
+            Err(SettingsError::Twice("c".into()))
+        );
     }
 
     #[test]

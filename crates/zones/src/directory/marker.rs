@@ -4,30 +4,10 @@ use std::io::{self, ErrorKind as Io};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use serde::{Deserialize, Serialize};
-
 use super::{Empty, Inner, TEMPORARY};
 use crate::ZoneError;
 use crate::disk::Whole;
-
-const MARKER: &str = "zone.json";
-/// What a marker may have at most.
-const MARKER_BYTES: u64 = 4096;
-
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Marker {
-    format: u32,
-    zone: String,
-    #[serde(default)]
-    installation: String,
-    /// Whether it has been compared with all others since it was empty. Where nothing is said it was so from the beginning.
-    #[serde(default = "complete")]
-    complete: bool,
-}
-
-fn complete() -> bool {
-    true
-}
+use crate::marker::{MARKER, MARKER_BYTES, Marker, unreadable, word};
 
 impl Inner {
     /// Brings the directory into use: looks at the marker, adopts an empty directory if it may, and clears what the last run
@@ -50,7 +30,7 @@ impl Inner {
     }
 
     fn adopt(&self, empty: Empty) -> io::Result<()> {
-        let word = format!("adopt-as-{}", self.name);
+        let word = word(&self.name);
         let entries = self.disk.list(Path::new(""))?;
         let is_foreign = |name: &str| !name.starts_with('.') && name != "lost+found" && name != word;
         if entries.iter().any(|entry| is_foreign(&entry.name)) {
@@ -73,13 +53,8 @@ impl Inner {
     }
 
     pub(super) fn write_marker(&self, complete: bool) -> io::Result<()> {
-        let marker = Marker {
-            format: 1,
-            zone: self.name.clone(),
-            installation: self.installation.clone(),
-            complete,
-        };
-        let path = self.write_temporary(&serde_json::to_vec(&marker).map_err(io::Error::other)?)?;
+        let marker = Marker::new(&self.name, &self.installation, complete);
+        let path = self.write_temporary(&marker.to_bytes().map_err(io::Error::other)?)?;
         self.disk.rename(&path, Path::new(MARKER))?;
         self.disk.sync_dir(Path::new(""))
     }
@@ -96,27 +71,17 @@ impl Inner {
         let refuse = |why: String| Err(self.down(&io::Error::other(why)));
         let bytes = match self.disk.read(Path::new(MARKER), MARKER_BYTES) {
             Ok(Whole::Bytes(bytes)) => bytes,
-            Ok(Whole::Longer(_)) => return refuse(format!("{MARKER} cannot be read")),
-            Err(error) if error.kind() == Io::InvalidData => return refuse(format!("{MARKER} cannot be read")),
+            Ok(Whole::Longer(_)) => return refuse(unreadable()),
+            Err(error) if error.kind() == Io::InvalidData => return refuse(unreadable()),
             Err(error) if error.kind() == Io::NotFound => {
                 return self.disk.list(Path::new("")).map(|_| None).map_err(|error| self.down(&error));
             }
             Err(error) => return Err(self.down(&error)),
         };
-        let Ok(marker) = serde_json::from_slice::<Marker>(&bytes) else {
-            return refuse(format!("{MARKER} cannot be read"));
-        };
-        let named = |a: &str, b: &str| a.is_empty() || b.is_empty() || a == b;
-        if marker.format != 1 {
-            return refuse(format!("the zone has format {}, this program knows format 1", marker.format));
+        match Marker::judge(&bytes, &self.name, &self.installation, "directory") {
+            Ok(complete) => self.complete.store(complete, Ordering::SeqCst),
+            Err(why) => return refuse(why),
         }
-        if marker.zone != self.name {
-            return refuse(format!("the directory belongs to zone {}", marker.zone));
-        }
-        if !named(&marker.installation, &self.installation) {
-            return refuse("the directory belongs to another installation".into());
-        }
-        self.complete.store(marker.complete, Ordering::SeqCst);
         Ok(Some(()))
     }
 }

@@ -7,7 +7,7 @@ use base::Clock;
 use futures::future::join_all;
 
 use crate::vouch::{Vouch, Vouching};
-use crate::{DirectoryZone, Empty, ObjectName, SettingsError, Zone, ZonesSettings};
+use crate::{ObjectName, SettingsError, Zone, ZonesSettings, opening};
 
 mod catch_up;
 mod circuit;
@@ -68,26 +68,12 @@ impl Zones {
         })
     }
 
-    /// The directories that the settings name; with `create` those missing are made, as at the very first start. Blocks.
+    /// The directories and buckets that the settings name; with `create` those missing are made, as at the very first start. Blocks.
     ///
-    /// A directory that cannot be used is a zone that is down, not an error.
+    /// One that cannot be used is a zone that is down, not an error.
     pub fn open(settings: ZonesSettings, create: bool, clock: Arc<dyn Clock>) -> Result<Arc<Self>, SettingsError> {
-        settings.check()?;
-        let begun = settings
-            .zones
-            .iter()
-            .any(|zone| zone.path.join("zone.json").symlink_metadata().is_ok());
-        let empty = match (create, begun) {
-            (false, _) => Empty::Unknown,
-            (true, false) => Empty::New,
-            // A first start was broken off, or a role lost its own directory and not its zones.
-            (true, true) => Empty::Joins,
-        };
-        let open = |zone: &crate::ZoneSettings| -> Arc<dyn Zone> {
-            Arc::new(DirectoryZone::open_for(&settings.installation, &zone.name, &zone.path, empty))
-        };
-        let zones = settings.zones.iter().map(open).collect();
-        Ok(Self::new(zones, settings, clock))
+        let opened = opening::open(&settings, create, &clock)?;
+        Ok(Self::new(opened.zones, settings, clock))
     }
 
     /// As [`Zones::open`], for a role whose own directory is `directory`: zones are made at its very first start and never again.
@@ -95,8 +81,13 @@ impl Zones {
     /// Later a directory that is missing is a zone that is down. Made anew it would pass for an empty zone that works.
     pub fn open_of_role(settings: ZonesSettings, directory: &std::path::Path, clock: Arc<dyn Clock>) -> Result<Arc<Self>, SettingsError> {
         let made = directory.join("zones-made");
-        let zones = Self::open(settings, !made.exists(), clock)?;
-        if let Err(error) = std::fs::write(&made, b"") {
+        let first = !made.exists();
+        let opened = opening::open(&settings, first, &clock)?;
+        let zones = Self::new(opened.zones, settings, clock);
+        if first && opened.usable < zones.needed() {
+            // Nothing was ever accepted by so few, so the next start may be the first.
+            tracing::warn!("{} of the {} zones that are needed could be made", opened.usable, zones.needed());
+        } else if let Err(error) = std::fs::write(&made, b"") {
             tracing::warn!(%error, "could not note that the zones were made");
         }
         Ok(zones)
