@@ -145,6 +145,9 @@ fn report(ctx: &RoleContext, zones: &Arc<Zones>) {
 
 async fn open_zones(settings: &AccountsSettings, ctx: &RoleContext, state_key: &PrivateKey) -> Result<Arc<Zones>, RunError> {
     let (mut settings, directory, clock) = (settings.zones.clone(), ctx.directory.clone(), Arc::clone(&ctx.clock));
+    if settings.installation.is_empty() {
+        settings.installation = ctx.installation.name();
+    }
     settings.grave_key = zones::GraveKey::new(*derive(state_key.to_secret_bytes().reveal(), Purpose::Graves, b"accounts").reveal());
     let opened = tokio::task::spawn_blocking(move || Zones::open_of_role(settings, &directory, clock)).await;
     let (zones, key) = (opened.map_err(|_| RunError::Interrupted)??, ctx.installation);

@@ -116,6 +116,12 @@ impl ManualClock {
         self.0
             .fetch_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX), Ordering::SeqCst);
     }
+
+    /// Turns the clock back.
+    pub fn turn_back(&self, by: Duration) {
+        self.0
+            .fetch_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX), Ordering::SeqCst);
+    }
 }
 
 impl Clock for ManualClock {
@@ -145,5 +151,7 @@ mod tests {
         assert_eq!(clock.now().as_secs(), 10);
         clock.advance(Duration::from_millis(1500));
         assert_eq!(clock.now().as_micros(), 11_500_000);
+        clock.turn_back(Duration::from_millis(500));
+        assert_eq!(clock.now().as_secs(), 11);
     }
 }

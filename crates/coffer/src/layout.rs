@@ -175,7 +175,7 @@ fn is_alive(pid: u32) -> bool {
     clippy::disallowed_methods,
     reason = "before the runtime starts; a file lock that another process holds cannot be waited for with a deadline"
 )]
-fn pause(time: Duration) {
+pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 

@@ -75,7 +75,7 @@ pub async fn enrol(
 
 /// Renews certificate and signing certificate at half of their life, for as long as the role runs.
 ///
-/// Not for the vault, which makes its own.
+/// A role whose certificate holds no more, or not yet, ends: `cancel` is cancelled. Not for the vault, which makes its own.
 pub fn spawn_renewal(
     tls: Arc<RoleTls>,
     signer: CurrentSigner,
@@ -87,8 +87,16 @@ pub fn spawn_renewal(
     tokio::spawn(async move {
         // The clock is looked at often instead of slept by: it may be turned, and a machine may sleep.
         while cancel.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
-            let life = tls.expires_at().since(tls.issued_at());
-            if clock.now() < tls.issued_at().plus(life / 2) {
+            if !tls.is_in_force() {
+                // The vault would not even listen. Whoever is started anew is certified anew, by a token.
+                tracing::error!(
+                    expires_at = %tls.expires_at(),
+                    "the certificate of the {} role does not hold at {}: the clock was turned, or this machine slept; the role ends, to be started again with another",
+                    tls.role(), clock.now()
+                );
+                return cancel.cancel();
+            }
+            if !tls.is_due() {
                 continue;
             }
             match renew(&tls, &signer, &installation, &peers).await {

@@ -101,13 +101,19 @@ impl fmt::Debug for TlsKey {
 struct Validity {
     from: Timestamp,
     until: Timestamp,
+    /// When it came here.
+    taken: Timestamp,
 }
+
+/// How far a clock is set back by those who keep it right, without anybody having turned it.
+const ADJUSTED: Duration = Duration::from_secs(60);
 
 /// A role's identity in TLS. The certificate is replaced on renewal, the key stays: passes are bound to it.
 pub struct RoleTls {
     role: Role,
     key: TlsKey,
     holder: HolderId,
+    clock: Arc<dyn Clock>,
     validity: RwLock<Validity>,
     certificate: Arc<CurrentCertificate>,
     server: Arc<ServerConfig>,
@@ -123,16 +129,17 @@ impl RoleTls {
         ca: &CertificateDer<'static>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, TlsError> {
-        let (certified, validity) = check(role, chain, &key)?;
+        let (certified, validity) = check(role, chain, &key, clock.now())?;
         let holder = HolderId::of_public_key(&key.public_key());
         let certificate = Arc::new(CurrentCertificate(RwLock::new(Arc::new(certified))));
-        let time = Arc::new(ClockTime(clock));
+        let time = Arc::new(ClockTime(Arc::clone(&clock)));
         let server = server_config(role, ca, Arc::clone(&certificate), Arc::clone(&time))?;
         let client = client_config(ca, Some(Arc::clone(&certificate)), time)?;
         Ok(Self {
             role,
             key,
             holder,
+            clock,
             validity: RwLock::new(validity),
             certificate,
             server,
@@ -150,14 +157,26 @@ impl RoleTls {
         self.holder
     }
 
-    /// From when the present certificate holds.
-    pub fn issued_at(&self) -> Timestamp {
-        self.validity.read().unwrap_or_else(PoisonError::into_inner).from
-    }
-
     /// When the present certificate ends.
     pub fn expires_at(&self) -> Timestamp {
-        self.validity.read().unwrap_or_else(PoisonError::into_inner).until
+        self.validity().until
+    }
+
+    /// Whether it is time for the next certificate: half of what this one had left when it came is over, or the clock was turned
+    /// back since, and nobody can say how far it is wrong.
+    pub fn is_due(&self) -> bool {
+        let (validity, now) = (self.validity(), self.clock.now());
+        now >= validity.taken.plus(validity.until.since(validity.taken) / 2) || now.plus(ADJUSTED) < validity.taken
+    }
+
+    /// Whether others believe the present certificate now, by the same clock.
+    pub fn is_in_force(&self) -> bool {
+        let (validity, now) = (self.validity(), self.clock.now());
+        validity.from <= now && now < validity.until
+    }
+
+    fn validity(&self) -> Validity {
+        *self.validity.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A request for the next certificate of the same key.
@@ -167,7 +186,7 @@ impl RoleTls {
 
     /// Shows `chain` from the next connection on.
     pub fn renew(&self, chain: Vec<CertificateDer<'static>>) -> Result<(), TlsError> {
-        let (certified, validity) = check(self.role, chain, &self.key)?;
+        let (certified, validity) = check(self.role, chain, &self.key, self.clock.now())?;
         self.certificate.set(certified);
         *self.validity.write().unwrap_or_else(PoisonError::into_inner) = validity;
         Ok(())
@@ -223,7 +242,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-fn check(role: Role, chain: Vec<CertificateDer<'static>>, key: &TlsKey) -> Result<(CertifiedKey, Validity), TlsError> {
+fn check(role: Role, chain: Vec<CertificateDer<'static>>, key: &TlsKey, taken: Timestamp) -> Result<(CertifiedKey, Validity), TlsError> {
     let leaf = chain.first().ok_or(TlsError::Unreadable)?;
     if read_certificate(leaf).map(|peer| peer.role).ok() != Some(role) {
         return Err(TlsError::WrongRole { expected: role });
@@ -232,6 +251,7 @@ fn check(role: Role, chain: Vec<CertificateDer<'static>>, key: &TlsKey) -> Resul
     let validity = Validity {
         from: Timestamp::from_secs(parsed.validity().not_before.timestamp()),
         until: Timestamp::from_secs(parsed.validity().not_after.timestamp()),
+        taken,
     };
     let certified = CertifiedKey::from_der(chain, key.to_rustls(), &provider())?;
     Ok((certified, validity))

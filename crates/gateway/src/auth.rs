@@ -14,7 +14,7 @@ use std::time::Duration;
 use base::{Clock, CredentialId, Entropy, ErrorKind, ProductId, RequestId, Role, Secret, Timestamp, Verb, Verbs};
 use edge::revocations::Watch;
 use http::{HeaderMap, header};
-use seal::{DataKey, HolderId, InstallationKey, Pass, keyed_hash, verify_pass};
+use seal::{DataKey, HolderId, InstallationKey, Pass, START_LEEWAY, keyed_hash, verify_pass};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
 use wire::v1::{AuthenticateRequest, GrantRequest, ProductSettings};
@@ -48,10 +48,16 @@ pub(crate) struct Caller {
     pub(crate) settings: ProductSettings,
     /// In order of [`AUDIENCES`].
     passes: [Vec<u8>; 2],
+    from: Timestamp,
     ends: Timestamp,
 }
 
 impl Caller {
+    /// Whether its passes are worth showing. Before they were made they are not: the clock was turned back since.
+    fn is_good(&self, now: Timestamp) -> bool {
+        now < self.ends && self.from <= now.plus(START_LEEWAY)
+    }
+
     /// The pass to show to `role`.
     pub(crate) fn pass(&self, role: Role) -> &[u8] {
         if role == Role::Identity { &self.passes[0] } else { &self.passes[1] }
@@ -189,7 +195,7 @@ impl Callers {
         let now = self.parts.clock.now();
         let mut known = self.lock();
         let caller = known.get(hash)?;
-        if now < caller.ends && !self.parts.revocations.is_revoked(&caller.credential) {
+        if caller.is_good(now) && !self.parts.revocations.is_revoked(&caller.credential) {
             return Some(Arc::clone(caller));
         }
         known.remove(hash);
@@ -208,7 +214,7 @@ impl Callers {
         }
         drop(good);
         // Heard while the vault was answering: `known` would refuse it anyway, but it need not be kept.
-        if now >= caller.ends || self.parts.revocations.is_revoked(&caller.credential) {
+        if !caller.is_good(now) || self.parts.revocations.is_revoked(&caller.credential) {
             return;
         }
         let mut known = self.lock();
@@ -216,7 +222,7 @@ impl Callers {
             return;
         }
         if known.len() >= self.parts.remembered {
-            known.retain(|_, caller| now < caller.ends);
+            known.retain(|_, caller| caller.is_good(now));
         }
         if known.len() >= self.parts.remembered {
             known.clear();
@@ -277,6 +283,7 @@ impl Callers {
             credential: first.credential,
             product: first.product,
             verbs: first.verbs,
+            from: now,
             settings: granted.settings.filter(|settings| !settings.name.is_empty()).ok_or_else(broken)?,
             ends: Timestamp::from_micros(pass_ends.as_micros() - MARGIN.as_micros() as i64).min(now.plus(MAX_KEPT)),
             passes,

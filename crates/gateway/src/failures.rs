@@ -21,6 +21,13 @@ struct Record {
     count: u32,
 }
 
+impl Record {
+    // A clock that was turned back must not make the minute longer.
+    fn is_of_now(&self, now: Timestamp) -> bool {
+        self.since <= now && now.since(self.since) < WINDOW
+    }
+}
+
 /// Who failed, how often, in the last minute.
 #[derive(Debug)]
 pub(crate) struct Failures {
@@ -41,9 +48,7 @@ impl Failures {
     pub(crate) fn check(&self, address: IpAddr, now: Timestamp) -> Result<(), u64> {
         let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         match records.get(&network(address)) {
-            Some(record) if record.count >= self.allowed && now.since(record.since) < WINDOW => {
-                Err((WINDOW - now.since(record.since)).as_secs() + 1)
-            }
+            Some(record) if record.count >= self.allowed && record.is_of_now(now) => Err((WINDOW - now.since(record.since)).as_secs() + 1),
             _ => Ok(()),
         }
     }
@@ -53,13 +58,13 @@ impl Failures {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         let network = network(address);
         if records.len() >= MAX_ADDRESSES && !records.contains_key(&network) {
-            records.retain(|_, record| now.since(record.since) < WINDOW);
+            records.retain(|_, record| record.is_of_now(now));
             if records.len() >= MAX_ADDRESSES {
                 return;
             }
         }
         let record = records.entry(network).or_insert(Record { since: now, count: 0 });
-        if now.since(record.since) >= WINDOW {
+        if !record.is_of_now(now) {
             *record = Record { since: now, count: 0 };
         }
         record.count = record.count.saturating_add(1);
@@ -92,6 +97,11 @@ mod tests {
         assert_eq!(failures.check(guesser, at(60)), Ok(()));
         failures.count(guesser, at(60));
         assert_eq!(failures.check(guesser, at(61)), Ok(()), "the count starts again");
+        for _ in 0..3 {
+            failures.count(guesser, at(62));
+        }
+        assert!(failures.check(guesser, at(62)).is_err());
+        assert_eq!(failures.check(guesser, at(5)), Ok(()), "the clock was turned back");
     }
 
     #[test]

@@ -60,7 +60,8 @@ impl World {
         let signer = |role| {
             let now = clock.now();
             let fresh = Signer::generate(&*entropy);
-            let certificate = installation.certify(role, fresh.public_key(), now, now.plus(Duration::from_secs(86_400)));
+            let yesterday = Timestamp::from_secs(now.as_secs() - 86_400);
+            let certificate = installation.certify(role, fresh.public_key(), yesterday, now.plus(Duration::from_secs(86_400)));
             fresh.certified(certificate).unwrap()
         };
         let holder = HolderId::from_bytes([7; 32]);
@@ -127,6 +128,12 @@ impl World {
     /// Turns the clock; vault and accounts are heard meanwhile.
     pub(crate) fn advance(&self, by: Duration) {
         self.clock.advance(by);
+        self.watch.hear(Role::Vault);
+        self.watch.hear(Role::Accounts);
+    }
+
+    pub(crate) fn turn_back(&self, by: Duration) {
+        self.clock.turn_back(by);
         self.watch.hear(Role::Vault);
         self.watch.hear(Role::Accounts);
     }

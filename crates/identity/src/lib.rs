@@ -150,6 +150,9 @@ async fn state_key(ctx: &RoleContext) -> Option<base::SecretBytes> {
 
 async fn open_zones(settings: &IdentitySettings, ctx: &RoleContext, state_key: &base::SecretBytes) -> Result<Arc<Zones>, RunError> {
     let (mut settings, directory, clock) = (settings.zones.clone(), ctx.directory.clone(), Arc::clone(&ctx.clock));
+    if settings.installation.is_empty() {
+        settings.installation = ctx.installation.name();
+    }
     settings.grave_key = zones::GraveKey::new(*seal::derive(state_key.reveal(), seal::Purpose::Graves, b"identity").reveal());
     let opened = tokio::task::spawn_blocking(move || Zones::open_of_role(settings, &directory, clock)).await;
     let (zones, key) = (opened.map_err(|_| RunError::Interrupted)??, ctx.installation);

@@ -53,6 +53,11 @@ impl InstallationKey {
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// A short text that no other installation has.
+    pub fn name(&self) -> String {
+        hex::encode(&self.0[..8])
+    }
 }
 
 impl TryFrom<&[u8]> for InstallationKey {

@@ -10,9 +10,11 @@ use http::response::Parts;
 use http::{HeaderMap, Method, Request, header, request};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -30,6 +32,34 @@ pub struct Client {
     port: u16,
     key: Option<String>,
     tls: TlsConnector,
+}
+
+/// One connection that stays open, for many requests one after the other.
+pub struct Connection {
+    client: Client,
+    sender: SendRequest<Full<Bytes>>,
+}
+
+impl Connection {
+    /// Sends one request.
+    pub async fn send(&mut self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<Answer> {
+        let request = self.client.request(method, path).body(Full::new(Bytes::from(body)))?;
+        let exchange = async {
+            self.sender.ready().await?;
+            let (head, body) = self.sender.send_request(request).await?.into_parts();
+            Ok::<_, anyhow::Error>(Answer {
+                status: head.status.as_u16(),
+                headers: head.headers,
+                body: body.collect().await?.to_bytes(),
+            })
+        };
+        tokio::time::timeout(REQUEST, exchange).await.context("no answer in time")?
+    }
+
+    /// Sends rows once, under an id or none.
+    pub async fn import(&mut self, database: &str, table: &str, id: Option<&str>, rows: &[Value]) -> anyhow::Result<Answer> {
+        self.send(Method::PUT, &import_path(database, table, id), packed_rows(rows)).await
+    }
 }
 
 /// What the server said.
@@ -64,13 +94,18 @@ impl Answer {
 impl Client {
     /// A client of the gateway at `port` on this machine that trusts `ca` and nothing else.
     pub fn new(port: u16, ca: &Path, key: Option<&str>) -> anyhow::Result<Self> {
+        Self::by_the_clock(port, ca, key, Arc::new(DefaultTimeProvider))
+    }
+
+    /// The same, for which it is some other time.
+    pub(crate) fn by_the_clock(port: u16, ca: &Path, key: Option<&str>, time: Arc<dyn TimeProvider>) -> anyhow::Result<Self> {
         let mut roots = rustls::RootCertStore::empty();
         let certificates = CertificateDer::pem_file_iter(ca).with_context(|| format!("no certificate in {}", ca.display()))?;
         for certificate in certificates {
             roots.add(certificate?)?;
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
+        let config = rustls::ClientConfig::builder_with_details(provider, time)
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
@@ -125,11 +160,22 @@ impl Client {
         }
     }
 
-    async fn open(&self, request: Request<Full<Bytes>>) -> anyhow::Result<(Parts, Incoming, JoinHandle<()>)> {
+    /// A connection that stays open.
+    pub async fn connection(&self) -> anyhow::Result<Connection> {
+        let (sender, _) = self.connect().await?;
+        let client = self.clone();
+        Ok(Connection { client, sender })
+    }
+
+    async fn connect(&self) -> anyhow::Result<(SendRequest<Full<Bytes>>, JoinHandle<()>)> {
         let socket = TcpStream::connect(("127.0.0.1", self.port)).await?;
         let stream = self.tls.connect(ServerName::try_from("localhost")?, socket).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let driver = tokio::spawn(async { drop(connection.await) });
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        Ok((sender, tokio::spawn(async { drop(connection.await) })))
+    }
+
+    async fn open(&self, request: Request<Full<Bytes>>) -> anyhow::Result<(Parts, Incoming, JoinHandle<()>)> {
+        let (mut sender, driver) = self.connect().await?;
         let (head, body) = sender.send_request(request).await?.into_parts();
         Ok((head, body, driver))
     }
@@ -207,10 +253,7 @@ impl Client {
 
     /// Sends rows once, under an id or none.
     pub async fn import(&self, database: &str, table: &str, id: Option<&str>, rows: &[Value]) -> anyhow::Result<Answer> {
-        let path = match id {
-            Some(id) => format!("/v3/table/import_with_id/{database}/{table}/{id}/msgpack.gz"),
-            None => format!("/v3/table/import/{database}/{table}/msgpack.gz"),
-        };
+        let path = import_path(database, table, id);
         self.send(Method::PUT, &path, Some("application/octet-stream"), packed_rows(rows))
             .await
     }
@@ -269,5 +312,12 @@ impl Client {
             .and_then(|row| row.first())
             .and_then(Value::as_i64)
             .with_context(|| format!("no number in {rows:?}"))
+    }
+}
+
+fn import_path(database: &str, table: &str, id: Option<&str>) -> String {
+    match id {
+        Some(id) => format!("/v3/table/import_with_id/{database}/{table}/{id}/msgpack.gz"),
+        None => format!("/v3/table/import/{database}/{table}/msgpack.gz"),
     }
 }

@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
@@ -18,6 +18,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::client::Client;
+use crate::clock::Clock;
 use crate::processes::{Process, is_in_memory, memory, peak_memory, roles_under};
 use crate::wait::until;
 
@@ -29,11 +30,13 @@ const STOP: Duration = Duration::from_secs(60);
 const TAIL: usize = 60;
 
 // One at a time in a process: a machine with two cores cannot carry two installations and keep deadlines.
-static ALONE: LazyLock<std::sync::Arc<tokio::sync::Mutex<()>>> = LazyLock::new(Default::default);
+static ALONE: LazyLock<Arc<tokio::sync::Mutex<()>>> = LazyLock::new(Default::default);
 
 /// A whole installation in a temporary directory, run by the real binary.
 pub struct Installation {
     root: TempDir,
+    data: PathBuf,
+    clock: Option<Clock>,
     binary: PathBuf,
     port: u16,
     plain_port: u16,
@@ -112,8 +115,11 @@ impl Installation {
         let alone = ALONE.clone().lock_owned().await;
         let root = tempfile::Builder::new().prefix("coffer-test-").tempdir()?;
         let (port, plain_port) = (free_port()?, free_port()?);
+        let data = root.path().join("data");
         let installation = Self {
             root,
+            data,
+            clock: None,
             binary: PathBuf::from(binary),
             port,
             plain_port,
@@ -130,6 +136,13 @@ impl Installation {
         Ok(installation)
     }
 
+    /// A clock of its own for all that is started from now on, and for clients that are made from now on.
+    pub fn give_clock(&mut self) -> anyhow::Result<Clock> {
+        let clock = Clock::make(self.root.path())?;
+        self.clock = Some(clock.clone());
+        Ok(clock)
+    }
+
     /// Writes the configuration for the next start: our addresses and what else is given (TOML).
     pub fn configure(&self, more: &str) -> anyhow::Result<()> {
         let listen = format!(
@@ -142,6 +155,36 @@ impl Installation {
 
     /// Starts the installation on the directory as it is, and waits until it is ready.
     pub async fn up(&mut self) -> anyhow::Result<()> {
+        self.spawn().await?;
+        let ready = self.ready().await;
+        if ready.is_err() {
+            self.show_log();
+        }
+        ready
+    }
+
+    /// Starts the installation on a directory with which it cannot start, and waits until it has given up; what it said.
+    pub async fn up_in_vain(&mut self) -> anyhow::Result<String> {
+        self.spawn().await?;
+        let mut supervisor = self.supervisor.take().context("it does not run")?;
+        let ended = tokio::time::timeout(READY, supervisor.wait()).await;
+        let log = self.log();
+        let ended = ended.with_context(|| format!("it started:\n{log}"))??;
+        ensure!(!ended.success(), "it ended well:\n{log}");
+        Ok(log)
+    }
+
+    /// Starts the installation, and waits until these words are in its log, whether it is ready or not.
+    pub async fn up_until_said(&mut self, words: &str) -> anyhow::Result<()> {
+        self.spawn().await?;
+        until(&format!("it says {words:?}"), READY, || async {
+            ensure!(self.log().contains(words), "it says:\n{}", self.log());
+            Ok(())
+        })
+        .await
+    }
+
+    async fn spawn(&mut self) -> anyhow::Result<()> {
         ensure!(self.supervisor.is_none(), "it runs already");
         // Of a killed process the first thread may be gone while others still hold what it listened on.
         until("its ports are free", STOP, || async {
@@ -165,11 +208,7 @@ impl Installation {
         let supervisor = pid(&child)?;
         self.supervisor = Some(child);
         self.remember(supervisor);
-        let ready = self.ready().await;
-        if ready.is_err() {
-            self.show_log();
-        }
-        ready
+        Ok(())
     }
 
     /// Waits until every role runs and says that it is ready.
@@ -279,6 +318,11 @@ impl Installation {
         Ok(command.arg("--data").arg(self.data()).kill_on_drop(true).output().await?.into())
     }
 
+    /// Runs a command to its end, with nothing added.
+    pub async fn run(&self, words: &[&str]) -> anyhow::Result<Ran> {
+        Ok(self.command(words).kill_on_drop(true).output().await?.into())
+    }
+
     /// Runs a command of a client with these variables to its end.
     pub async fn user(&self, words: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<Ran> {
         let mut command = self.command(words);
@@ -327,12 +371,19 @@ impl Installation {
 
     /// A client without a key.
     pub fn anonymous(&self) -> anyhow::Result<Client> {
-        Client::new(self.port, &self.ca(), None)
+        self.client_with(None)
     }
 
     /// A client with this key.
     pub fn client(&self, key: &str) -> anyhow::Result<Client> {
-        Client::new(self.port, &self.ca(), Some(key))
+        self.client_with(Some(key))
+    }
+
+    fn client_with(&self, key: Option<&str>) -> anyhow::Result<Client> {
+        match &self.clock {
+            Some(clock) => Client::by_the_clock(self.port, &self.ca(), key, Arc::new(clock.clone())),
+            None => Client::new(self.port, &self.ca(), key),
+        }
     }
 
     /// Where the gateway is.
@@ -352,7 +403,12 @@ impl Installation {
 
     /// The data directory.
     pub fn data(&self) -> PathBuf {
-        self.root.path().join("data")
+        self.data.clone()
+    }
+
+    /// From now on the data directory is another one, named as with [`Installation::aside`].
+    pub fn use_data(&mut self, name: &str) {
+        self.data = self.aside(name);
     }
 
     /// Where the logs of every start are kept.
@@ -394,6 +450,9 @@ impl Installation {
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(words).env_clear().env("LANG", "C.UTF-8").env("HOME", self.root.path());
+        if let Some(clock) = &self.clock {
+            command.envs(clock.variables());
+        }
         command.current_dir(self.root.path()).stdin(Stdio::null());
         command
     }

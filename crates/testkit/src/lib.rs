@@ -7,6 +7,7 @@
 //! Knows the binary by its command line, its ports and its files alone. Imported by tests only.
 
 mod client;
+mod clock;
 mod installation;
 pub mod markers;
 mod msgpack;
@@ -15,7 +16,8 @@ mod python;
 pub mod stores;
 mod wait;
 
-pub use client::{Answer, Client};
+pub use client::{Answer, Client, Connection};
+pub use clock::Clock;
 pub use installation::{Installation, Product, Ran};
 pub use msgpack::{gzip, packed_rows};
 pub use python::python;

@@ -14,9 +14,9 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer};
 use seal::HolderId;
 
-/// How far another machine's clock may be behind ours before it takes a new certificate for one of the future.
-pub(crate) const SKEW: Duration = Duration::from_secs(5 * 60);
-const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// How far a clock, another machine's or this one's later, may be behind ours now before it takes a new certificate for one of the
+/// future. A day, so that a clock that is turned back by some hours stops nobody; it gives nobody a longer certificate.
+pub(crate) const SKEW: Duration = Duration::from_secs(24 * 3600);
 const MAX_NAMES: usize = 50;
 
 /// Why no certificate was made.
@@ -68,7 +68,11 @@ impl Authority {
     /// A new one, and its private key to be wrapped and kept.
     pub(crate) fn create(now: Timestamp, entropy: &dyn Entropy) -> Result<(Self, SecretBytes), AuthorityError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(AuthorityError::Sign)?;
-        let mut params = params(now, TEN_YEARS, entropy);
+        let mut params = params(now, Duration::ZERO, entropy);
+        // As long as the installation: nothing renews it, and the clock of a machine's first start may be wrong by decades. The end is
+        // the one that RFC 5280 has for what has none.
+        params.not_before = date_time_ymd(1970, 1, 1);
+        params.not_after = date_time_ymd(9999, 12, 31);
         let mut tag = [0; 4];
         entropy.fill(&mut tag);
         params

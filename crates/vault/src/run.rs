@@ -125,8 +125,7 @@ impl OpenedVault {
 async fn renew(shared: &Shared, tls: &RoleTls) {
     loop {
         sleep(LOOK).await;
-        let life = tls.expires_at().since(tls.issued_at());
-        if shared.clock.now() < tls.issued_at().plus(life / 2) {
+        if !tls.is_due() && tls.is_in_force() {
             continue;
         }
         match renew_once(shared, tls) {

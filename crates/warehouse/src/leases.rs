@@ -120,9 +120,23 @@ struct All {
     rights: HashMap<CredentialId, Weak<Right>>,
 }
 
+/// How long something is lent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Term {
+    pub(crate) from: Timestamp,
+    pub(crate) until: Timestamp,
+}
+
+impl Term {
+    // A clock that was turned back must not make a lease longer.
+    fn holds(&self, now: Timestamp) -> bool {
+        self.from <= now && now < self.until
+    }
+}
+
 struct Held {
     lease: Arc<Lease>,
-    readers: HashMap<CredentialId, (Timestamp, Arc<Right>)>,
+    readers: HashMap<CredentialId, (Term, Arc<Right>)>,
     /// Cancelled when the last reader was revoked.
     nobody: CancellationToken,
 }
@@ -137,7 +151,7 @@ impl Leases {
 
     /// The product's lease for this caller: the one that is there, or a new one from the vault.
     pub(crate) async fn get(&self, op: &Op, pass: &[u8], peers: &Peers, now: Timestamp) -> Result<Reading, LeaseError> {
-        if let Some(reading) = self.held(op.product, op.actor, now.plus(RENEW_BEFORE)) {
+        if let Some(reading) = self.held(op.product, op.actor, now) {
             return self.still(op.actor, reading);
         }
         let mut vault = VaultClient::new(peers.channel(Role::Vault));
@@ -150,11 +164,11 @@ impl Leases {
         let until = now.plus(Duration::from_secs(u64::from(answer.seconds)));
         let key = SecretBytes::new(answer.private_key);
         let key = PrivateKey::try_from(key.reveal()).map_err(LeaseError::NotAKey)?;
-        self.hold(op.product, op.actor, key, until)
+        self.hold(op.product, op.actor, key, Term { from: now, until })
     }
 
     /// Enters what the vault answered.
-    pub(crate) fn hold(&self, product: ProductId, actor: CredentialId, key: PrivateKey, until: Timestamp) -> Result<Reading, LeaseError> {
+    pub(crate) fn hold(&self, product: ProductId, actor: CredentialId, key: PrivateKey, term: Term) -> Result<Reading, LeaseError> {
         let reading = {
             let mut all = self.all();
             let right = all.rights.get(&actor).and_then(Weak::upgrade).unwrap_or_default();
@@ -164,7 +178,7 @@ impl Leases {
                 readers: HashMap::new(),
                 nobody: CancellationToken::new(),
             });
-            held.readers.insert(actor, (until, Arc::clone(&right)));
+            held.readers.insert(actor, (term, Arc::clone(&right)));
             Reading {
                 lease: Arc::clone(&held.lease),
                 right,
@@ -190,10 +204,11 @@ impl Leases {
         }
     }
 
-    fn held(&self, product: ProductId, actor: CredentialId, needed_until: Timestamp) -> Option<Reading> {
+    fn held(&self, product: ProductId, actor: CredentialId, now: Timestamp) -> Option<Reading> {
         let all = self.all();
         let held = all.held.get(&product)?;
-        let (_, right) = held.readers.get(&actor).filter(|(until, _)| *until > needed_until)?;
+        let lasts = |term: &Term| term.from <= now && term.holds(now.plus(RENEW_BEFORE));
+        let (_, right) = held.readers.get(&actor).filter(|(term, _)| lasts(term))?;
         Some(Reading {
             lease: Arc::clone(&held.lease),
             right: Arc::clone(right),
@@ -211,7 +226,7 @@ impl Leases {
     pub(crate) fn sweep(&self, now: Timestamp) {
         let mut all = self.all();
         all.held.retain(|_, held| {
-            held.readers.retain(|_, (until, _)| *until > now);
+            held.readers.retain(|_, (term, _)| term.holds(now));
             !held.readers.is_empty()
         });
         all.rights.retain(|_, right| right.strong_count() > 0);

@@ -98,6 +98,9 @@ pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), Ru
     let state_key = base::SecretBytes::new(state_key.private_key);
     let mut zones_settings = settings.zones.clone();
     zones_settings.grave_key = zones::GraveKey::new(*derive(state_key.reveal(), Purpose::Graves, b"warehouse").reveal());
+    if zones_settings.installation.is_empty() {
+        zones_settings.installation = ctx.installation.name();
+    }
     let (directory, clock) = (ctx.directory.clone(), Arc::clone(&ctx.clock));
     let opened = tokio::task::spawn_blocking(move || Zones::open_of_role(zones_settings, &directory, clock)).await;
     let zones = opened.map_err(|_| RunError::Interrupted)??;

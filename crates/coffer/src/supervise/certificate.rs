@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use base::{Clock, Timestamp};
 use edge::TlsKey;
@@ -23,7 +24,21 @@ pub(crate) struct Issued {
     /// When it ends.
     pub(crate) expires_at: Option<Timestamp>,
     /// When the gateway is to get the next one. Never for the operator's own, which only they can renew.
-    pub(crate) renew_at: Option<Timestamp>,
+    pub(crate) renewal: Option<Renewal>,
+}
+
+/// When a certificate is to be replaced.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Renewal {
+    issued_at: Timestamp,
+    at: Timestamp,
+}
+
+impl Renewal {
+    /// Whether that is now: at half of its life, or once the clock was turned back so far that clients may not take it yet.
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        now >= self.at || now.plus(Duration::from_secs(60)) < self.issued_at
+    }
 }
 
 /// What the gateway shows to the world.
@@ -50,7 +65,7 @@ fn from_files(chain: &Path, key: &Path) -> Outcome<Issued> {
     Ok(Issued {
         certificate: PublicCertificate { chain: chain_der, key },
         expires_at,
-        renew_at: None,
+        renewal: None,
     })
 }
 
@@ -74,7 +89,10 @@ async fn from_vault(configured: &Certificate, layout: &Layout, clock: &dyn Clock
             key: Hidden(key.to_pkcs8()),
         },
         expires_at: Some(expires_at),
-        renew_at: Some(now.plus(expires_at.since(now) / 2)),
+        renewal: Some(Renewal {
+            issued_at: now,
+            at: now.plus(expires_at.since(now) / 2),
+        }),
     })
 }
 
@@ -125,6 +143,17 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_certificate_is_replaced_at_half_of_its_life_and_when_the_clock_was_turned_back() {
+        let secs = Timestamp::from_secs;
+        let renewal = Renewal {
+            issued_at: secs(1000),
+            at: secs(2000),
+        };
+        let due: Vec<bool> = [900, 939, 940, 1000, 1999, 2000, 3000].map(|now| renewal.is_due(secs(now))).into();
+        assert_eq!(due, [true, true, false, false, false, true, true]);
+    }
 
     #[test]
     fn pem_reads_back() {

@@ -14,7 +14,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use wire::v1::{MintEnrolmentRequest, MintEnrolmentResponse};
 
-use super::{HOPELESS, Phase, STOPPING, Shared, certificate};
+use super::certificate::{self, Renewal};
+use super::{HOPELESS, Phase, STOPPING, Shared};
 use crate::failure::{During, Exit, Failure, Outcome};
 use crate::handover::{Enrolment, Handover, Hidden, Open, PublicCertificate};
 use crate::layout::ZONES;
@@ -22,6 +23,8 @@ use crate::{environment, layout, operator};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How often it is looked whether the public certificate is to be renewed.
+const LOOK: Duration = Duration::from_secs(5);
 /// A role that was ready for this long had recovered: its next death starts with the shortest pause again.
 const RECOVERED: Duration = Duration::from_secs(1);
 
@@ -82,12 +85,13 @@ async fn run(
         prepared = handover(role, shared) => prepared?,
         () = asked(stop) => return Ok(End::Asked),
     };
-    let mut renew_at = prepared.renew_at;
+    let mut renewal = prepared.renewal;
     // Invariant: this end of the pipe lives as long as the role does; its end tells the role that we are gone.
     let (mut child, mut pipe) = spawn(role, shared, &prepared.handover).await?;
     drop(prepared);
     let mut looking = std::pin::pin!(ready(role, shared, child.id()));
-    let mut tick = tokio::time::interval(Duration::from_secs(60));
+    // Looked at instead of slept for: the clock may be turned.
+    let mut tick = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
             status = child.wait() => return Ok(End::Died(in_words(status))),
@@ -105,10 +109,10 @@ async fn run(
                 tracing::info!(role = %role, pid = child.id(), "the {role} role is ready");
             }
             _ = tick.tick() => {
-                if renew_at.is_some_and(|at| shared.clock.now() >= at) {
+                if renewal.is_some_and(|renewal| renewal.is_due(shared.clock.now())) {
                     match renew(shared, &mut pipe).await {
-                        Ok(next) => renew_at = next,
-                        Err(failure) => tracing::warn!("{}; trying again in a minute", failure.in_one_line()),
+                        Ok(next) => renewal = next,
+                        Err(failure) => tracing::warn!("{}; trying again in a moment", failure.in_one_line()),
                     }
                 }
             }
@@ -117,7 +121,7 @@ async fn run(
 }
 
 /// Hands the gateway its next public certificate, while it runs.
-async fn renew(shared: &Shared, pipe: &mut ChildStdin) -> Outcome<Option<base::Timestamp>> {
+async fn renew(shared: &Shared, pipe: &mut ChildStdin) -> Outcome<Option<Renewal>> {
     let issued = certificate::public(&shared.config.shape.certificate, &shared.layout, &*shared.clock).await?;
     let what = "could not hand over the new public certificate";
     let mut line = serde_json::to_vec(&issued.certificate).during(what)?;
@@ -126,12 +130,12 @@ async fn renew(shared: &Shared, pipe: &mut ChildStdin) -> Outcome<Option<base::T
     line.fill(0);
     written.during(what)?;
     *shared.public_certificate_ends.lock().await = issued.expires_at;
-    Ok(issued.renew_at)
+    Ok(issued.renewal)
 }
 
 struct Prepared {
     handover: Handover,
-    renew_at: Option<base::Timestamp>,
+    renewal: Option<Renewal>,
 }
 
 async fn handover(role: Role, shared: &Shared) -> Outcome<Prepared> {
@@ -141,11 +145,11 @@ async fn handover(role: Role, shared: &Shared) -> Outcome<Prepared> {
         Some(mint(role, shared).await?)
     };
     let mut public: Option<PublicCertificate> = None;
-    let mut renew_at = None;
+    let mut renewal = None;
     if role == Role::Gateway {
         let issued = certificate::public(&shared.config.shape.certificate, &shared.layout, &*shared.clock).await?;
         *shared.public_certificate_ends.lock().await = issued.expires_at;
-        (public, renew_at) = (Some(issued.certificate), issued.renew_at);
+        (public, renewal) = (Some(issued.certificate), issued.renewal);
     }
     let (_, listeners) = shared.listeners.of(role)?;
     let handover = Handover {
@@ -165,7 +169,7 @@ async fn handover(role: Role, shared: &Shared) -> Outcome<Prepared> {
         listeners,
         logging: shared.logging.clone(),
     };
-    Ok(Prepared { handover, renew_at })
+    Ok(Prepared { handover, renewal })
 }
 
 /// What the operator wrote for this role, and the default zones where they wrote none.
@@ -225,11 +229,14 @@ async fn spawn(role: Role, shared: &Shared, handover: &Handover) -> Outcome<(Chi
         .zip(3..)
         .map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd })
         .collect();
-    // After the listeners: as long as this role lives, the data directory is in use.
-    mappings.push(FdMapping {
-        parent_fd: shared.lock.share()?,
-        child_fd: 3 + count as i32,
-    });
+    // After the listeners: as long as this role lives, the data directory and its zones are in use.
+    let held = std::iter::once(shared.lock.share()).chain(shared.zones.share(role));
+    for (at, held) in held.enumerate() {
+        mappings.push(FdMapping {
+            parent_fd: held?,
+            child_fd: 3 + (count + at) as i32,
+        });
+    }
     // This very program, even if its file was replaced meanwhile.
     let mut command = std::process::Command::new("/proc/self/exe");
     command

@@ -2,7 +2,7 @@
 //!
 //! Promise: a data directory is run by one supervisor at a time, and by no role of an earlier one. The lock on it is inherited by every role,
 //! so it is free only when the last of them is gone; a role ends at once when its standard input does, that is, when the supervisor is gone
-//! however it died. (Not by PR_SET_PDEATHSIG: that is tied to the thread that started the role, and races with a death before it is set.)
+//! however it died. The same holds for each zone that is a directory here, whichever data directory it serves. (Not by PR_SET_PDEATHSIG: that is tied to the thread that started the role, and races with a death before it is set.)
 //!
 //! Start at [`Supervisor::started`]. Does not know what a role does.
 
@@ -10,6 +10,7 @@ mod certificate;
 mod child;
 mod listeners;
 mod signals;
+mod zones;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::failure::{Exit, Failure, Outcome};
 use crate::layout::{Layout, Lock};
 use crate::logging::Logging;
 use listeners::Listeners;
+use zones::Holds;
 
 /// How long a role may take until it is ready before the next one is started all the same.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -40,6 +42,7 @@ const STOPPING: Duration = Duration::from_secs(35);
 struct Shared {
     layout: Layout,
     lock: Lock,
+    zones: Holds,
     config: Config,
     listeners: Listeners,
     logging: Logging,
@@ -85,11 +88,13 @@ impl Prepared {
         for role in Role::ALL {
             layout.make_role(role, role != Role::Gateway && !has_zones(&config, role))?;
         }
+        let zones = Holds::take(&config, &layout)?;
         let listeners = Listeners::bind(&config.shape.listen, &layout)?;
         let clock = Arc::new(SystemClock);
         Ok(Self(Shared {
             layout,
             lock,
+            zones,
             config,
             listeners,
             logging,

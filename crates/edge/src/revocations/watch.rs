@@ -57,12 +57,26 @@ struct Heard {
     monotonic: Instant,
 }
 
+impl Heard {
+    fn at(wall: Timestamp) -> Self {
+        Self {
+            wall,
+            monotonic: Instant::now(),
+        }
+    }
+
+    /// Whether it is not long ago by either clock: one that jumped ahead may come back, and passes with it.
+    fn is_within(&self, time: Duration, now: Timestamp) -> bool {
+        now.since(self.wall) <= time || self.monotonic.elapsed() <= time
+    }
+}
+
 /// What was revoked, as far as this role has heard. Fails closed: before the first word nothing may be read.
 #[derive(Debug)]
 pub struct Watch {
     clock: Arc<dyn Clock>,
     heard: Mutex<BTreeMap<Role, Heard>>,
-    revoked: Mutex<HashMap<CredentialId, Timestamp>>,
+    revoked: Mutex<HashMap<CredentialId, Heard>>,
     sender: broadcast::Sender<CredentialId>,
     changes: broadcast::Sender<ProductId>,
 }
@@ -142,10 +156,7 @@ impl Watch {
 
     /// `teller` is there.
     pub fn hear(&self, teller: Role) {
-        let heard = Heard {
-            wall: self.clock.now(),
-            monotonic: Instant::now(),
-        };
+        let heard = Heard::at(self.clock.now());
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(teller, heard);
     }
 
@@ -154,15 +165,15 @@ impl Watch {
         let now = self.clock.now();
         let mut revoked = self.revoked();
         // Twice as long as a teller remembers: one that was told late is not forgotten early.
-        revoked.retain(|_, at| now.since(*at) <= REMEMBERED * 2);
+        revoked.retain(|_, heard| heard.is_within(REMEMBERED * 2, now));
         if revoked.len() >= MOST {
-            let mut ages: Vec<_> = revoked.values().copied().collect();
+            let mut ages: Vec<_> = revoked.values().map(|heard| heard.monotonic).collect();
             let middle = ages.len() / 2;
             let (_, median, _) = ages.select_nth_unstable(middle);
             let median = *median;
-            revoked.retain(|_, at| *at >= median);
+            revoked.retain(|_, heard| heard.monotonic >= median);
         }
-        if revoked.insert(credential, now).is_none() {
+        if revoked.insert(credential, Heard::at(now)).is_none() {
             tracing::info!(%credential, "heard that a credential was revoked");
             // An error means that nobody has anything open.
             let _ = self.sender.send(credential);
@@ -212,7 +223,7 @@ impl Watch {
         Ok(())
     }
 
-    fn revoked(&self) -> MutexGuard<'_, HashMap<CredentialId, Timestamp>> {
+    fn revoked(&self) -> MutexGuard<'_, HashMap<CredentialId, Heard>> {
         self.revoked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

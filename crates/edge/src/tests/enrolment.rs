@@ -181,3 +181,38 @@ async fn a_running_role_renews_at_half_life_and_stays_the_same_holder() {
     assert_eq!(tls.holder_id(), holder);
     cancel.cancel();
 }
+
+#[tokio::test]
+async fn a_role_whose_certificate_holds_no_more_or_not_yet_ends_to_be_started_anew() {
+    type Turn = fn(&World);
+    let turns: [Turn; 2] = [
+        |world| world.clock.advance(DAY * 2),
+        |world| world.clock.turn_back(Duration::from_secs(3600)),
+    ];
+    for turn in turns {
+        let (world, vault) = vault(DAY);
+        let (tls, signer) = ask(&world, vault, world.ca.clone(), TOKEN, Role::Gateway).await.unwrap();
+        let tls = Arc::new(tls);
+        let peers = Arc::new(Peers::new(Arc::clone(&tls), [(Role::Vault, vault)]));
+        let cancel = CancellationToken::new();
+        let (key, clock) = (world.installation.key(), world.clock());
+        spawn_renewal(Arc::clone(&tls), CurrentSigner::new(signer), key, peers, clock, cancel.clone());
+        assert!(tls.is_in_force() && !tls.is_due());
+
+        turn(&world);
+
+        assert!(!tls.is_in_force());
+        eventually("the role ends", async || cancel.is_cancelled()).await;
+    }
+}
+
+#[test]
+fn a_certificate_is_due_when_the_clock_was_turned_back_since_it_came() {
+    let world = World::new();
+    let tls = world.tls(Role::Vault);
+    assert!(!tls.is_due());
+    world.clock.turn_back(Duration::from_secs(30));
+    assert!(!tls.is_due(), "that much is how clocks are kept right");
+    world.clock.turn_back(Duration::from_secs(60));
+    assert!(tls.is_due());
+}

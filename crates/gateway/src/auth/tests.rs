@@ -178,3 +178,18 @@ async fn the_key_itself_is_not_kept() {
     let kept = format!("{:?}", world.app.callers.lock());
     assert!(!kept.contains("00112233445566778899"));
 }
+
+#[tokio::test]
+async fn passes_of_a_time_to_come_are_not_shown_once_the_clock_was_turned_back() {
+    let world = World::new();
+    let write = key(KeyKind::Write);
+    assert!(asks(&world, &write, HERE).await.is_ok());
+    let asked = world.times_asked();
+    assert!(asks(&world, &write, HERE).await.is_ok());
+    assert_eq!(world.times_asked(), asked);
+
+    world.turn_back(Duration::from_secs(3600));
+
+    assert!(asks(&world, &write, HERE).await.is_ok());
+    assert_eq!(world.times_asked(), asked + 1);
+}

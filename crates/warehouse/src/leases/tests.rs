@@ -28,8 +28,13 @@ impl World {
     }
 
     fn hold(&self, actor: CredentialId) -> Result<Reading, LeaseError> {
-        let until = self.clock.now().plus(Duration::from_secs(60));
-        self.leases.hold(product(), actor, self.key.clone(), until)
+        self.leases.hold(product(), actor, self.key.clone(), self.a_minute())
+    }
+
+    fn a_minute(&self) -> Term {
+        let from = self.clock.now();
+        let until = from.plus(Duration::from_secs(60));
+        Term { from, until }
     }
 }
 
@@ -92,6 +97,18 @@ async fn while_revocations_are_not_heard_nobody_reads() {
     world.clock.advance(Duration::from_secs(60));
     assert_eq!(world.hold(credential(1)).unwrap_err().kind(), ErrorKind::Unavailable);
     let deaf = Leases::new(None);
-    let until = world.clock.now().plus(Duration::from_secs(60));
-    assert!(deaf.hold(product(), credential(1), world.key.clone(), until).is_err());
+    assert!(deaf.hold(product(), credential(1), world.key.clone(), world.a_minute()).is_err());
+}
+
+#[test]
+fn a_clock_that_is_turned_back_makes_no_lease_longer() {
+    let world = World::new();
+    world.hold(credential(1)).unwrap();
+    assert!(world.leases.held(product(), credential(1), world.clock.now()).is_some());
+
+    world.clock.turn_back(Duration::from_secs(3600));
+
+    assert!(world.leases.held(product(), credential(1), world.clock.now()).is_none());
+    world.leases.sweep(world.clock.now());
+    assert!(world.leases.alive(product()).is_none());
 }

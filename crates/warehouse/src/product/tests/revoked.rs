@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 
 use super::*;
 use crate::jobs::{Jobs, PartsError, Request, Status};
-use crate::leases::{Leases, Reading};
+use crate::leases::{Leases, Reading, Term};
 use crate::tail::{TailError, tail};
 
 const READER: [u8; 16] = [1; 16];
@@ -48,9 +48,11 @@ impl Reader {
     }
 
     fn reading(&self) -> Reading {
-        let until = self.house.clock.now().plus(Duration::from_secs(300));
+        let from = self.house.clock.now();
+        let until = from.plus(Duration::from_secs(300));
+        let term = Term { from, until };
         let actor = CredentialId::from_bytes(READER);
-        self.leases.hold(product(), actor, self.house.private_key.clone(), until).unwrap()
+        self.leases.hold(product(), actor, self.house.private_key.clone(), term).unwrap()
     }
 
     fn revoke(&self) {
