@@ -8,7 +8,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -17,14 +16,16 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long a caller may take to say what it wants: TLS, the first bytes, each request's header.
+use crate::patience::{Answer, Impatient, Times, Turn};
+
+/// How long a caller may take to say what it wants: TLS, the first bytes, each request's header from its first byte on.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long requests in flight may take to finish when the process ends.
 pub(crate) const GRACE: Duration = Duration::from_secs(30);
@@ -163,13 +164,39 @@ where
     F: Fn(Request<Incoming>) -> Fut,
     Fut: Future<Output = Response<Body>> + Send + 'static,
 {
+    drive_within(io, protocol, answer, closing, Times::USUAL).await;
+}
+
+/// The same with other times.
+pub(crate) async fn drive_within<I, F, Fut>(io: I, protocol: Protocol, answer: F, closing: impl Future<Output = ()>, times: Times)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Fn(Request<Incoming>) -> Fut,
+    Fut: Future<Output = Response<Body>> + Send + 'static,
+{
+    let turn = match protocol {
+        Protocol::Http1 => Turn::first(),
+        Protocol::Http2 => Turn::not_watched(),
+    };
     let service = hyper::service::service_fn(|request| {
+        turn.answer();
+        let turn = turn.clone();
         let answering = AssertUnwindSafe(answer(request)).catch_unwind();
-        async { Ok::<_, Infallible>(answering.await.unwrap_or_else(|_| panicked())) }
+        async {
+            let answer = answering.await.unwrap_or_else(|_| panicked());
+            Ok::<_, Infallible>(answer.map(|body| Answer::new(body, turn)))
+        }
     });
-    let io = TokioIo::new(Impatient::new(io));
+    let io = TokioIo::new(Impatient::new(io, turn.clone(), times.header));
     let result = match protocol {
-        Protocol::Http1 => until_closed(http1().serve_connection(io, service), http1::Connection::graceful_shutdown, closing).await,
+        Protocol::Http1 => {
+            until_closed(
+                http1(times.resting).serve_connection(io, service),
+                http1::Connection::graceful_shutdown,
+                closing,
+            )
+            .await
+        }
         Protocol::Http2 => until_closed(http2().serve_connection(io, service), http2::Connection::graceful_shutdown, closing).await,
     };
     if let Err(error) = result {
@@ -192,11 +219,12 @@ where
     }
 }
 
-fn http1() -> http1::Builder {
+fn http1(resting: Duration) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
+        // From the end of one request to the end of the next one's header; what has begun is hurried by `Impatient`.
+        .header_read_timeout(resting)
         .max_header_size(MAX_HEADER);
     builder
 }
@@ -219,59 +247,4 @@ fn panicked() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     response
-}
-
-/// Breaks a connection on which not even a preface has arrived after [`PATIENCE`].
-struct Impatient<I> {
-    io: I,
-    missing: usize,
-    deadline: Pin<Box<Sleep>>,
-}
-
-impl<I> Impatient<I> {
-    fn new(io: I) -> Self {
-        const HTTP2_PREFACE: usize = 24;
-        Self {
-            io,
-            missing: HTTP2_PREFACE,
-            deadline: Box::pin(sleep(PATIENCE)),
-        }
-    }
-}
-
-impl<I: AsyncRead + Unpin> AsyncRead for Impatient<I> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.missing == 0 {
-            return Pin::new(&mut self.io).poll_read(cx, buffer);
-        }
-        let before = buffer.filled().len();
-        if let Poll::Ready(result) = Pin::new(&mut self.io).poll_read(cx, buffer) {
-            self.missing = self.missing.saturating_sub(buffer.filled().len() - before);
-            return Poll::Ready(result);
-        }
-        ready!(self.deadline.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl<I: AsyncWrite + Unpin> AsyncWrite for Impatient<I> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
 }

@@ -15,6 +15,7 @@ mod kinds;
 mod metrics;
 mod operator;
 mod passes;
+mod patience;
 mod peers;
 mod process;
 pub mod public;
