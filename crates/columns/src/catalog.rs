@@ -5,6 +5,7 @@
 
 mod declared;
 mod objects;
+mod rebuilt;
 mod records;
 
 use std::path::Path;
@@ -16,6 +17,7 @@ use sqlx::{Row, Sqlite, Transaction};
 use zones::ObjectName;
 
 pub use declared::DeclaredRecord;
+pub use rebuilt::{Rebuilt, RebuiltDay};
 pub use records::RecordHash;
 
 const VERSION: i64 = 1;

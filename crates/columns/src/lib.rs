@@ -8,6 +8,7 @@
 
 mod binding;
 pub mod catalog;
+mod digest;
 mod footer;
 pub mod merge;
 mod order;
@@ -15,6 +16,7 @@ pub mod plain;
 mod write;
 
 pub use binding::{aad_prefix, key_context};
+pub use digest::{Digest, DigestError, Part};
 pub use footer::{FooterError, load_footer};
 pub use order::{OrderError, sort};
 pub use write::{BYTES_PER_GROUP, Contents, FileWriter, ROWS_PER_GROUP, WriteError, WrittenFile, bytes_of, write};

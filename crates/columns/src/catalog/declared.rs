@@ -100,7 +100,12 @@ pub(super) async fn forget(tx: &mut Transaction<'_, Sqlite>, table: TableId) -> 
     Ok(())
 }
 
-async fn put(tx: &mut Transaction<'_, Sqlite>, table: TableId, shown: bool, columns: &[(String, ColumnType)]) -> Result<(), CatalogError> {
+pub(super) async fn put(
+    tx: &mut Transaction<'_, Sqlite>,
+    table: TableId,
+    shown: bool,
+    columns: &[(String, ColumnType)],
+) -> Result<(), CatalogError> {
     let id = table.to_bytes();
     sqlx::query("DELETE FROM declared WHERE table_id = ? AND shown = ?")
         .bind(&id[..])
