@@ -31,8 +31,8 @@ impl Zone for Counting {
         self.reads.fetch_add(1, Ordering::SeqCst);
         self.zone.get_range(name, range).await
     }
-    async fn list(&self, prefix: &str) -> Result<Vec<ObjectName>, ZoneError> {
-        self.zone.list(prefix).await
+    async fn list_page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<ObjectName>, ZoneError> {
+        self.zone.list_page(prefix, after, most).await
     }
     async fn delete(&self, name: &ObjectName) -> Result<(), ZoneError> {
         self.zone.delete(name).await
