@@ -28,7 +28,7 @@ use wire::v1::accounts_server::AccountsServer;
 use wire::v1::heads_client::HeadsClient;
 use wire::v1::heads_server::HeadsServer;
 use wire::v1::vault_client::VaultClient;
-use wire::v1::{RecallRequest, StateKeyRequest, ZoneStatus};
+use wire::v1::{RecallRequest, StateKeyRequest};
 use zones::Zones;
 
 pub use columns::{Change, Declared};
@@ -119,16 +119,7 @@ pub async fn run(settings: AccountsSettings, ctx: RoleContext) -> Result<(), Run
 
 /// Ready means that a change could be written now.
 fn report(ctx: &RoleContext, zones: &Arc<Zones>) {
-    let asked = Arc::clone(zones);
-    ctx.zones.ask_by(move || {
-        let state = |zone: zones::ZoneState| ZoneStatus {
-            name: zone.name,
-            up: zone.up,
-            detail: zone.detail,
-            waiting: zone.waiting as u64,
-        };
-        asked.status().into_iter().map(state).collect()
-    });
+    ctx.look_after(zones);
     let (zones, readiness, cancel) = (Arc::clone(zones), ctx.readiness.clone(), ctx.cancel.clone());
     tokio::spawn(async move {
         let mut look = tokio::time::interval(LOOK);

@@ -3,6 +3,7 @@
 mod import;
 mod rejected;
 mod schema;
+mod zones;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use crate::output::Format;
 pub(crate) use import::{Import, Tail, table_name};
 pub(crate) use rejected::{Rejected, TableArgs};
 pub(crate) use schema::{Schema, TablesCommand};
+pub(crate) use zones::{Scrub, Zones, ZonesStatus};
 
 /// A self-hosted, encrypted warehouse for event data.
 #[derive(Debug, Parser)]
@@ -48,6 +50,9 @@ pub(crate) enum Command {
     /// Keys of products
     #[command(subcommand)]
     Keys(Keys),
+    /// The zones in which everything is kept
+    #[command(subcommand)]
+    Zones(Zones),
     /// Say what runs, what is enforced and what is wrong
     Doctor(Doctor),
     /// Print what the roles count, as text that Prometheus reads
@@ -353,6 +358,9 @@ mod tests {
             "coffer import x.csv --table web.events --types a=number",
             "coffer import x.csv --table web.events --chunk-rows 0",
             "coffer metrics cook",
+            "coffer zones",
+            "coffer zones scrub --role cook",
+            "coffer zones scrub --role gateway",
             "coffer tail",
             "coffer tail web.events -n 1001",
             "coffer rejected",

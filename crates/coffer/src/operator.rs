@@ -7,6 +7,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 use wire::v1::accounts_operator_client::AccountsOperatorClient;
 use wire::v1::role_operator_client::RoleOperatorClient;
+use wire::v1::role_zones_client::RoleZonesClient;
 use wire::v1::vault_operator_client::VaultOperatorClient;
 use wire::v1::{ListProductsRequest, MetricsRequest, Product, StatusRequest, StatusResponse};
 
@@ -39,6 +40,11 @@ pub(crate) async fn metrics(layout: &Layout, role: Role) -> Outcome<String> {
     let mut client = RoleOperatorClient::new(channel(layout, role));
     let what = format!("could not ask the role {role} what it counts");
     Ok(ask(&what, client.metrics(MetricsRequest {})).await?.text)
+}
+
+/// A role's zones.
+pub(crate) fn zones(layout: &Layout, role: Role) -> RoleZonesClient<Channel> {
+    RoleZonesClient::new(channel(layout, role))
 }
 
 /// The product that `wanted` names, by name or by number.

@@ -2,15 +2,14 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use base::{Clock, Entropy, Role};
 use seal::{InstallationKey, Signer};
 use tokio_util::sync::CancellationToken;
-use wire::v1::ZoneStatus;
 
 use crate::revocations::Watch;
-use crate::{Metrics, Peers, Readiness, RoleTls, sandbox};
+use crate::{Metrics, Peers, Readiness, RoleTls, ZoneReport, sandbox};
 
 /// Everything a role works with that is not its own business. The binary makes it; every field is handed in.
 #[derive(Debug)]
@@ -73,31 +72,5 @@ impl CurrentSigner {
 impl fmt::Debug for CurrentSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("CurrentSigner")
-    }
-}
-
-type AskZones = Box<dyn Fn() -> Vec<ZoneStatus> + Send + Sync>;
-
-/// Tells the operator how the role's zones are. A role that has zones says once how to ask them.
-#[derive(Clone, Default)]
-pub struct ZoneReport(Arc<OnceLock<AskZones>>);
-
-impl ZoneReport {
-    /// From now on `ask` is asked. Only the first call counts.
-    pub fn ask_by(&self, ask: impl Fn() -> Vec<ZoneStatus> + Send + Sync + 'static) {
-        if self.0.set(Box::new(ask)).is_err() {
-            tracing::warn!("the zones of this role were reported twice, the first report stays");
-        }
-    }
-
-    /// How they are now.
-    pub fn now(&self) -> Vec<ZoneStatus> {
-        self.0.get().map(|ask| ask()).unwrap_or_default()
-    }
-}
-
-impl fmt::Debug for ZoneReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ZoneReport")
     }
 }

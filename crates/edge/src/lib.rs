@@ -4,7 +4,7 @@
 //! was verified, is live and is meant for this role. Whatever cannot be decided is refused.
 //!
 //! Start at [`serve_role`] (what other roles call), [`public`] (what the world calls) and [`sandbox::enter`].
-//! Knows TLS, gRPC and the kernel. Does not know what a method does, SQL, or where anything is stored.
+//! Knows TLS, gRPC, the kernel, and how to ask zones how they are. Does not know what a role's methods do, SQL, or what is stored.
 
 mod call;
 mod connections;
@@ -25,9 +25,10 @@ pub mod sandbox;
 mod server;
 mod stages;
 mod tls;
+mod zones;
 
 pub use call::{Peer, op, raw_pass, with_pass};
-pub use context::{CurrentSigner, RoleContext, ZoneReport};
+pub use context::{CurrentSigner, RoleContext};
 pub use enrol::{EnrolError, enrol, spawn_renewal};
 pub use kinds::{http_status, kind_of, status};
 pub use metrics::{Counter, Counters, Gauge, Gauges, Histogram, Histograms, Labels, Metrics};
@@ -38,6 +39,7 @@ pub use readiness::Readiness;
 pub use server::{ServeError, serve_role};
 pub use stages::{Lap, Stages};
 pub use tls::{RoleTls, TlsError, TlsKey, read_certificate};
+pub use zones::ZoneReport;
 
 #[cfg(test)]
 mod tests;

@@ -95,7 +95,7 @@ impl RoleOperator for Service {
             enforced: self.sandbox.enforced.clone(),
             not_enforced: self.sandbox.not_enforced.clone(),
             resident_bytes: self.sandbox.resident_bytes(),
-            zones: self.zones.now(),
+            zones: self.zones.in_short(),
         }))
     }
 
@@ -104,6 +104,7 @@ impl RoleOperator for Service {
         self.metrics.gauge("resident_bytes", "memory in use").set(resident);
         let up = i64::try_from(self.clock.now().since(self.started_at).as_secs()).unwrap_or(i64::MAX);
         self.metrics.gauge("up_seconds", "how long the role has been running").set(up);
+        self.zones.measure(&self.metrics);
         Ok(Response::new(MetricsResponse {
             text: self.metrics.encode(),
         }))

@@ -50,7 +50,7 @@ impl ServeError {
 
 /// Serves other roles and the operator until the context's token is cancelled and what was in flight has finished.
 ///
-/// `services` are reached over mutual TLS, `operator` through the local socket only; `RoleOperator` is there already.
+/// `services` are reached over mutual TLS, `operator` through the local socket only; `RoleOperator` and `RoleZones` are there already.
 pub async fn serve_role(ctx: &RoleContext, services: Routes, operator: Routes) -> Result<(), ServeError> {
     let internal = connections::listen(&ctx.listener).map_err(|source| ServeError::Listener {
         listener: "internal",
@@ -87,7 +87,11 @@ pub async fn serve_role(ctx: &RoleContext, services: Routes, operator: Routes) -
 
     let shared = Arc::new(Shared {
         guard,
-        router: operator.add_service(operator::role_operator(ctx)).prepare().into_axum_router(),
+        router: operator
+            .add_service(operator::role_operator(ctx))
+            .add_service(ctx.zones.service(ctx.cancel.clone()))
+            .prepare()
+            .into_axum_router(),
         metrics: ctx.metrics.clone(),
         readiness: ctx.readiness.clone(),
         seconds,

@@ -31,7 +31,6 @@ use journal::JournalParts;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::sleep;
 use tonic::service::Routes;
-use wire::v1::ZoneStatus;
 use wire::v1::identity_server::IdentityServer;
 use zones::Zones;
 
@@ -88,16 +87,7 @@ pub async fn run(settings: IdentitySettings, ctx: RoleContext) -> Result<(), Run
     let zones = open_zones(&settings, &ctx, &state_key).await?;
     drop(state_key);
     let catching_up = zones.spawn_catch_up(ctx.cancel.clone());
-    let reported = Arc::clone(&zones);
-    ctx.zones.ask_by(move || {
-        let state = |zone: zones::ZoneState| ZoneStatus {
-            name: zone.name,
-            up: zone.up,
-            detail: zone.detail,
-            waiting: zone.waiting as u64,
-        };
-        reported.status().into_iter().map(state).collect()
-    });
+    ctx.look_after(&zones);
 
     let people = Arc::new(OnceLock::new());
     let service = IdentityServer::new(Service::new(Arc::clone(&people), &ctx.metrics)).max_decoding_message_size(LARGEST_CALL);

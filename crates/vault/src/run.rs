@@ -9,7 +9,6 @@ use edge::{RoleContext, RoleTls, ServeError, TlsError};
 use seal::SealError;
 use tokio::time::sleep;
 use tonic::service::Routes;
-use wire::v1::ZoneStatus;
 use wire::v1::heads_server::HeadsServer;
 use wire::v1::vault_operator_server::VaultOperatorServer;
 use wire::v1::vault_server::VaultServer;
@@ -63,8 +62,7 @@ impl OpenedVault {
         let feed = Feed::new(Arc::clone(&ctx.clock), recent, ctx.cancel.clone());
 
         let catch_up = zones.spawn_catch_up(ctx.cancel.clone());
-        let asked = Arc::clone(&zones);
-        ctx.zones.ask_by(move || asked.status().into_iter().map(zone_status).collect());
+        ctx.look_after(&zones);
 
         let services = Arc::new(Services {
             shared: Arc::clone(&shared),
@@ -154,13 +152,4 @@ fn renew_once(shared: &Shared, tls: &RoleTls) -> Result<(), RenewError> {
     tls.renew(vec![issued.certificate])?;
     shared.signer.set(renewed);
     Ok(())
-}
-
-fn zone_status(state: zones::ZoneState) -> ZoneStatus {
-    ZoneStatus {
-        name: state.name,
-        up: state.up,
-        detail: state.detail,
-        waiting: state.waiting as u64,
-    }
 }

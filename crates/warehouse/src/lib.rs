@@ -31,7 +31,7 @@ use tonic::service::Routes;
 use wire::v1::heads_client::HeadsClient;
 use wire::v1::vault_client::VaultClient;
 use wire::v1::warehouse_server::WarehouseServer;
-use wire::v1::{Head, RecallRequest, RememberRequest, StateKeyRequest, ZoneStatus};
+use wire::v1::{Head, RecallRequest, RememberRequest, StateKeyRequest};
 use zones::Zones;
 
 pub use settings::{FlushSettings, JobSettings, WarehouseSettings};
@@ -107,16 +107,7 @@ pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), Ru
     let known = Known::load(&ctx.directory).await;
     zones.vouch_with(known.vouch(ctx.installation));
     zones.spawn_catch_up(ctx.cancel.clone());
-    let reported = Arc::clone(&zones);
-    ctx.zones.ask_by(move || {
-        let state = |zone: zones::ZoneState| ZoneStatus {
-            name: zone.name,
-            up: zone.up,
-            detail: zone.detail,
-            waiting: zone.waiting as u64,
-        };
-        reported.status().into_iter().map(state).collect()
-    });
+    ctx.look_after(&zones);
 
     let batch_key: DataKey = derive(state_key.reveal(), Purpose::BatchIds, b"warehouse");
     let mut heads = HeadsClient::new(ctx.peers.channel(Role::Vault));

@@ -77,6 +77,8 @@ pub const CALLS: &[(&str, Callers)] = &[
     ("/coffer.v1.Warehouse/JobResult", Callers::Roles(&[Gateway])),
     ("/coffer.v1.RoleOperator/Status", Callers::Operator),
     ("/coffer.v1.RoleOperator/Metrics", Callers::Operator),
+    ("/coffer.v1.RoleZones/Status", Callers::Operator),
+    ("/coffer.v1.RoleZones/Scrub", Callers::Operator),
 ];
 
 /// Whether `caller` may call the method at `path` (`/package.Service/Method`).

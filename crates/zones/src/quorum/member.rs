@@ -150,6 +150,8 @@ impl Member {
             return Ok(permit);
         }
         if what == Use::Probe {
+            // An earlier try is not done yet: this one has failed.
+            self.health().circuit.failed(what, true, Instant::now());
             return Err(full());
         }
         match timeout_at(deadline, Arc::clone(permits).acquire_owned()).await {
@@ -162,12 +164,10 @@ impl Member {
     pub(super) async fn probe(self: &Arc<Self>, within: Duration) -> bool {
         self.health().circuit.trying();
         let works = self.call(Use::Probe, within, |zone| async move { zone.probe().await }).await;
-        let mut health = self.health();
         if works.is_err() {
-            // Also where an earlier try is not done yet; the second time it is counted does nothing.
-            health.circuit.failed(Use::Probe, false, Instant::now());
             return false;
         }
+        let mut health = self.health();
         if !health.up {
             health.up = true;
             health.compare = true;
