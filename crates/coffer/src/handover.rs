@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use base::{Role, SecretBytes};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use zones::s3::Known;
+
 use crate::cli::SandboxMode;
 use crate::logging::Logging;
 
@@ -31,10 +33,23 @@ pub(crate) struct Handover {
     /// The gateway's public certificate.
     #[serde(default)]
     pub(crate) public: Option<PublicCertificate>,
+    /// The addresses of the stores that the role's zones lie in: in its sandbox it cannot ask for names.
+    #[serde(default)]
+    pub(crate) hosts: Known,
     /// Which inherited listeners there are, after the internal one and the operator's.
     #[serde(default)]
     pub(crate) listeners: Vec<Listening>,
     pub(crate) logging: Logging,
+}
+
+/// What is handed over later, a line each.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum News {
+    /// The next public certificate.
+    Certificate(PublicCertificate),
+    /// Other addresses of stores.
+    Hosts(Known),
 }
 
 /// An inherited listener.
@@ -119,5 +134,19 @@ mod tests {
         assert!(!format!("{enrolment:?}").contains("ab"), "{enrolment:?}");
         let read: Enrolment = serde_json::from_str(&serde_json::to_string(&enrolment).unwrap()).unwrap();
         assert_eq!(read.token.0.reveal(), [0xab; 4]);
+    }
+
+    #[test]
+    fn news_are_told_apart() {
+        let hosts = News::Hosts(Known::from([("store.example".to_owned(), vec!["192.0.2.1".parse().unwrap()])]));
+        let read: News = serde_json::from_str(&serde_json::to_string(&hosts).unwrap()).unwrap();
+        assert!(matches!(read, News::Hosts(known) if known.contains_key("store.example")));
+        let certificate = News::Certificate(PublicCertificate {
+            chain: vec![],
+            key: Hidden(SecretBytes::new(vec![0xab])),
+        });
+        assert!(!format!("{certificate:?}").contains("ab"), "{certificate:?}");
+        let read: News = serde_json::from_str(&serde_json::to_string(&certificate).unwrap()).unwrap();
+        assert!(matches!(read, News::Certificate(read) if read.key.0.reveal() == [0xab]));
     }
 }

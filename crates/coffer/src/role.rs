@@ -27,12 +27,13 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use zones::s3::Hosts;
 
 use context::{Secured, assemble, enrolled};
 
 use crate::cli::SandboxMode;
 use crate::failure::{During, Exit, Failure, Outcome};
-use crate::handover::{Handover, Listening, PublicCertificate};
+use crate::handover::{Handover, Listening, News, PublicCertificate};
 
 /// Threads that run tasks. A role waits more than it computes; what computes long has threads of its own.
 const WORKERS: usize = 2;
@@ -66,9 +67,10 @@ pub(crate) fn run(role: Role) -> Outcome {
         tracing::warn!("{undone}");
     }
     let listeners = inherited(&handover)?;
+    let hosts = Hosts::given(std::mem::take(&mut handover.hosts));
     // The vault reads its root key and finds its zones before it can do nothing else any more.
     let prepared = if role == Role::Vault {
-        Some(prepare_vault(&mut handover)?)
+        Some(prepare_vault(&handover, &hosts)?)
     } else {
         None
     };
@@ -83,9 +85,10 @@ pub(crate) fn run(role: Role) -> Outcome {
         .during("could not start")?;
     let cancel = CancellationToken::new();
     let (certificates, renewed) = mpsc::channel(1);
+    let heard = hosts.clone();
     thread::Builder::new()
         .name("supervisor".into())
-        .spawn(move || follow_supervisor(input, &certificates))
+        .spawn(move || follow_supervisor(input, &certificates, &heard))
         .during("could not start")?;
     let result = runtime.block_on(async {
         stop_when_asked(cancel.clone())?;
@@ -96,21 +99,24 @@ pub(crate) fn run(role: Role) -> Outcome {
                 vault(prepared, handover, listeners, report, cancel).await
             }
             Role::Accounts => {
-                let settings = read(role, settings)?;
+                let mut settings: accounts::AccountsSettings = read(role, settings)?;
+                settings.zones.hosts = hosts;
                 ended(
                     role,
                     accounts::run(settings, enrolled(handover, listeners, report, cancel).await?.0).await,
                 )
             }
             Role::Identity => {
-                let settings = read(role, settings)?;
+                let mut settings: identity::IdentitySettings = read(role, settings)?;
+                settings.zones.hosts = hosts;
                 ended(
                     role,
                     identity::run(settings, enrolled(handover, listeners, report, cancel).await?.0).await,
                 )
             }
             Role::Warehouse => {
-                let settings = read(role, settings)?;
+                let mut settings: warehouse::WarehouseSettings = read(role, settings)?;
+                settings.zones.hosts = hosts;
                 ended(
                     role,
                     warehouse::run(settings, enrolled(handover, listeners, report, cancel).await?.0).await,
@@ -183,11 +189,11 @@ fn cage(handover: &Handover) -> Outcome<sandbox::Report> {
     Ok(report)
 }
 
-/// Reads further lines, each a new public certificate, until the supervisor is gone; then ends the process.
+/// Reads further lines, each a piece of news, until the supervisor is gone; then ends the process.
 ///
 /// At once and not in good order: the other roles end now as well, what was acknowledged is durable, and nobody is left to ask for more.
 /// The data directory stays locked until this process is gone.
-fn follow_supervisor(mut input: impl BufRead, certificates: &mpsc::Sender<PublicCertificate>) {
+fn follow_supervisor(mut input: impl BufRead, certificates: &mpsc::Sender<PublicCertificate>, hosts: &Hosts) {
     let mut line = String::new();
     loop {
         line.clear();
@@ -201,9 +207,11 @@ fn follow_supervisor(mut input: impl BufRead, certificates: &mpsc::Sender<Public
                 std::process::exit(1);
             }
             Ok(_) => {
-                if let Ok(certificate) = serde_json::from_str(&line) {
+                match serde_json::from_str(&line) {
                     // An error means that this role shows none, or is ending.
-                    let _ = certificates.blocking_send(certificate);
+                    Ok(News::Certificate(certificate)) => drop(certificates.blocking_send(certificate)),
+                    Ok(News::Hosts(known)) => hosts.replace(known),
+                    Err(_) => tracing::error!("what the supervisor says cannot be understood"),
                 }
                 // Wiped: it holds a private key.
                 line = String::from_utf8(vec![b'0'; line.len()]).unwrap_or_default();
@@ -231,8 +239,9 @@ fn read<T: DeserializeOwned>(role: Role, settings: serde_json::Value) -> Outcome
         .map_err(|error| Failure::new(Exit::Refused, format!("the settings of the {role} role are wrong")).why(error))
 }
 
-fn prepare_vault(handover: &mut Handover) -> Outcome<vault::PreparedVault> {
-    let settings = read(Role::Vault, handover.settings.clone())?;
+fn prepare_vault(handover: &Handover, hosts: &Hosts) -> Outcome<vault::PreparedVault> {
+    let mut settings: vault::VaultSettings = read(Role::Vault, handover.settings.clone())?;
+    settings.zones.hosts = hosts.clone();
     let parts = vault::VaultParts {
         directory: handover.directory.clone(),
         clock: Arc::new(SystemClock),

@@ -36,12 +36,17 @@ pub(crate) async fn run(args: Doctor) -> Outcome {
     let format = Format::chosen(args.output);
     let mut findings = Vec::new();
     let mut pids = Vec::new();
+    let serving: Value = fs::read(layout.serving())
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default();
     let asked = futures::future::join_all(Role::ALL.map(|role| operator::status(&layout, role, PATIENCE))).await;
     for (role, status) in Role::ALL.into_iter().zip(asked) {
         match status {
             Ok(status) => {
                 pids.push(status.pid);
-                examine(role, &status, format, now, &mut findings);
+                let stores = &serving["stores"][role.as_str()];
+                examine(role, &status, stores, format, now, &mut findings);
             }
             Err(status) => findings.push(Finding {
                 about: role.to_string(),
@@ -50,7 +55,7 @@ pub(crate) async fn run(args: Doctor) -> Outcome {
             }),
         }
     }
-    supervisor(&layout, &mut pids, now, &mut findings);
+    supervisor(&serving, &mut pids, now, &mut findings);
     findings.push(Finding {
         about: "memory".into(),
         good: true,
@@ -73,7 +78,7 @@ pub(crate) async fn run(args: Doctor) -> Outcome {
     Ok(())
 }
 
-fn examine(role: Role, status: &StatusResponse, format: Format, now: Timestamp, findings: &mut Vec<Finding>) {
+fn examine(role: Role, status: &StatusResponse, stores: &Value, format: Format, now: Timestamp, findings: &mut Vec<Finding>) {
     let mut add = |about: String, good, says| findings.push(Finding { about, good, says });
     let since = Timestamp::from_micros(status.started_at);
     let ready = if status.not_ready.is_empty() {
@@ -119,15 +124,16 @@ fn examine(role: Role, status: &StatusResponse, format: Format, now: Timestamp, 
         } else {
             format!(", {} objects still to be copied there", zone.waiting)
         };
-        add(format!("{role} zone {}", zone.name), zone.up, format!("{state}{detail}{waiting}"));
+        let place = stores[&zone.name].as_str().map(|url| format!(" in {url}")).unwrap_or_default();
+        add(
+            format!("{role} zone {}", zone.name),
+            zone.up,
+            format!("{state}{place}{detail}{waiting}"),
+        );
     }
 }
 
-fn supervisor(layout: &Layout, pids: &mut Vec<u32>, now: Timestamp, findings: &mut Vec<Finding>) {
-    let serving: Value = fs::read(layout.serving())
-        .ok()
-        .and_then(|text| serde_json::from_slice(&text).ok())
-        .unwrap_or_default();
+fn supervisor(serving: &Value, pids: &mut Vec<u32>, now: Timestamp, findings: &mut Vec<Finding>) {
     let Some(pid) = serving["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()) else {
         return;
     };

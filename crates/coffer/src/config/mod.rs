@@ -63,6 +63,18 @@ impl Default for Shape {
     }
 }
 
+impl Shape {
+    /// The zones of every role that has some.
+    pub(crate) fn zones(&self) -> [(Role, &zones::ZonesSettings); 4] {
+        [
+            (Role::Vault, &self.vault.zones),
+            (Role::Accounts, &self.accounts.zones),
+            (Role::Identity, &self.identity.zones),
+            (Role::Warehouse, &self.warehouse.zones),
+        ]
+    }
+}
+
 /// Where is listened.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::path::Path;
 
+use base::Role;
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue, Deserializer};
+use zones::Place;
+use zones::s3::Address;
 
 use super::Shape;
 
@@ -168,14 +171,9 @@ pub(super) fn together(shape: &Shape, problems: &mut Vec<Problem>) {
 
 /// A role may write wherever its zones lie, and next to them: so that no role reaches another's, nothing may lie there but its own.
 fn zones(shape: &Shape, problems: &mut Vec<Problem>) {
-    let all = [
-        ("vault", &shape.vault.zones),
-        ("accounts", &shape.accounts.zones),
-        ("identity", &shape.identity.zones),
-        ("warehouse", &shape.warehouse.zones),
-    ];
-    let mut parents: Vec<(&str, &Path)> = Vec::new();
-    for (role, settings) in all {
+    let mut parents: Vec<(Role, &Path)> = Vec::new();
+    let mut stores: Vec<(Role, Address)> = Vec::new();
+    for (role, settings) in shape.zones() {
         let place = format!("{role}.zones");
         if settings.zones.is_empty() {
             continue;
@@ -183,7 +181,8 @@ fn zones(shape: &Shape, problems: &mut Vec<Problem>) {
         if let Err(error) = settings.check() {
             problems.push(Problem::new(place.as_str(), error.to_string()));
         }
-        for zone in &settings.zones {
+        stores.extend(settings.stores().into_iter().map(|address| (role, address)));
+        for zone in settings.zones.iter().filter(|zone| matches!(zone.place(), Ok(Place::Directory(_)))) {
             match zone.path.parent() {
                 Some(parent) if zone.path.is_absolute() => parents.push((role, parent)),
                 _ => problems.push(Problem::new(
@@ -204,6 +203,15 @@ fn zones(shape: &Shape, problems: &mut Vec<Problem>) {
                     "its zones and those of {other} lie in one directory ({}); give each role a directory of its own",
                     parent.display()
                 ),
+            ));
+            break;
+        }
+    }
+    for (role, address) in &stores {
+        if let Some((other, _)) = stores.iter().find(|(other, at)| other < role && at.meets(address)) {
+            problems.push(Problem::new(
+                format!("{role}.zones"),
+                format!("one of its zones and one of {other} lie in one place of a store; give each role a bucket or a prefix of its own"),
             ));
             break;
         }

@@ -62,3 +62,40 @@ fn variables_of_the_commands_are_not_settings_and_a_secret_is_never_repeated() {
     assert_eq!(found.len(), 1);
     assert!(!found[0].contains("1/abc"), "{found:?}");
 }
+
+#[test]
+fn zones_in_stores_are_settings_and_show_no_secret() {
+    let text = "[warehouse.zones]\nzones = [
+        {name='a', url='https://a.example/events/w', region='eu-1', credentials='/keys/a'},
+        {name='b', url='https://b.example/events/w', credentials='/keys/b', ca='/keys/ca.pem'},
+        {name='c', path='/disk/warehouse/c'}]\n[identity.zones]\nzones = [{name='a', url='https://a.example/events/i', credentials='/keys/i'}]\n";
+    assert!(problems(text, &[]).is_empty(), "{:?}", problems(text, &[]));
+    let config = Config::from_parts(Some((Path::new("c"), text)), &[], None).unwrap();
+    let shown = toml::to_string(&config.shape).unwrap();
+    assert!(shown.contains("https://a.example/events/w") && shown.contains("/keys/a"), "{shown}");
+
+    for (bad, expected) in [
+        (
+            "{name='a', url='http://a.example/events', credentials='/k'}",
+            "must begin with https://",
+        ),
+        ("{name='a', url='https://a.example/events'}", "needs credentials"),
+        (
+            "{name='a', url='https://a.example/events/i/x', credentials='/k'}",
+            "in one place of a store",
+        ),
+        (
+            "{name='a', url='https://a.example/events', secret_access_key='hidden'}",
+            "unknown name `secret_access_key`",
+        ),
+        ("{name='a', path='relative'}", "must begin with /"),
+        ("{name='a'}", "needs a path, or a url"),
+    ] {
+        let text = format!(
+            "[warehouse.zones]\nzones = [{bad}]\n[identity.zones]\nzones = [{{name='a', url='https://a.example/events/i', credentials='/k'}}]\n"
+        );
+        let found = problems(&text, &[]);
+        assert!(found.iter().any(|problem| problem.contains(expected)), "{bad}: {found:?}");
+        assert!(!found.iter().any(|problem| problem.contains("hidden")), "{found:?}");
+    }
+}

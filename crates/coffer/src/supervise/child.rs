@@ -13,11 +13,12 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use wire::v1::{MintEnrolmentRequest, MintEnrolmentResponse};
+use zones::s3::Known;
 
 use super::certificate::{self, Renewal};
-use super::{HOPELESS, Phase, STOPPING, Shared};
+use super::{HOPELESS, Phase, STOPPING, Shared, hosts};
 use crate::failure::{During, Exit, Failure, Outcome};
-use crate::handover::{Enrolment, Handover, Hidden, Open, PublicCertificate};
+use crate::handover::{Enrolment, Handover, Hidden, News, Open, PublicCertificate};
 use crate::layout::ZONES;
 use crate::{environment, layout, operator};
 
@@ -88,6 +89,7 @@ async fn run(
     let mut renewal = prepared.renewal;
     // Invariant: this end of the pipe lives as long as the role does; its end tells the role that we are gone.
     let (mut child, mut pipe) = spawn(role, shared, &prepared.handover).await?;
+    let mut moved = hosts::watch(hosts::names(role, &shared.config), prepared.handover.hosts.clone());
     drop(prepared);
     let mut looking = std::pin::pin!(ready(role, shared, child.id()));
     // Looked at instead of slept for: the clock may be turned.
@@ -108,6 +110,11 @@ async fn run(
                 });
                 tracing::info!(role = %role, pid = child.id(), "the {role} role is ready");
             }
+            Some(known) = moved.recv() => {
+                if let Err(failure) = tell(&News::Hosts(known), &mut pipe).await {
+                    tracing::warn!("{}", failure.in_one_line());
+                }
+            }
             _ = tick.tick() => {
                 if renewal.is_some_and(|renewal| renewal.is_due(shared.clock.now())) {
                     match renew(shared, &mut pipe).await {
@@ -123,14 +130,19 @@ async fn run(
 /// Hands the gateway its next public certificate, while it runs.
 async fn renew(shared: &Shared, pipe: &mut ChildStdin) -> Outcome<Option<Renewal>> {
     let issued = certificate::public(&shared.config.shape.certificate, &shared.layout, &*shared.clock).await?;
-    let what = "could not hand over the new public certificate";
-    let mut line = serde_json::to_vec(&issued.certificate).during(what)?;
+    tell(&News::Certificate(issued.certificate), pipe).await?;
+    *shared.public_certificate_ends.lock().await = issued.expires_at;
+    Ok(issued.renewal)
+}
+
+/// Hands a running role something more.
+async fn tell(news: &News, pipe: &mut ChildStdin) -> Outcome {
+    let what = "could not hand a role what is new";
+    let mut line = serde_json::to_vec(news).during(what)?;
     line.push(b'\n');
     let written = pipe.write_all(&line).await;
     line.fill(0);
-    written.during(what)?;
-    *shared.public_certificate_ends.lock().await = issued.expires_at;
-    Ok(issued.renewal)
+    written.during(what)
 }
 
 struct Prepared {
@@ -166,6 +178,7 @@ async fn handover(role: Role, shared: &Shared) -> Outcome<Prepared> {
             .collect(),
         enrolment,
         public,
+        hosts: hosts::look_up(&hosts::names(role, &shared.config), &Known::new()).await,
         listeners,
         logging: shared.logging.clone(),
     };

@@ -8,6 +8,7 @@
 
 mod certificate;
 mod child;
+mod hosts;
 mod listeners;
 mod signals;
 mod zones;
@@ -214,10 +215,24 @@ impl Supervisor {
             "public": shared.listeners.public_address.to_string(),
             "plain": shared.listeners.plain_address.map(|address| address.to_string()),
             "internal": shared.listeners.peers,
+            "stores": stores(&shared.config),
             "public_certificate_ends": ends.map(Timestamp::as_micros),
         });
         crate::layout::write_private(&shared.layout.serving(), format!("{serving:#}\n").as_bytes())
     }
+}
+
+/// Where the zones of each role lie that are in stores.
+fn stores(config: &Config) -> BTreeMap<Role, BTreeMap<&str, &str>> {
+    let mut stores: BTreeMap<Role, BTreeMap<&str, &str>> = BTreeMap::new();
+    for (role, settings) in config.shape.zones() {
+        let of_role = settings
+            .zones
+            .iter()
+            .filter_map(|zone| Some((zone.name.as_str(), zone.url.as_deref()?)));
+        stores.insert(role, of_role.collect());
+    }
+    stores
 }
 
 /// Whether the operator placed a role's zones.
