@@ -1,5 +1,5 @@
 //! The house's own tools: `cargo xtask check` says whether the tree is in order, `cargo xtask bench` how fast it is, and `cargo xtask fuzz`
-//! looks for bytes that break a parser.
+//! looks for bytes that break a parser. `cargo xtask fixture` makes the old installation that later versions have to open.
 //!
 //! Promise: what `./test` and a reviewer hold against a change, a developer can ask for with one command.
 //!
@@ -7,6 +7,7 @@
 
 mod bench;
 mod checks;
+mod fixture;
 mod fuzz;
 mod repo;
 
@@ -45,6 +46,8 @@ enum Command {
     Bench(bench::Bench),
     /// Throws bytes at every parser of what comes from outside (needs cargo-fuzz)
     Fuzz(fuzz::Fuzz),
+    /// Makes the old installation anew that later versions have to open (only while formats are not frozen)
+    Fixture,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -62,6 +65,7 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         Command::Bench(asked) => bench::run(&repo, &asked),
         Command::Fuzz(asked) => fuzz::run(&repo, &asked),
+        Command::Fixture => fixture::run(&repo),
     }
 }
 

@@ -54,10 +54,12 @@ const SINCE_2: &str = "ALTER TABLE products ADD COLUMN link_identities INTEGER N
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
     /// SQLite says no.
-    #[error("the view could not be used")]
+    #[error("the database of accounts could not be used, perhaps its disk is full: make room, then try again")]
     Sql(#[from] sqlx::Error),
     /// It was made by a later version of this program.
-    #[error("the view has version {0}, this program knows up to {VERSION}")]
+    #[error(
+        "the view was written by a newer version of Coffer (format {0}, this one knows up to {VERSION}): use that version, or a newer one"
+    )]
     Version(i64),
     /// It holds something that was never put there.
     #[error("the view holds {0} that cannot be")]
@@ -68,8 +70,9 @@ impl ViewError {
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Sql(_) | Self::Version(_) => ErrorKind::Internal,
-            Self::Corrupt(_) => ErrorKind::Corrupt,
+            // A full disk, most of the time. What the journal took meanwhile is applied before the next change, so trying again is safe.
+            Self::Sql(_) => ErrorKind::Unavailable,
+            Self::Version(_) | Self::Corrupt(_) => ErrorKind::Corrupt,
         }
     }
 }

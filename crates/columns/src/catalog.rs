@@ -79,7 +79,7 @@ pub enum CatalogError {
         what: &'static str,
     },
     /// Written by a newer version of Coffer.
-    #[error("the catalog has format {found}, this version knows up to {VERSION}")]
+    #[error("the catalog was written by a newer version of Coffer (format {found}, this one knows up to {VERSION}): use that version, or a newer one")]
     TooNew {
         /// The format found.
         found: i64,

@@ -75,7 +75,9 @@ ON CONFLICT DO NOTHING";
 pub(crate) enum ViewError {
     #[error("the database of people could not be used")]
     Sql(#[from] sqlx::Error),
-    #[error("the database of people has version {0}, this program knows {VERSION}")]
+    #[error(
+        "the database of people was written by a newer version of Coffer (format {0}, this one knows up to {VERSION}): use that version, or a newer one"
+    )]
     Version(i64),
     #[error("the database of people holds {0} that cannot be")]
     Corrupt(&'static str),

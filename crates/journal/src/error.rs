@@ -112,6 +112,18 @@ pub enum RecoverError {
         /// What cannot be read now.
         objects: Vec<ObjectName>,
     },
+    /// A majority of zones holds a segment in a form that only a later program knows.
+    #[error(
+        "journal {journal} cannot be read by this version of Coffer: a newer version wrote {name} (format {version}); use that one, or a newer one"
+    )]
+    Newer {
+        /// The journal.
+        journal: String,
+        /// The segment.
+        name: ObjectName,
+        /// Its version.
+        version: u8,
+    },
     /// Something is missing or wrong. `survey` shows what is left.
     #[error(
         "journal {journal} is damaged: {}: put a good copy back into any of its zones, and start again",
@@ -141,7 +153,7 @@ impl RecoverError {
             Self::List { source, .. } => source.kind(),
             Self::Read { source, .. } => source.kind(),
             Self::InDoubt { .. } => ErrorKind::Unavailable,
-            Self::Damaged { .. } => ErrorKind::Corrupt,
+            Self::Damaged { .. } | Self::Newer { .. } => ErrorKind::Corrupt,
         }
     }
 }

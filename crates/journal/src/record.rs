@@ -146,6 +146,12 @@ pub(crate) fn head_length(preamble: &[u8]) -> Option<u64> {
     (preamble[..8] == MAGIC && length as usize <= MAX_HEAD).then_some(u64::from(length))
 }
 
+/// The version of a segment that a later program wrote.
+pub(crate) fn newer_version(object: &[u8]) -> Option<u8> {
+    let (version, name) = object.get(..8)?.split_last()?;
+    (*name == MAGIC[..7] && *version > MAGIC[7]).then_some(*version)
+}
+
 /// Head and payload of a whole object.
 pub(crate) fn split(object: &Bytes) -> Option<(Bytes, Bytes)> {
     let end = usize::try_from(PREAMBLE + head_length(object)?).ok()?;

@@ -199,6 +199,8 @@ enum Found {
     Believed(Box<Segment>),
     Unreadable(Unreadable),
     Refused(Refused),
+    /// Its version.
+    Newer(ObjectName, u8),
     Older,
 }
 
@@ -233,6 +235,14 @@ impl Reader<'_> {
                 Found::Believed(segment) => believed.push(*segment),
                 Found::Unreadable(object) => unreadable.push(object),
                 Found::Refused(object) => refused.push(object),
+                // Passed over, all that it says would be gone, and the next writer would write in its place.
+                Found::Newer(name, version) => {
+                    return Err(RecoverError::Newer {
+                        journal: self.journal.to_owned(),
+                        name,
+                        version,
+                    });
+                }
                 Found::Older => {}
             }
         }
@@ -344,7 +354,10 @@ impl Reader<'_> {
             verdict = match self.zones.get(&name, record::MAX_OBJECT).await {
                 Ok(object) => match record::split(&object) {
                     Some((head, _)) => self.believe(&name, &head),
-                    None => Err("it is not in the form of a segment".into()),
+                    None => match record::newer_version(&object) {
+                        Some(version) => return Ok(Found::Newer(name, version)),
+                        None => Err("it is not in the form of a segment".into()),
+                    },
                 },
                 // Zones that list it and then say that they have none are no better than zones whose copies are wrong.
                 Err(GetError::Corrupt { .. } | GetError::NotFound { .. }) => return unreadable(name),

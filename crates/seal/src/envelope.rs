@@ -36,8 +36,10 @@ pub fn seal_key(to: &PublicKey, key: &DataKey, context: &[u8]) -> Vec<u8> {
 /// Opens what [`seal_key`] sealed.
 pub fn open_key(with: &PrivateKey, sealed: &[u8], context: &[u8]) -> Result<DataKey, SealError> {
     let malformed = SealError::Malformed { what: "sealed key" };
-    if sealed.len() != SEALED_KEY_LEN || sealed[0] != VERSION {
-        return Err(malformed);
+    match sealed.first() {
+        Some(&found) if found > VERSION => return Err(SealError::Newer { what: "sealed key", found }),
+        Some(&VERSION) if sealed.len() == SEALED_KEY_LEN => {}
+        _ => return Err(malformed),
     }
     let (encapped, ciphertext) = sealed[1..].split_at(ENCAPPED_LEN);
     let encapped = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(encapped).map_err(|_| malformed)?;

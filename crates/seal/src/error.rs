@@ -11,6 +11,16 @@ pub enum SealError {
         /// The thing that was read.
         what: &'static str,
     },
+    /// Written by a later program.
+    #[error(
+        "{what} has format {found}, which this version of Coffer does not know: a newer version wrote it; use that one, or a newer one"
+    )]
+    Newer {
+        /// The thing that was read.
+        what: &'static str,
+        /// Its format.
+        found: u8,
+    },
     /// Another key, another context, or changed bytes: which of them cannot be told.
     #[error("{what} does not open: changed, or for another key or context")]
     DoesNotOpen {

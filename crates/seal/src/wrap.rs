@@ -33,6 +33,12 @@ pub fn wrap(key: &DataKey, context: &[u8], secret: &[u8], entropy: &dyn Entropy)
 pub fn unwrap(key: &DataKey, context: &[u8], wrapped: &[u8]) -> Result<SecretBytes, SealError> {
     let malformed = SealError::Malformed { what: "wrapped secret" };
     let (&version, rest) = wrapped.split_first().ok_or(malformed)?;
+    if version > VERSION {
+        return Err(SealError::Newer {
+            what: "wrapped secret",
+            found: version,
+        });
+    }
     let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>().ok_or(malformed)?;
     let (ciphertext, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(malformed)?;
     if version != VERSION {

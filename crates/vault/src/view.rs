@@ -38,7 +38,7 @@ pub enum ViewError {
     Sql(#[from] sqlx::Error),
     /// Made by another version.
     #[error(
-        "the vault's database has version {0}, this program knows version {VERSION}; remove the file, it is made again from the journal"
+        "the vault's database was written by a newer version of Coffer (format {0}, this one knows up to {VERSION}): use that version, or a newer one"
     )]
     Version(i64),
     /// A value in it is not what it should be.

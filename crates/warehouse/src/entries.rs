@@ -47,7 +47,7 @@ pub(crate) struct RowsHeader {
 
 /// A header that this version cannot read.
 #[derive(Debug, thiserror::Error)]
-#[error("a journal entry's header cannot be read")]
+#[error("an entry is of a kind that this version of Coffer does not know; if a newer one wrote it, use that version, or a newer one")]
 pub(crate) struct UnreadableHeader;
 
 impl Header {

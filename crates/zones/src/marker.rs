@@ -45,7 +45,10 @@ impl Marker {
         };
         let named = |a: &str, b: &str| a.is_empty() || b.is_empty() || a == b;
         if marker.format != 1 {
-            return Err(format!("the zone has format {}, this program knows format 1", marker.format));
+            return Err(format!(
+                "the zone was written by a newer version of Coffer (format {}, this one knows format 1): use that version, or a newer one",
+                marker.format
+            ));
         }
         if marker.zone != zone {
             return Err(format!("the {place} belongs to zone {}", marker.zone));
