@@ -8,6 +8,7 @@ mod objects;
 mod rebuilt;
 mod records;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -79,7 +80,9 @@ pub enum CatalogError {
         what: &'static str,
     },
     /// Written by a newer version of Coffer.
-    #[error("the catalog was written by a newer version of Coffer (format {found}, this one knows up to {VERSION}): use that version, or a newer one")]
+    #[error(
+        "the catalog was written by a newer version of Coffer (format {found}, this one knows up to {VERSION}): use that version, or a newer one"
+    )]
     TooNew {
         /// The format found.
         found: i64,
@@ -252,14 +255,15 @@ impl Catalog {
                 columns: Vec::new(),
             });
         }
+        let places: HashMap<TableId, usize> = contents.tables.iter().enumerate().map(|(at, table)| (table.id, at)).collect();
         for row in sqlx::query("SELECT table_id, name, seen FROM columns ORDER BY table_id, position")
             .fetch_all(&self.pool)
             .await?
         {
             let id = table_id(&row, "table_id")?;
             let seen = u8::try_from(row.try_get::<i64, _>("seen")?).map_err(|_| CatalogError::Corrupt { what: "column" })?;
-            if let Some(table) = contents.tables.iter_mut().find(|table| table.id == id) {
-                table.columns.push((row.try_get("name")?, seen));
+            if let Some(at) = places.get(&id) {
+                contents.tables[*at].columns.push((row.try_get("name")?, seen));
             }
         }
         let files = "SELECT object, table_id, file, bytes, row_count, time_min, time_max, sealed_key FROM files ORDER BY time_min, object";

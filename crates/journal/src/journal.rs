@@ -104,6 +104,15 @@ impl Journal {
 
     /// Appends entries that belong together: all of them are in one segment, so that either all are there or none is.
     pub async fn append_all(&self, entries: Vec<Entry>) -> Result<SegmentId, AppendError> {
+        self.enter(entries, false).await
+    }
+
+    /// Appends an entry without waiting for company: for changes that come one after the other, each only when the one before is made.
+    pub async fn append_at_once(&self, entry: Entry) -> Result<SegmentId, AppendError> {
+        self.enter(vec![entry], true).await
+    }
+
+    async fn enter(&self, entries: Vec<Entry>, at_once: bool) -> Result<SegmentId, AppendError> {
         let (weight, size) = Waiting::weights(&entries);
         if size > MAX_HEADER {
             return Err(AppendError::TooLarge { size, limit: MAX_HEADER });
@@ -119,6 +128,7 @@ impl Journal {
         let (reply, decided) = oneshot::channel();
         let waiting = Waiting {
             entries,
+            at_once,
             reply,
             _room: room,
         };
@@ -199,6 +209,8 @@ impl Drop for Taken {
 #[derive(Debug)]
 struct Waiting {
     entries: Vec<Entry>,
+    /// It waits for no others to share its segment.
+    at_once: bool,
     reply: oneshot::Sender<Result<SegmentId, AppendError>>,
     _room: Taken,
 }
@@ -248,8 +260,11 @@ impl Writer {
             Some(waiting) => waiting,
             None => self.incoming.recv().await?,
         };
-        let due = self.begun.map(|begun| begun + self.settings.commit_after);
+        let mut due = self.begun.map(|begun| begun + self.settings.commit_after);
         let (mut size, mut headers) = Waiting::weights(&first.entries);
+        if first.at_once {
+            due = None;
+        }
         let mut batch = vec![first];
         let commit_at = self.settings.commit_at.min(MAX_PAYLOAD);
         while size < commit_at {
@@ -267,6 +282,9 @@ impl Writer {
             if size > commit_at || headers > MAX_HEADER {
                 self.carried = Some(next);
                 break;
+            }
+            if next.at_once {
+                due = None;
             }
             batch.push(next);
         }

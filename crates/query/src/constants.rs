@@ -1,4 +1,4 @@
-//! How much the constants of a plan come to where each row gets a copy of them.
+//! How much the constants of a plan come to where each row gets a copy of them, and how wide its rows are.
 //!
 //! Promise: what is only compared is not counted, so that a long list of values to look for costs nothing.
 
@@ -25,6 +25,16 @@ pub(crate) fn copied(plan: &LogicalPlan) -> Result<usize> {
         })
     })?;
     Ok(bytes)
+}
+
+/// The most columns that rows have anywhere in the plan; at least one.
+pub(crate) fn widest(plan: &LogicalPlan) -> Result<usize> {
+    let mut most = 1;
+    plan.apply_with_subqueries(|node| {
+        most = most.max(node.schema().fields().len());
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(most)
 }
 
 fn only_compared(expr: &Expr) -> bool {

@@ -28,6 +28,9 @@ use crate::{constants, session, show};
 /// How many bytes the copies of all constants may have in one batch of rows.
 const MOST_CONSTANTS: usize = 64 << 20;
 
+/// How many cells one batch of rows may have: none has fewer rows for it than usual unless it has hundreds of columns.
+const MOST_CELLS: usize = 4 << 20;
+
 /// Answers queries. Holds nothing of any product.
 #[derive(Debug, Clone)]
 pub struct Engine {
@@ -155,10 +158,11 @@ impl Engine {
     }
 }
 
-/// The plan as it runs. Where long constants stand in it, fewer rows are worked on at a time, as each row may get a copy.
+/// The plan as it runs. Where long constants stand in it, fewer rows are worked on at a time, as each row may get a copy; and where
+/// there are very many columns.
 async fn physical(mut state: SessionState, plan: &LogicalPlan) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
     let plan = state.optimize(plan)?;
-    let rows = MOST_CONSTANTS / constants::copied(&plan)?.max(1);
+    let rows = (MOST_CONSTANTS / constants::copied(&plan)?.max(1)).min(MOST_CELLS / constants::widest(&plan)?);
     let execution = &mut state.config_mut().options_mut().execution;
     execution.batch_size = execution.batch_size.min(ConfigNonZeroUsize::try_new(rows.max(1))?);
     let physical = state.query_planner().create_physical_plan(&plan, &state).await?;

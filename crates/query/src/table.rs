@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use datafusion::arrow::compute::take_record_batch;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::catalog::memory::{DataSourceExec, MemorySourceConfig};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::pruning::PruningStatistics;
@@ -14,6 +14,7 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{Column, DFSchema, DataFusionError, Result, ScalarValue, Statistics, internal_datafusion_err};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
@@ -25,6 +26,9 @@ use crate::adapt::{PresentTypes, bare, present_batch};
 use crate::reader::{FileRef, ZoneReaders};
 use crate::session::store_url;
 use crate::view::{FileView, TableView};
+
+/// What a cell takes in memory, empty or not.
+const CELL: usize = 8;
 
 /// A table of the snapshot, read through one lease.
 #[derive(Debug)]
@@ -60,6 +64,10 @@ impl SnapshotTable {
             Some(columns) => Arc::new(self.schema.project(columns)?),
             None => Arc::clone(&self.schema),
         };
+        // Empty columns take as much memory as full ones: of rows with few of a table's thousands, many times what the rows take.
+        let missing: usize = self.memory.iter().map(|batch| empty_cells(batch, &wanted)).sum();
+        let room = MemoryConsumer::new("columns that rows lack").register(&state.runtime_env().memory_pool);
+        room.try_grow(missing.saturating_mul(CELL))?;
         let (memory, schema, most) = (self.memory.clone(), Arc::clone(&wanted), state.config().batch_size());
         let present = move || {
             let batches = memory.iter().map(|batch| in_pieces(present_batch(batch, &schema)?, most));
@@ -197,6 +205,13 @@ impl TableProvider for SnapshotTable {
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
+}
+
+/// How many cells of the columns of `schema` a batch has not.
+fn empty_cells(batch: &RecordBatch, schema: &SchemaRef) -> usize {
+    let has = |field: &&FieldRef| batch.column_by_name(field.name()).is_some();
+    let missing = schema.fields().len() - schema.fields().iter().filter(has).count();
+    missing.saturating_mul(batch.num_rows())
 }
 
 /// The batch in pieces that share no memory.

@@ -124,7 +124,12 @@ pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), Ru
     let engine = Engine::new(Arc::clone(&zones), settings.query.clone());
     let memory = Memory::new(settings.flush.memory_limit);
     let rewriting = Memory::new(settings.flush.rewrite_memory);
+    let (most, products) = (settings.jobs.results_in_all, ctx.directory.join("products"));
+    let results = tokio::task::spawn_blocking(move || jobs::Room::of_all(most, &products)).await;
+    let running = Arc::new(tokio::sync::Semaphore::new(settings.jobs.running_in_all.max(1)));
     let shared = Arc::new(Shared {
+        running,
+        results: results.map_err(|_| RunError::Interrupted)?,
         settings,
         directory: ctx.directory.clone(),
         clock: Arc::clone(&ctx.clock),

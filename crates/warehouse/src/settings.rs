@@ -63,12 +63,18 @@ impl Default for FlushSettings {
 pub struct JobSettings {
     /// Jobs of one product that run at once; more wait in the queue.
     pub running_per_product: usize,
+    /// Jobs of all products that run at once. Each may take `query.memory_limit_bytes`.
+    pub running_in_all: usize,
     /// Jobs of one product that wait; more are refused with "slow down".
     pub queued_per_product: usize,
     /// The largest result kept, in bytes after compression. Results are written as they come and take disk, not memory; what one
     /// takes is some 10 to 100 bytes a row. By default as much as one machine writes within the time that a query has
     /// (`query.timeout`): hundreds of millions of rows. Lower it where the disk is small.
     pub result_bytes: u64,
+    /// All results of one product together, in bytes: when a new one would pass it, the product's oldest go first.
+    pub results_per_product: u64,
+    /// All results of all products together, in bytes. A product's new result makes only its own older ones go.
+    pub results_in_all: u64,
     /// How long a result is kept.
     #[serde(with = "humantime_serde")]
     pub keep_results: Duration,
@@ -78,8 +84,11 @@ impl Default for JobSettings {
     fn default() -> Self {
         Self {
             running_per_product: 4,
+            running_in_all: 8,
             queued_per_product: 100,
             result_bytes: 16 << 30,
+            results_per_product: 32 << 30,
+            results_in_all: 128 << 30,
             keep_results: Duration::from_secs(7 * 24 * 3600),
         }
     }

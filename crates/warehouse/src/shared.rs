@@ -6,8 +6,10 @@ use std::sync::Arc;
 use base::{Clock, Entropy, WriterId};
 use edge::{CurrentSigner, Stages};
 use seal::{DataKey, InstallationKey};
+use tokio::sync::Semaphore;
 use zones::Zones;
 
+use crate::jobs::Room;
 use crate::known::Known;
 use crate::memory::Memory;
 use crate::settings::WarehouseSettings;
@@ -31,5 +33,9 @@ pub(crate) struct Shared {
     pub(crate) rewriting: Arc<Memory>,
     /// Which objects the catalogs know.
     pub(crate) known: Arc<Known>,
+    /// For each job that runs.
+    pub(crate) running: Arc<Semaphore>,
+    /// What results of jobs take of the disk.
+    pub(crate) results: Arc<Room>,
     pub(crate) stages: Stages,
 }

@@ -419,6 +419,27 @@ async fn an_idle_journal_commits_at_once() {
 }
 
 #[tokio::test]
+async fn what_is_to_be_written_at_once_waits_for_no_company_and_takes_others_along() {
+    let world = World::new();
+    let settings = JournalSettings {
+        commit_after: Duration::from_secs(3600),
+        ..JournalSettings::default()
+    };
+    let journal = world.house.start(&world.zones, settings, Tail::empty());
+    let soon = Duration::from_secs(10);
+    for text in ["one", "two", "three"] {
+        let written = tokio::time::timeout(soon, journal.append_at_once(entry(text))).await;
+        written.expect("it waits").unwrap();
+    }
+    let (others, urgent) = tokio::join!(
+        tokio::time::timeout(soon, journal.append(entry("four"))),
+        tokio::time::timeout(soon, journal.append_at_once(entry("five")))
+    );
+    assert_eq!(others.expect("it waits").unwrap(), urgent.expect("it waits").unwrap());
+    assert_eq!(world.read().await, ["one", "two", "three", "four", "five"]);
+}
+
+#[tokio::test]
 async fn a_full_segment_does_not_wait() {
     let world = World::new();
     let settings = JournalSettings {

@@ -16,12 +16,13 @@ use futures::{FutureExt, StreamExt};
 use query::{Engine, QueryError};
 use seal::{DataKey, PrivateKey, keyed_hash, open_key, open_with, seal_key, seal_to};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use wire::v1::Column;
 
 pub(crate) use parts::PartsError;
-use result::{ResultError, ResultFiles};
+pub(crate) use result::Room;
+use result::{ResultError, ResultFiles, ResultWriter};
 use store::{Ending, JobStore};
 pub(crate) use store::{Status, StoredJob};
 
@@ -116,7 +117,8 @@ impl Jobs {
     pub(crate) async fn open(product: Arc<Product>, shared: Arc<Shared>, engine: Engine, queries: Handle) -> Result<Arc<Self>, JobError> {
         let store = JobStore::open(product.catalog().pool().clone()).await?;
         let directory = shared.directory.join("products").join(product.id.to_string()).join("results");
-        let files = ResultFiles::open(directory, product.id, store.with_results().await?).await?;
+        let most = shared.settings.jobs.results_per_product;
+        let files = ResultFiles::open(directory, product.id, store.with_results().await?, most, &shared.results).await?;
         let last = AtomicU64::new(store.last_id().await?);
         let slots = Semaphore::new(shared.settings.jobs.running_per_product.max(1));
         let jobs = Arc::new(Self {
@@ -204,7 +206,7 @@ impl Jobs {
         let slot = tokio::select! {
             biased;
             () = cancel.cancelled() => None,
-            slot = self.slots.acquire() => slot.ok(),
+            slot = self.slot() => slot,
         };
         let done = match slot {
             None => Err(Failed {
@@ -239,6 +241,13 @@ impl Jobs {
         self.active().remove(&id);
     }
 
+    /// Waits until the job may run: first among those of its product, then among all. So a product with many jobs does not keep others
+    /// waiting for longer than the jobs that it may run at once.
+    async fn slot(&self) -> Option<(SemaphorePermit<'_>, SemaphorePermit<'_>)> {
+        let own = self.slots.acquire().await.ok()?;
+        Some((own, self.shared.running.acquire().await.ok()?))
+    }
+
     async fn run(
         &self,
         id: JobId,
@@ -270,6 +279,7 @@ impl Jobs {
             writer = tokio::task::spawn_blocking(move || writer.add(&batch).map(|()| writer))
                 .await
                 .map_err(|_| Failed::inside())??;
+            self.take_room(&mut writer).await?;
         }
         let columns = serde_json::to_vec(&columns).map_err(|_| Failed::inside())?;
         let finished = tokio::task::spawn_blocking(move || writer.finish())
@@ -284,6 +294,20 @@ impl Jobs {
             sealed_columns: Some(self.seal(id, "columns", &columns)),
             sealed_error: None,
         })
+    }
+
+    /// Takes the room that a result has grown to. The product's older results make way, the oldest first; no other product's do.
+    async fn take_room(&self, writer: &mut ResultWriter) -> Result<(), Failed> {
+        while let Err(full) = writer.take_room() {
+            let oldest = self.store.forget_oldest().await.map_err(|error| {
+                tracing::warn!(product.id = %self.product.id, error = %error, "could not make room for a result");
+                Failed::inside()
+            })?;
+            let Some(oldest) = oldest else { return Err(full.into()) };
+            tracing::info!(product.id = %self.product.id, job.id = %oldest, "the result of job {oldest} made way for a newer one");
+            self.files.remove(oldest).await;
+        }
+        Ok(())
     }
 
     async fn end_with(&self, id: JobId, status: Status, message: &str) {

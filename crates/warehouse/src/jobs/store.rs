@@ -215,6 +215,17 @@ impl JobStore {
         rows.iter().map(|row| Ok(JobId(unsigned(row, "id")?))).collect()
     }
 
+    /// Takes the result away of the job that ended first, and says which it was.
+    pub(crate) async fn forget_oldest(&self) -> Result<Option<JobId>, sqlx::Error> {
+        let row = sqlx::query(
+            "UPDATE jobs SET sealed_key = NULL, result_bytes = 0 WHERE id =
+             (SELECT id FROM jobs WHERE sealed_key IS NOT NULL ORDER BY ended_at, id LIMIT 1) RETURNING id",
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(|row| Ok(JobId(unsigned(&row, "id")?))).transpose()
+    }
+
     /// Takes the results of jobs away that ended before `before`, and says which.
     pub(crate) async fn forget_results(&self, before: Timestamp) -> Result<Vec<JobId>, sqlx::Error> {
         let rows =

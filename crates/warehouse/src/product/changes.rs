@@ -46,7 +46,7 @@ impl Product {
             header: change.encode().into(),
             payload: bytes::Bytes::new(),
         };
-        let segment = self.journal.append(entry).await?;
+        let segment = self.journal.append_at_once(entry).await?;
         waiting.0.push_back((segment.sequence, change));
         self.make_waiting(waiting).await
     }

@@ -1,8 +1,11 @@
 //! From memory into encrypted files.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
 use base::{TableId, WriterId};
 use bytes::Bytes;
 use columns::catalog::{BatchHash, FileRecord, RecordHash, Swap};
@@ -13,6 +16,9 @@ use zones::ObjectName;
 use super::state::MemoryPart;
 use super::{Product, ProductError};
 use crate::known::TABLES;
+
+/// How many cells a file that is written from memory has at most, empty ones included, unless one batch has more.
+const FILE_CELLS: usize = 8 << 20;
 
 impl Product {
     /// Writes the tables to files whose rows have waited long enough or take too much memory, and makes changes that wait.
@@ -57,7 +63,7 @@ impl Product {
         }
     }
 
-    /// Writes the rows of one table that are in memory now to one file.
+    /// Writes the rows of one table that are in memory now to a file, or to several where they have too few columns in common.
     async fn flush_table(&self, id: TableId) -> Result<(), ProductError> {
         let _writing = self.writing.lock().await;
         let Some((parts, schema)) = self
@@ -71,15 +77,24 @@ impl Product {
         if parts.is_empty() {
             return Ok(());
         }
-        let rows = parts.iter().map(|part| part.shaped.rows.clone()).collect::<Vec<_>>();
-        let file = self.write_file(id, rows, schema).await?;
+        let mut files = Vec::new();
+        let batches = parts.iter().map(|part| part.shaped.rows.clone()).collect();
+        for (rows, schema) in groups(batches, &schema, FILE_CELLS) {
+            match self.write_file(id, rows, schema).await {
+                Ok(file) => files.push(file),
+                Err(error) => {
+                    self.give_up(&objects(&files)).await;
+                    return Err(error);
+                }
+            }
+        }
         let covered: Vec<BatchHash> = parts.iter().map(|part| part.batch).collect();
         let left_out: Vec<_> = parts.iter().filter_map(|part| Some((part.batch, part.keep.clone()?))).collect();
         let records: Vec<RecordHash> = parts.iter().flat_map(|part| part.records.iter().copied()).collect();
 
         let _control = self.control.lock().await;
         let Some(columns) = self.read().tables.get(&id).map(super::state::Table::stored_columns) else {
-            self.give_up(&[file.object]).await;
+            self.give_up(&objects(&files)).await;
             return Ok(());
         };
         let at = self.shared.clock.now();
@@ -87,7 +102,7 @@ impl Product {
             .catalog
             .swap(&Swap {
                 table: id,
-                add: std::slice::from_ref(&file),
+                add: &files,
                 remove: &[],
                 covered: &covered,
                 records: &records,
@@ -97,14 +112,14 @@ impl Product {
             })
             .await;
         if let Err(error) = swapped {
-            self.give_up(&[file.object]).await;
+            self.give_up(&objects(&files)).await;
             return Err(error.into());
         }
-        let (rows, bytes) = (file.rows, file.bytes);
+        let (rows, bytes): (u64, u64) = (files.iter().map(|file| file.rows).sum(), files.iter().map(|file| file.bytes).sum());
         if let Some(table) = self.write().tables.get_mut(&id) {
             // Invariant: parts are only ever added at the end, so those written are the first ones.
             let written: Vec<MemoryPart> = table.memory.drain(..parts.len()).collect();
-            table.files.push(Arc::new(file));
+            table.files.extend(files.into_iter().map(Arc::new));
             for part in &written {
                 table.known.remove(&part.batch);
                 table.records.written(&part.records);
@@ -116,12 +131,7 @@ impl Product {
 
     /// Sorts rows, encrypts them under a key of their own, and puts the file into a majority of zones. It is staged until it is swapped
     /// in or given up.
-    pub(super) async fn write_file(
-        &self,
-        table: TableId,
-        rows: Vec<arrow::record_batch::RecordBatch>,
-        schema: arrow::datatypes::SchemaRef,
-    ) -> Result<FileRecord, ProductError> {
+    pub(super) async fn write_file(&self, table: TableId, rows: Vec<RecordBatch>, schema: SchemaRef) -> Result<FileRecord, ProductError> {
         let file = WriterId::generate(self.shared.clock.now(), &*self.shared.entropy).to_string();
         let aad = columns::aad_prefix(self.id, table, &file);
         let key = DataKey::generate(&*self.shared.entropy);
@@ -176,6 +186,39 @@ impl Product {
     }
 }
 
+/// The rows of parts as they go into files, in their order, each with the columns that something of it has.
+///
+/// A file's rows are in memory with all of its columns, where some may be empty in most of them: of a table with thousands, a few small
+/// batches would take gigabytes. What a file lacks reads as nothing.
+fn groups(batches: Vec<RecordBatch>, schema: &SchemaRef, most: usize) -> Vec<(Vec<RecordBatch>, SchemaRef)> {
+    let mut groups = Vec::new();
+    let (mut rows, mut names, mut count) = (Vec::new(), HashSet::new(), 0);
+    for batch in batches {
+        let fields = batch.schema();
+        let new = fields.fields().iter().filter(|field| !names.contains(field.name()));
+        let cells = (names.len() + new.count()).saturating_mul(count + batch.num_rows());
+        if cells > most && !rows.is_empty() {
+            groups.push((std::mem::take(&mut rows), only(schema, &names)));
+            names.clear();
+            count = 0;
+        }
+        names.extend(fields.fields().iter().map(|field| field.name().clone()));
+        count += batch.num_rows();
+        rows.push(batch);
+    }
+    groups.push((rows, only(schema, &names)));
+    groups
+}
+
+fn objects(files: &[FileRecord]) -> Vec<ObjectName> {
+    files.iter().map(|file| file.object.clone()).collect()
+}
+
+fn only(schema: &SchemaRef, names: &HashSet<String>) -> SchemaRef {
+    let fields = schema.fields().iter().filter(|field| names.contains(field.name()));
+    Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
+}
+
 /// How often [`Product::flush_due`] is worth calling.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -189,4 +232,44 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
+
+    use super::*;
+
+    /// So many rows with these columns.
+    fn batch(rows: i64, columns: &[&str]) -> RecordBatch {
+        let values = Arc::new((0..rows).collect::<Int64Array>()) as ArrayRef;
+        RecordBatch::try_from_iter(columns.iter().map(|name| (*name, Arc::clone(&values)))).unwrap()
+    }
+
+    #[test]
+    fn a_file_has_the_columns_of_its_rows_and_no_more_cells_than_are_good() {
+        let all = batch(0, &["time", "a", "b", "c", "d", "never"]).schema();
+        let batches = vec![
+            batch(10, &["time", "a"]),
+            batch(10, &["time", "b"]),
+            batch(10, &["time", "c"]),
+            batch(100, &["time", "c", "d"]),
+            batch(1, &["time", "d"]),
+        ];
+        let found: Vec<(usize, Vec<String>)> = groups(batches, &all, 100)
+            .iter()
+            .map(|(rows, schema)| {
+                let names = schema.fields().iter().map(|field| field.name().clone()).collect();
+                (rows.iter().map(RecordBatch::num_rows).sum(), names)
+            })
+            .collect();
+        let expected = [
+            (20, vec!["time", "a", "b"]),
+            (10, vec!["time", "c"]),
+            (100, vec!["time", "c", "d"]),
+            (1, vec!["time", "d"]),
+        ];
+        let named = |(rows, names): (usize, Vec<&str>)| (rows, names.into_iter().map(str::to_owned).collect());
+        assert_eq!(found, expected.map(named));
+    }
 }

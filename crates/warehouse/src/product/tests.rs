@@ -91,6 +91,8 @@ impl House {
             memory: Memory::new(self.settings.flush.memory_limit),
             rewriting: Memory::new(self.settings.flush.rewrite_memory),
             known: crate::known::Known::load(self.directory.path()).await,
+            running: Arc::new(tokio::sync::Semaphore::new(8)),
+            results: crate::jobs::Room::of_all(u64::MAX, self.directory.path()),
             stages: edge::Stages::default(),
         };
         Product::open(product(), self.private_key.public(), Arc::new(shared), None).await

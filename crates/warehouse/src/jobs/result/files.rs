@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use base::{JobId, ProductId};
@@ -11,13 +12,13 @@ use seal::{DataKey, FRAME_LEN, frame_span, open_span, sealed_len};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
 
 use super::ResultError;
+use super::room::{Held, Room, WHOLE};
 use super::writer::{RowWriter, Written};
 
 /// How much of a result is read and sent at a time.
 pub(crate) const PART: u64 = 16 * FRAME_LEN;
 
-/// How the file of a result is called, and the file of one that is not finished.
-const WHOLE: &str = "sealed";
+/// How the file of a result that is not finished ends.
 const UNFINISHED: &str = "new";
 
 /// Where results of one product are kept.
@@ -25,12 +26,21 @@ const UNFINISHED: &str = "new";
 pub(crate) struct ResultFiles {
     directory: PathBuf,
     product: ProductId,
+    room: Arc<Room>,
 }
 
 impl ResultFiles {
     /// Opens the directory. What is in it and belongs to none of the jobs in `kept` was left by a crash, and is removed.
-    pub(crate) async fn open(directory: PathBuf, product: ProductId, kept: HashSet<JobId>) -> Result<Self, ResultError> {
-        let files = Self { directory, product };
+    /// Its results take at most `limit` bytes together, and no more than there is in the room for `all`.
+    pub(crate) async fn open(
+        directory: PathBuf,
+        product: ProductId,
+        kept: HashSet<JobId>,
+        limit: u64,
+        all: &Arc<Room>,
+    ) -> Result<Self, ResultError> {
+        let room = Room::of_one(limit, &directory, all);
+        let files = Self { directory, product, room };
         let swept = files.clone();
         tokio::task::spawn_blocking(move || swept.sweep(&kept))
             .await
@@ -48,7 +58,13 @@ impl ResultFiles {
                 _ => false,
             };
             if leftover {
+                let taken = if path.extension().is_some_and(|end| end == WHOLE) {
+                    path.metadata()?.len()
+                } else {
+                    0
+                };
                 std::fs::remove_file(path)?;
+                self.room.give_back(taken);
             }
         }
         Ok(())
@@ -57,6 +73,7 @@ impl ResultFiles {
     /// Begins a result of at most `limit` bytes after compression, sealed under a key that seals nothing else.
     pub(crate) async fn begin(&self, job: JobId, key: DataKey, limit: u64) -> Result<ResultWriter, ResultError> {
         let (files, context) = (self.clone(), self.context(job));
+        let held = Held::of(&self.room);
         let begun = tokio::task::spawn_blocking(move || {
             let unfinished = Unfinished {
                 path: files.path(job, UNFINISHED),
@@ -66,6 +83,7 @@ impl ResultFiles {
             Ok(ResultWriter {
                 rows: RowWriter::new(file, &key, &context, limit),
                 unfinished,
+                held,
             })
         });
         begun.await.map_err(std::io::Error::other)?
@@ -96,10 +114,12 @@ impl ResultFiles {
 
     /// Takes a result away, if there is one.
     pub(crate) async fn remove(&self, job: JobId) {
-        if let Err(error) = tokio::fs::remove_file(self.path(job, WHOLE)).await
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(job.id = %job, error = %error, "could not remove a result");
+        let path = self.path(job, WHOLE);
+        let taken = tokio::fs::metadata(&path).await.map_or(0, |meta| meta.len());
+        match tokio::fs::remove_file(path).await {
+            Ok(()) => self.room.give_back(taken),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(job.id = %job, error = %error, "could not remove a result"),
         }
     }
 
@@ -122,12 +142,18 @@ pub(crate) struct ResultWriter {
     // Dropped first: the file is closed before it is removed.
     rows: RowWriter<File>,
     unfinished: Unfinished,
+    held: Held,
 }
 
 impl ResultWriter {
     /// Adds the rows of a batch. Takes its time: for a thread that may be kept.
     pub(crate) fn add(&mut self, batch: &RecordBatch) -> Result<(), ResultError> {
         self.rows.add(batch)
+    }
+
+    /// Takes the room that it has grown to. An error says that there is none; it may be made, and this called again.
+    pub(crate) fn take_room(&mut self) -> Result<(), ResultError> {
+        self.held.grow_to(self.rows.length())
     }
 
     /// Writes what is left, down to the disk. Takes its time.
@@ -137,6 +163,7 @@ impl ResultWriter {
         Ok(FinishedResult {
             written,
             unfinished: self.unfinished,
+            held: self.held,
         })
     }
 }
@@ -145,13 +172,20 @@ impl ResultWriter {
 pub(crate) struct FinishedResult {
     written: Written,
     unfinished: Unfinished,
+    held: Held,
 }
 
 impl FinishedResult {
     /// Puts it in its place; the number of rows, and the length in bytes. Whole or not at all: a job's row says that there is a result
-    /// only after this returned. Without a pause in between, so that a job that is stopped knows whether there is a file to remove.
+    /// only after this returned, and so only when it is there after a power cut as well. Without a pause in between, so that a job that
+    /// is stopped knows whether there is a file to remove.
     pub(crate) fn keep(self) -> Result<(u64, u64), ResultError> {
-        std::fs::rename(&self.unfinished.path, &self.unfinished.whole)?;
+        let whole = &self.unfinished.whole;
+        std::fs::rename(&self.unfinished.path, whole)?;
+        self.held.keep(whole.metadata()?.len());
+        if let Some(directory) = whole.parent() {
+            File::open(directory)?.sync_all()?;
+        }
         Ok((self.written.rows, self.written.bytes))
     }
 }

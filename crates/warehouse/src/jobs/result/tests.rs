@@ -74,7 +74,8 @@ impl Write for Disk {
 
 async fn opened(directory: &Path, kept: impl IntoIterator<Item = u64>) -> ResultFiles {
     let kept: HashSet<JobId> = kept.into_iter().map(JobId).collect();
-    ResultFiles::open(directory.join("results"), ProductId::new(1).unwrap(), kept)
+    let all = Room::of_all(NO_LIMIT, directory);
+    ResultFiles::open(directory.join("results"), ProductId::new(1).unwrap(), kept, NO_LIMIT, &all)
         .await
         .unwrap()
 }

@@ -59,6 +59,11 @@ impl<W: Write> RowWriter<W> {
         Ok(())
     }
 
+    /// How many bytes it has written so far.
+    pub(super) fn length(&self) -> u64 {
+        self.gzip.get_ref().length
+    }
+
     fn compress(&mut self) -> Result<(), ResultError> {
         self.gzip.write_all(&self.chunk)?;
         self.chunk.clear();
