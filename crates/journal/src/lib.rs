@@ -15,6 +15,7 @@ mod record;
 mod recover;
 mod segment;
 mod settings;
+mod trim;
 
 pub use chain::{Damage, Head, Tail};
 pub use entry::{Entry, SegmentId};
@@ -23,6 +24,7 @@ pub use journal::{CurrentSigner, Journal, JournalParts};
 pub use recover::{Recovered, Refused, is_segment, read_back, recover, recover_after, survey};
 pub use segment::Segment;
 pub use settings::JournalSettings;
+pub use trim::{TrimError, trim};
 
 #[cfg(test)]
 mod tests;

@@ -5,14 +5,13 @@
 use base::{ProductId, Role};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use prost::Message;
-use seal::{Domain, InstallationKey, SealError};
+use seal::InstallationKey;
 use tokio::sync::Mutex;
 use zones::{GetError, ObjectName, Zones};
 
 use crate::chain::{self, Damage, Head, Standing, Tail, Unreadable};
-use crate::record::{self, HeadRecord, PREAMBLE};
-use crate::{HeadError, RecoverError, Segment};
+use crate::record::{self, PREAMBLE};
+use crate::{HeadError, RecoverError, Segment, SegmentId, trim};
 
 /// How many heads are read at once.
 const AT_ONCE: usize = 16;
@@ -26,6 +25,8 @@ pub struct Recovered {
     pub segments: Vec<Segment>,
     /// Refused attempts and abandoned ends: believed, but beside the chain. They never counted.
     pub orphans: Vec<ObjectName>,
+    /// Earlier forms of segments that were trimmed, and copies under other days: nothing needs them any more.
+    pub superseded: Vec<ObjectName>,
     /// Objects among the segments that are not segments of this journal.
     pub refused: Vec<Refused>,
     /// What is missing or wrong; empty unless [`survey`] was asked.
@@ -148,20 +149,17 @@ pub async fn survey(
     .await
 }
 
-/// Whether an object is a segment of one of the role's journals, under its own name: what the role vouches for before it is copied
-/// from zone to zone.
+/// Whether an object is a segment of one of the role's journals, as it was written or trimmed, under its own name: what the role vouches
+/// for before it is copied from zone to zone.
 pub fn is_segment(key: &InstallationKey, role: Role, name: &ObjectName, object: &Bytes) -> bool {
     let read = || {
         let (journal, _day) = name.prefix().rsplit_once('/')?;
         let (head, _) = record::split(object)?;
-        let verified = seal::verify(key, Domain::SEGMENT, role, &head).ok()?;
-        let record = HeadRecord::decode(&verified.payload[..]).ok()?;
         let said = record::parse_object_id(name.id())?;
-        let is_here = record.journal == journal;
-        let segment = Segment::from_record(name.clone(), record, *blake3::hash(&head).as_bytes())?;
-        Some(is_here && (segment.id, segment.attempt) == said && verified.certificate.covers(segment.created_at))
+        let segment = Segment::believed(key, role, name, &head, journal).ok()?;
+        Some((segment.id, segment.attempt) == said)
     };
-    read().unwrap_or(false)
+    read().unwrap_or(false) || trim::is_trimmed(key, role, name, object)
 }
 
 /// Reads back what a journal that is being written holds, up to `upto`, its writer's own head. Nothing is settled, copied or decided
@@ -246,6 +244,7 @@ impl Reader<'_> {
                 Found::Older => {}
             }
         }
+        let (believed, superseded) = trim::latest(believed);
         let (last, believed): (Vec<_>, Vec<_>) = believed.into_iter().partition(|s| s.id.sequence < after.length);
         let last = last.into_iter().find(|segment| segment.hash == after.hash);
         let known = after.length == 0 || last.is_some();
@@ -278,6 +277,7 @@ impl Reader<'_> {
         Ok(Recovered {
             segments: chain.segments.into_iter().filter(|segment| !segment.is_opening()).collect(),
             orphans: chain.orphans,
+            superseded,
             refused,
             damage: chain.damage,
             doubts: chain.doubts,
@@ -294,7 +294,7 @@ impl Reader<'_> {
             journal: journal(),
             source,
         })?;
-        let within = |name: &ObjectName| record::parse_object_id(name.id()).is_some_and(|(id, _)| id.sequence < upto.length);
+        let within = |name: &ObjectName| said(name).is_some_and(|said| said.id.sequence < upto.length);
         let names = listed.into_iter().map(|object| object.name).filter(within);
         // In how many zones they are does not matter: what is in the chain up to the head was accepted.
         let mut found = stream::iter(names)
@@ -310,6 +310,7 @@ impl Reader<'_> {
                 believed.push(*segment);
             }
         }
+        let (believed, _) = trim::latest(believed);
         let mut chain = chain::link(Head::default(), true, believed, Vec::new());
         if chain.damage.is_empty() && chain.tail.head != upto {
             chain.damage.push(Damage::Rewritten { length: upto.length });
@@ -327,33 +328,33 @@ impl Reader<'_> {
 
     async fn look_at(&self, name: ObjectName, standing: Standing, from: u64) -> Result<Found, GetError> {
         let day_prefix = name.prefix().strip_prefix(self.journal).and_then(|rest| rest.strip_prefix('/'));
-        let said = record::parse_object_id(name.id()).filter(|_| day_prefix.is_some_and(|day| !day.contains('/')));
-        let Some((id, attempt)) = said else {
+        let said = said(&name).filter(|_| day_prefix.is_some_and(|day| !day.contains('/')));
+        let Some(said) = said else {
             return Ok(Found::Refused(Refused {
                 name,
                 why: "its name is not that of a segment".into(),
             }));
         };
-        if id.sequence < from {
+        if said.id.sequence < from {
             return Ok(Found::Older);
         }
         let unreadable = |name| {
-            let sequence = id.sequence;
+            let sequence = said.id.sequence;
             Ok(Found::Unreadable(Unreadable { sequence, name, standing }))
         };
         if standing != Standing::Majority {
             return unreadable(name);
         }
-        let mut verdict = match self.read_head(&name).await {
-            Ok(head) => self.believe(&name, &head),
+        let mut verdict = match self.read_front(&name, said.generation > 0).await {
+            Ok(front) => self.believe(&name, &front),
             Err(_) => Err("it is too short".into()),
         };
         if verdict.is_err() {
             // Perhaps only one zone's copy is wrong: read it whole, which compares digests and repairs.
             let _one_at_a_time = self.long.lock().await;
-            verdict = match self.zones.get(&name, record::MAX_OBJECT).await {
-                Ok(object) => match record::split(&object) {
-                    Some((head, _)) => self.believe(&name, &head),
+            verdict = match self.zones.get(&name, trim::MAX_OBJECT).await {
+                Ok(object) => match Front::of(&object, said.generation > 0) {
+                    Some(front) => self.believe(&name, &front),
                     None => match record::newer_version(&object) {
                         Some(version) => return Ok(Found::Newer(name, version)),
                         None => Err("it is not in the form of a segment".into()),
@@ -365,7 +366,7 @@ impl Reader<'_> {
             };
         }
         Ok(match verdict {
-            Ok(segment) if (segment.id, segment.attempt) == (id, attempt) => Found::Believed(Box::new(segment)),
+            Ok(segment) if said.is(&segment) => Found::Believed(Box::new(segment)),
             Ok(segment) => Found::Refused(Refused {
                 why: format!("it is segment {}", segment.id),
                 name,
@@ -374,28 +375,73 @@ impl Reader<'_> {
         })
     }
 
-    async fn read_head(&self, name: &ObjectName) -> Result<Bytes, GetError> {
-        let preamble = self.zones.get_range(name, 0..PREAMBLE).await?;
-        let length = record::head_length(&preamble).ok_or_else(|| GetError::Corrupt { name: name.clone() })?;
-        let _one_at_a_time = if length > LONG_HEAD { Some(self.long.lock().await) } else { None };
-        self.zones.get_range(name, PREAMBLE..PREAMBLE + length).await
+    async fn read_front(&self, name: &ObjectName, trimmed: bool) -> Result<Front, GetError> {
+        let begin = if trimmed { trim::PREAMBLE } else { PREAMBLE };
+        let preamble = self.zones.get_range(name, 0..begin).await?;
+        let lengths = match trimmed {
+            true => trim::lengths(&preamble),
+            false => record::head_length(&preamble).map(|head| (head, 0)),
+        };
+        let (head, trim) = lengths.ok_or_else(|| GetError::Corrupt { name: name.clone() })?;
+        let _one_at_a_time = if head + trim > LONG_HEAD {
+            Some(self.long.lock().await)
+        } else {
+            None
+        };
+        let both = self.zones.get_range(name, begin..begin + head + trim).await?;
+        let head = usize::try_from(head).unwrap_or(usize::MAX).min(both.len());
+        Ok(Front {
+            head: both.slice(..head),
+            trim: trimmed.then(|| both.slice(head..)),
+        })
     }
 
-    /// Whether a head was signed by this journal's role, for this journal.
-    fn believe(&self, name: &ObjectName, head: &[u8]) -> Result<Segment, String> {
-        let verified = seal::verify(self.key, Domain::SEGMENT, self.role, head).map_err(|e: SealError| e.to_string())?;
-        let record = HeadRecord::decode(&verified.payload[..]).map_err(|_| "its head is not in the form it should have")?;
-        if record.journal != self.journal {
-            return Err(format!("it belongs to journal {}", record.journal));
-        }
-        let hash = *blake3::hash(head).as_bytes();
-        let segment = Segment::from_record(name.clone(), record, hash).ok_or("its head is not in the form it should have")?;
+    /// Whether a head, and for a trimmed form its trim record, was signed by this journal's role, for this journal.
+    fn believe(&self, name: &ObjectName, front: &Front) -> Result<Segment, String> {
+        let segment = Segment::believed(self.key, self.role, name, &front.head, self.journal)?;
         if segment.product != self.product {
             return Err("it belongs to another product".into());
         }
-        if !verified.certificate.covers(segment.created_at) {
-            return Err("its signer's certificate was not in force when it was written".into());
+        match &front.trim {
+            Some(trim) => trim::believe(self.key, self.role, segment, self.journal, trim),
+            None => Ok(segment),
         }
-        Ok(segment)
     }
+}
+
+/// The signed parts of an object.
+struct Front {
+    head: Bytes,
+    /// Of a trimmed form.
+    trim: Option<Bytes>,
+}
+
+impl Front {
+    fn of(object: &Bytes, trimmed: bool) -> Option<Self> {
+        if trimmed {
+            let (head, trim, _) = trim::split(object)?;
+            return Some(Self { head, trim: Some(trim) });
+        }
+        record::split(object).map(|(head, _)| Self { head, trim: None })
+    }
+}
+
+/// What a name says an object is: to be believed only once what it holds says the same.
+#[derive(Clone, Copy)]
+struct Said {
+    id: SegmentId,
+    attempt: u32,
+    generation: u32,
+}
+
+impl Said {
+    fn is(&self, segment: &Segment) -> bool {
+        (segment.id, segment.attempt, segment.generation) == (self.id, self.attempt, self.generation)
+    }
+}
+
+fn said(name: &ObjectName) -> Option<Said> {
+    let written = record::parse_object_id(name.id()).map(|(id, attempt)| (id, attempt, 0));
+    let (id, attempt, generation) = written.or_else(|| trim::parse_object_id(name.id()))?;
+    Some(Said { id, attempt, generation })
 }

@@ -27,6 +27,8 @@ impl Domain {
     pub const PASS_GRANT: Self = Self("coffer/v1/pass-grant");
     /// A segment of a journal.
     pub const SEGMENT: Self = Self("coffer/v1/segment");
+    /// What of a segment of a journal is kept.
+    pub const TRIM: Self = Self("coffer/v1/trim");
     /// Length and hash of a journal.
     pub const HEAD: Self = Self("coffer/v1/head");
     /// What a file of a table holds and which segments it covers.
