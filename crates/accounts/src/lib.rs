@@ -11,6 +11,7 @@ mod facts;
 mod grants;
 mod heads;
 mod operator;
+mod rebuild;
 mod settings;
 mod state;
 mod view;
@@ -32,6 +33,7 @@ use wire::v1::{RecallRequest, StateKeyRequest};
 use zones::Zones;
 
 pub use columns::{Change, Declared};
+pub use rebuild::rebuild;
 pub use settings::AccountsSettings;
 pub use state::{GrantError, OpenError, Parts, Product, ProductError, ProductName, State, StateError};
 
@@ -50,6 +52,9 @@ pub enum RunError {
     /// The state could not be opened.
     #[error("the state could not be opened")]
     Open(#[from] OpenError),
+    /// A new view could not be made.
+    #[error("the view could not be made anew")]
+    Replace(#[source] std::io::Error),
     /// The process is ending.
     #[error("interrupted")]
     Interrupted,
@@ -63,7 +68,7 @@ impl RunError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Zones(error) => error.kind(),
-            Self::Vault(_) | Self::Interrupted => ErrorKind::Unavailable,
+            Self::Vault(_) | Self::Replace(_) | Self::Interrupted => ErrorKind::Unavailable,
             Self::Open(error) => error.kind(),
             Self::Serve(error) => error.kind(),
         }
@@ -74,21 +79,10 @@ impl RunError {
 pub async fn run(settings: AccountsSettings, ctx: RoleContext) -> Result<(), RunError> {
     let vault = ctx.peers.channel(Role::Vault);
     let state_key = lease_state_key(vault.clone()).await?;
-    let zones = open_zones(&settings, &ctx, &state_key).await?;
+    let zones = open_zones(&settings, &ctx, &state_key, Zones::open_of_role).await?;
     let catching_up = zones.spawn_catch_up(ctx.cancel.clone());
-    let signer = ctx.signer.clone();
-    let parts = Parts {
-        zones: Arc::clone(&zones),
-        signer: Arc::new(move || signer.get()),
-        installation: ctx.installation,
-        state_key,
-        directory: ctx.directory.clone(),
-        clock: Arc::clone(&ctx.clock),
-        entropy: Arc::clone(&ctx.entropy),
-        journal: settings.journal,
-        remembered: recall(vault.clone()).await?,
-    };
-    let state = State::open(parts).await?;
+    let remembered = recall(vault.clone()).await?;
+    let state = State::open(parts(&settings, &ctx, &zones, state_key, remembered)).await?;
     let telling = heads::Vault::follow(Arc::clone(&state), vault, ctx.cancel.clone());
     report(&ctx, &zones);
 
@@ -117,6 +111,30 @@ pub async fn run(settings: AccountsSettings, ctx: RoleContext) -> Result<(), Run
     Ok(served?)
 }
 
+fn parts(
+    settings: &AccountsSettings,
+    ctx: &RoleContext,
+    zones: &Arc<Zones>,
+    state_key: PrivateKey,
+    remembered: Vec<journal::Head>,
+) -> Parts {
+    let signer = ctx.signer.clone();
+    Parts {
+        zones: Arc::clone(zones),
+        signer: Arc::new(move || signer.get()),
+        installation: ctx.installation,
+        state_key,
+        directory: ctx.directory.clone(),
+        clock: Arc::clone(&ctx.clock),
+        entropy: Arc::clone(&ctx.entropy),
+        journal: settings.journal.clone(),
+        remembered,
+    }
+}
+
+/// How zones are opened: at a start, or to rebuild.
+type Opening = fn(zones::ZonesSettings, &std::path::Path, Arc<dyn base::Clock>) -> Result<Arc<Zones>, zones::SettingsError>;
+
 /// Ready means that a change could be written now.
 fn report(ctx: &RoleContext, zones: &Arc<Zones>) {
     ctx.look_after(zones);
@@ -134,13 +152,13 @@ fn report(ctx: &RoleContext, zones: &Arc<Zones>) {
     });
 }
 
-async fn open_zones(settings: &AccountsSettings, ctx: &RoleContext, state_key: &PrivateKey) -> Result<Arc<Zones>, RunError> {
+async fn open_zones(settings: &AccountsSettings, ctx: &RoleContext, state_key: &PrivateKey, open: Opening) -> Result<Arc<Zones>, RunError> {
     let (mut settings, directory, clock) = (settings.zones.clone(), ctx.directory.clone(), Arc::clone(&ctx.clock));
     if settings.installation.is_empty() {
         settings.installation = ctx.installation.name();
     }
     settings.grave_key = zones::GraveKey::new(*derive(state_key.to_secret_bytes().reveal(), Purpose::Graves, b"accounts").reveal());
-    let opened = tokio::task::spawn_blocking(move || Zones::open_of_role(settings, &directory, clock)).await;
+    let opened = tokio::task::spawn_blocking(move || open(settings, &directory, clock)).await;
     let (zones, key) = (opened.map_err(|_| RunError::Interrupted)??, ctx.installation);
     zones.vouch_with(Arc::new(move |name, object| {
         journal::is_segment(&key, Role::Accounts, name, object)

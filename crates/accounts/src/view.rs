@@ -13,6 +13,9 @@ use sqlx::{Row, Sqlite, Transaction};
 use crate::facts::{ColumnsSet, CredentialGranted, Fact, ProductMade, What};
 use crate::state::Product;
 
+/// The file's name.
+pub(crate) const FILE: &str = "accounts.sqlite";
+
 const VERSION: i64 = 3;
 
 const SCHEMA: &str = "
@@ -93,7 +96,7 @@ impl View {
     /// Opens it, or makes it.
     pub(crate) async fn open(directory: &Path) -> Result<Self, ViewError> {
         let options = SqliteConnectOptions::new()
-            .filename(directory.join("accounts.sqlite"))
+            .filename(directory.join(FILE))
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)

@@ -20,6 +20,7 @@ mod peers;
 mod process;
 pub mod public;
 mod readiness;
+pub mod rebuild;
 pub mod revocations;
 pub mod sandbox;
 mod server;

@@ -211,6 +211,9 @@ impl Vault for Judge {
     async fn public_key(&self, _: Request<PublicKeyRequest>) -> Result<Response<PublicKeyResponse>, Status> {
         not_here()
     }
+    async fn lease_to_rebuild(&self, _: Request<RebuildLeaseRequest>) -> Result<Response<RebuildLease>, Status> {
+        not_here()
+    }
 }
 
 struct Granter {

@@ -13,6 +13,7 @@ mod ledger;
 mod links;
 mod people;
 mod personal;
+mod rebuild;
 mod service;
 mod settings;
 mod vault;
@@ -36,6 +37,7 @@ use zones::Zones;
 
 pub use ledger::LedgerOpenError;
 pub use people::StartError;
+pub use rebuild::rebuild;
 pub use settings::IdentitySettings;
 
 use crate::people::{LONGEST, MOST_TRANSLATED, Parts, People};
@@ -84,7 +86,7 @@ impl RunError {
 /// Serves until the context is cancelled. Callers are answered from the first moment; until the people are there, with "not now".
 pub async fn run(settings: IdentitySettings, ctx: RoleContext) -> Result<(), RunError> {
     let Some(state_key) = state_key(&ctx).await else { return Ok(()) };
-    let zones = open_zones(&settings, &ctx, &state_key).await?;
+    let zones = open_zones(&settings, &ctx, &state_key, Zones::open_of_role).await?;
     drop(state_key);
     let catching_up = zones.spawn_catch_up(ctx.cancel.clone());
     ctx.look_after(&zones);
@@ -138,13 +140,21 @@ async fn state_key(ctx: &RoleContext) -> Option<base::SecretBytes> {
     }
 }
 
-async fn open_zones(settings: &IdentitySettings, ctx: &RoleContext, state_key: &base::SecretBytes) -> Result<Arc<Zones>, RunError> {
+/// How zones are opened: at a start, or to rebuild.
+type Opening = fn(zones::ZonesSettings, &std::path::Path, Arc<dyn base::Clock>) -> Result<Arc<Zones>, zones::SettingsError>;
+
+async fn open_zones(
+    settings: &IdentitySettings,
+    ctx: &RoleContext,
+    state_key: &base::SecretBytes,
+    open: Opening,
+) -> Result<Arc<Zones>, RunError> {
     let (mut settings, directory, clock) = (settings.zones.clone(), ctx.directory.clone(), Arc::clone(&ctx.clock));
     if settings.installation.is_empty() {
         settings.installation = ctx.installation.name();
     }
     settings.grave_key = zones::GraveKey::new(*seal::derive(state_key.reveal(), seal::Purpose::Graves, b"identity").reveal());
-    let opened = tokio::task::spawn_blocking(move || Zones::open_of_role(settings, &directory, clock)).await;
+    let opened = tokio::task::spawn_blocking(move || open(settings, &directory, clock)).await;
     let (zones, key) = (opened.map_err(|_| RunError::Interrupted)??, ctx.installation);
     zones.vouch_with(Arc::new(move |name, object| {
         journal::is_segment(&key, Role::Identity, name, object)

@@ -515,7 +515,7 @@ fn remembered(heads: Vec<wire::v1::Head>) -> Result<HashMap<ProductId, Head>, St
 }
 
 /// The products that have a view in the role's directory, which is made when it is missing.
-async fn kept(directory: PathBuf) -> Result<Vec<ProductId>, std::io::Error> {
+pub(crate) async fn kept(directory: PathBuf) -> Result<Vec<ProductId>, std::io::Error> {
     let look = move || {
         std::fs::create_dir_all(&directory)?;
         let mut products: Vec<ProductId> = Vec::new();

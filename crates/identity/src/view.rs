@@ -247,7 +247,6 @@ impl View {
     }
 
     /// How many identities there are.
-    #[cfg(test)]
     pub(crate) async fn count(&self) -> Result<u64, ViewError> {
         let count: i64 = sqlx::query_scalar("SELECT count(*) FROM people").fetch_one(&self.0).await?;
         Ok(count.unsigned_abs())

@@ -8,7 +8,7 @@ use prost::Message;
 /// One fact, as it is sealed into a segment.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Entry {
-    #[prost(oneof = "Fact", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "Fact", tags = "1, 2, 3, 4, 10")]
     pub(crate) fact: Option<Fact>,
 }
 
@@ -36,6 +36,9 @@ pub(crate) enum Fact {
     /// A product key was revoked.
     #[prost(message, tag = "4")]
     Revoked(CredentialRevoked),
+    /// So long were other roles' journals at least.
+    #[prost(message, tag = "10")]
+    Heads(HeadsNoted),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -92,6 +95,26 @@ pub(crate) struct CredentialRevoked {
     pub(crate) credential: Vec<u8>,
     #[prost(int64, tag = "2")]
     pub(crate) at: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct HeadsNoted {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) heads: Vec<HeadNoted>,
+    #[prost(int64, tag = "2")]
+    pub(crate) at: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct HeadNoted {
+    #[prost(string, tag = "1")]
+    pub(crate) role: String,
+    #[prost(string, tag = "2")]
+    pub(crate) journal: String,
+    #[prost(uint64, tag = "3")]
+    pub(crate) length: u64,
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) hash: Vec<u8>,
 }
 
 /// What a wrapped secret is bound to, so that one cannot be put in another's place.
@@ -161,5 +184,20 @@ mod tests {
             "1216080212076d616e616765641a010122010 22a01033004".replace(' ', "").as_str(),
         );
         check(authority, "0a080a01011201021803");
+        let heads = Fact::Heads(HeadsNoted {
+            heads: vec![HeadNoted {
+                role: "warehouse".into(),
+                journal: "raw/1".into(),
+                length: 3,
+                hash: vec![7],
+            }],
+            at: 4,
+        });
+        check(
+            heads,
+            "521b0a170a0977617265686f75736512057261772f311803220107 1004"
+                .replace(' ', "")
+                .as_str(),
+        );
     }
 }

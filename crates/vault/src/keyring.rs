@@ -15,9 +15,9 @@ use subtle::ConstantTimeEq;
 use tokio::sync::Mutex;
 
 use crate::credentials::ProductKey;
-use crate::entries::{self, CredentialCreated, CredentialRevoked, Entry, Fact, ProductKeysCreated, bound};
+use crate::entries::{self, CredentialCreated, CredentialRevoked, Entry, Fact, HeadNoted, HeadsNoted, ProductKeysCreated, bound};
 use crate::root::RootKey;
-use crate::view::{CredentialRow, View, ViewError};
+use crate::view::{CredentialRow, HeadRow, View, ViewError};
 
 /// The one custody there is so far: one more copy of each product's private key under the root key.
 pub(crate) const MANAGED: &str = "managed";
@@ -212,6 +212,17 @@ impl Keyring {
         self.unwrap(&bound::private_key(op.product), &keys.wrapped_private)
     }
 
+    /// The product's private key for nobody's pass: to rebuild with. Whether that may be is decided before.
+    ///
+    /// A product in its customer's custody has no copy of it here: its key would have to come from the customer, with the order to rebuild.
+    pub(crate) async fn private_key_to_rebuild(&self, product: ProductId) -> Result<SecretBytes, KeyringError> {
+        let keys = self.view.product(product).await?.ok_or(KeyringError::NotFound("product"))?;
+        if keys.custody != MANAGED {
+            return Err(KeyringError::Invalid("the key of this product is in its customer's custody"));
+        }
+        self.unwrap(&bound::private_key(product), &keys.wrapped_private)
+    }
+
     /// The key by which the product's identities are found again, for a pass that may append or query.
     pub(crate) async fn lookup_key(&self, op: &Op) -> Result<SecretBytes, KeyringError> {
         let granted = [Verb::Append, Verb::Query].map(|verb| op.verbs().contains(verb).then_some(verb));
@@ -240,6 +251,28 @@ impl Keyring {
         known
             .filter(|row| row.product == op.product && row.revoked_at.is_none() && may(row.kind))
             .ok_or(KeyringError::NoHolder)
+    }
+
+    /// Puts what is remembered of other roles' journals into this one, as far as it is not there: should the view be lost, a journal
+    /// whose end is missing is still found out. Says whether there was anything.
+    pub(crate) async fn note_heads(&self) -> Result<bool, KeyringError> {
+        let mut writer = self.writer().await?;
+        let heads = self.view.not_noted().await?;
+        if heads.is_empty() {
+            return Ok(false);
+        }
+        let noted = |(role, head): (String, HeadRow)| HeadNoted {
+            role,
+            journal: head.journal,
+            length: head.length,
+            hash: head.hash,
+        };
+        let fact = Fact::Heads(HeadsNoted {
+            heads: heads.into_iter().map(noted).collect(),
+            at: entries::now(self.clock.now()),
+        });
+        self.commit(&mut writer, fact).await?;
+        Ok(true)
     }
 
     /// How far the journal has come.

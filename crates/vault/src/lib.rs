@@ -12,6 +12,7 @@ mod entries;
 mod keyring;
 mod open;
 mod own_head;
+mod rebuild;
 mod root;
 mod run;
 mod services;
@@ -24,7 +25,7 @@ mod tests;
 
 pub use authority::AuthorityError;
 pub use keyring::KeyringError;
-pub use open::{OpenError, OpenedVault, PreparedVault, VaultParts, prepare};
+pub use open::{OpenError, OpenedVault, PreparedVault, VaultParts, prepare, prepare_to_rebuild};
 pub use root::RootKeyError;
 pub use run::RunError;
 pub use settings::{SettingsError, VaultSettings};

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use base::{Clock, Entropy, ErrorKind, Role, WriterId};
+use edge::rebuild::Order;
 use edge::{CurrentSigner, RoleTls, TlsError, TlsKey};
 use journal::{Journal, JournalParts, OpenError as SegmentError, RecoverError, Recovered, recover};
 use prost::Message;
@@ -22,6 +23,7 @@ use crate::VaultSettings;
 use crate::authority::{Authority, AuthorityError, SKEW};
 use crate::entries::{self, AuthorityCreated, Entry, Fact, bound};
 use crate::keyring::{Keyring, KeyringError, Writer};
+use crate::rebuild::Rebuilding;
 use crate::root::{RootKey, RootKeyError};
 use crate::services::Shared;
 use crate::settings::SettingsError;
@@ -56,6 +58,18 @@ pub enum OpenError {
     /// One of its segments does not open.
     #[error("a segment of the vault's journal does not open")]
     Segment(#[from] SegmentError),
+    /// What is to be rebuilt was never there, or its root key is gone.
+    #[error("{path} is not there: without its root key nothing of an installation can be rebuilt; put it back, no other one opens it")]
+    NoRootKey {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// What is to be rebuilt has no journal.
+    #[error("the vault's zones hold no journal: there is nothing to rebuild from")]
+    NothingToRebuild,
+    /// A new view could not be made.
+    #[error("the vault's view could not be made anew")]
+    Replace(#[source] std::io::Error),
     /// The view has seen more than the journal holds.
     #[error("the vault's journal has lost {0} segments that were applied before; its zones hold an older state")]
     JournalWentBack(usize),
@@ -93,6 +107,8 @@ impl OpenError {
             Self::Authority(error) => error.kind(),
             Self::Tls(error) => error.kind(),
             Self::Seal(error) => error.kind(),
+            Self::NoRootKey { .. } | Self::NothingToRebuild => ErrorKind::NotFound,
+            Self::Replace(_) => ErrorKind::Unavailable,
             Self::AnotherRootKey { .. } | Self::JournalWentBack(_) | Self::Entry(_) => ErrorKind::Corrupt,
         }
     }
@@ -117,6 +133,7 @@ pub struct PreparedVault {
     root_path: PathBuf,
     first_start: bool,
     zones: Arc<Zones>,
+    rebuilding: Option<Rebuilding>,
 }
 
 impl fmt::Debug for PreparedVault {
@@ -127,10 +144,23 @@ impl fmt::Debug for PreparedVault {
 
 /// Reads the root key and opens the zones. Blocks.
 pub fn prepare(settings: VaultSettings, parts: VaultParts) -> Result<PreparedVault, OpenError> {
+    prepare_for(settings, parts, None)
+}
+
+/// The same for a vault that is started to rebuild: it makes its view anew, and lends keys for that and for nothing else. Never a first
+/// start. Blocks.
+pub fn prepare_to_rebuild(settings: VaultSettings, parts: VaultParts, order: Order) -> Result<PreparedVault, OpenError> {
+    prepare_for(settings, parts, Some(Rebuilding::of(order)))
+}
+
+fn prepare_for(settings: VaultSettings, parts: VaultParts, rebuilding: Option<Rebuilding>) -> Result<PreparedVault, OpenError> {
     settings.check()?;
     let root_path = parts.directory.join(&settings.root_key);
     let kept = RootKey::read(&root_path)?;
     let first_start = kept.is_none();
+    if first_start && rebuilding.is_some() {
+        return Err(OpenError::NoRootKey { path: root_path });
+    }
     let root = kept.unwrap_or_else(|| RootKey::generate(&*parts.entropy));
     let mut zones_settings = settings.zones.clone();
     zones_settings.grave_key = zones::GraveKey::new(*root.graves().reveal());
@@ -144,6 +174,7 @@ pub fn prepare(settings: VaultSettings, parts: VaultParts) -> Result<PreparedVau
         root_path,
         first_start,
         zones,
+        rebuilding,
     })
 }
 
@@ -157,6 +188,7 @@ impl PreparedVault {
             root_path,
             first_start,
             zones,
+            rebuilding,
         } = self;
         let installation = root.installation();
         let recovered = recover(&zones, &installation.key(), Role::Vault, JOURNAL, None).await?;
@@ -168,8 +200,18 @@ impl PreparedVault {
         tracing::warn!(path = %root_path.display(),
             "DEVELOPMENT ROOT KEY: whoever reads this file can open everything in this installation; it is not split among people");
 
-        let view = View::open(&parts.directory.join(VIEW)).await?;
+        if rebuilding.is_some() && recovered.segments.is_empty() {
+            return Err(OpenError::NothingToRebuild);
+        }
+        let at = parts.directory.join(VIEW);
+        if let Some(rebuilding) = &rebuilding {
+            rebuilding.view(&at, &zones, &root, &recovered).await?;
+        }
+        let view = View::open(&at).await?;
         catch_up(&view, &zones, &root, &recovered).await?;
+        if let Some(rebuilding) = &rebuilding {
+            rebuilding.tell(&view, &recovered).await?;
+        }
 
         let (signer, current) = {
             let uncertified = Signer::generate(&*parts.entropy);
@@ -219,6 +261,7 @@ impl PreparedVault {
             installation,
             signer: current,
             tokens: Tokens::default(),
+            rebuilding,
             clock: Arc::clone(&parts.clock),
             entropy: Arc::clone(&parts.entropy),
         };
@@ -274,7 +317,8 @@ async fn keep(root: RootKey, path: PathBuf) -> Result<RootKey, OpenError> {
     Ok(written.expect("writing a file does not panic")?)
 }
 
-async fn catch_up(view: &View, zones: &Zones, root: &RootKey, recovered: &Recovered) -> Result<(), OpenError> {
+/// Puts into the view what it lacks of the journal.
+pub(crate) async fn catch_up(view: &View, zones: &Zones, root: &RootKey, recovered: &Recovered) -> Result<(), OpenError> {
     let private = root.journal();
     let applied = view.applied().await?;
     let mut missing: HashSet<_> = applied.clone();

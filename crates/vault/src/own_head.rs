@@ -40,6 +40,9 @@ pub(crate) async fn guard(shared: &Shared, recovered: &Recovered, peers: &Peers)
             Err(_) => return RunError::WentBack,
         }
     }
+    if let Some(rebuilding) = &shared.rebuilding {
+        rebuilding.compared(false);
+    }
     let mut told = None;
     loop {
         let head = shared.keyring.head().await;

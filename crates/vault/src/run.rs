@@ -20,6 +20,8 @@ use crate::services::{Chain, Counts, Services, Shared};
 use crate::view::ViewError;
 
 const LOOK: Duration = Duration::from_secs(5);
+/// How often heads of other roles' journals are put into this one: each time it grows by one segment, which every start reads.
+const NOTE_EVERY: Duration = Duration::from_secs(6 * 3600);
 const ASK_ZONES: Duration = Duration::from_millis(500);
 
 /// Why the vault stopped.
@@ -73,6 +75,10 @@ impl OpenedVault {
             .add_service(HeadsServer::from_arc(Arc::clone(&services)))
             .add_service(feed.service());
         let for_operator = Routes::new(VaultOperatorServer::from_arc(services));
+        let for_operator = match &shared.rebuilding {
+            Some(rebuilding) => for_operator.add_service(rebuilding.log.service()),
+            None => for_operator,
+        };
 
         let watching = ctx.cancel.child_token();
         let background = async {
@@ -88,6 +94,11 @@ impl OpenedVault {
             };
             let heads = async {
                 let went_back = own_head::guard(&shared, &recovered, &ctx.peers).await;
+                if let Some(rebuilding) = &shared.rebuilding {
+                    // It serves nobody; whoever had it started is told.
+                    rebuilding.compared(true);
+                    return std::future::pending().await;
+                }
                 // Yesterday's state must not go on being served as today's.
                 tracing::error!(error = %Chain(&went_back), "the vault stops");
                 ctx.cancel.cancel();
@@ -96,6 +107,7 @@ impl OpenedVault {
             tokio::select! {
                 () = ready => None,
                 () = renew(&shared, &tls) => None,
+                () = note(&shared) => None,
                 went_back = heads => Some(went_back),
             }
         };
@@ -110,11 +122,33 @@ impl OpenedVault {
         if let Err(error) = catch_up.await {
             tracing::error!(%error, "the vault's zones were not caught up to the end");
         }
+        // The others have stopped before, and told how far they came.
+        note_all(&shared).await;
         shared.keyring.view.close().await;
         served?;
         match went_back.flatten() {
             Some(error) => Err(error),
             None => Ok(()),
+        }
+    }
+}
+
+async fn note(shared: &Shared) {
+    loop {
+        sleep(NOTE_EVERY).await;
+        note_all(shared).await;
+    }
+}
+
+async fn note_all(shared: &Shared) {
+    if shared.rebuilding.as_ref().is_some_and(|rebuilding| !rebuilding.changes()) {
+        return;
+    }
+    loop {
+        match shared.keyring.note_heads().await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return tracing::warn!(error = %Chain(&error), "could not note how long other roles' journals are"),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod history;
 mod keys;
+mod rebuild;
 mod trust;
 mod world;
 

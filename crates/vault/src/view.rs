@@ -2,9 +2,9 @@
 //!
 //! Promise: it holds no secret in clear: keys are wrapped, product keys are there as keyed hashes only.
 //!
-//! All SQL of the vault is here. What other roles asked to remember ([`View::remember`]) is only here: it is not a fact
-//! of this journal, and writing it there would move this journal's own head each time another's moves. Whoever loses the
-//! file loses that memory until the roles have told their heads again.
+//! All SQL of the vault is here. What other roles asked to remember ([`View::remember`]) is in this journal only as of a few hours ago,
+//! or of the last good stop: writing it there each time would move this journal's own head each time another's moves. Whoever loses the
+//! file loses what came after until the roles have told their heads again.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use base::{CredentialId, ErrorKind, KeyKind, ProductId, Role, Timestamp};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, Transaction};
 
-use crate::entries::{Entry, Fact};
+use crate::entries::{Entry, Fact, HeadNoted};
 
 const VERSION: i64 = 1;
 const TABLES: &[&str] = &[
@@ -29,6 +29,12 @@ const TABLES: &[&str] = &[
     "CREATE TABLE heads (role TEXT NOT NULL, journal TEXT NOT NULL, length INTEGER NOT NULL, hash BLOB NOT NULL, \
      PRIMARY KEY (role, journal)) WITHOUT ROWID",
 ];
+
+/// What of the remembered heads is in the journal. Views of before there was such a thing get it as well.
+const NOTED: &str = "CREATE TABLE IF NOT EXISTS noted (role TEXT NOT NULL, journal TEXT NOT NULL, length INTEGER NOT NULL, \
+                     hash BLOB NOT NULL, PRIMARY KEY (role, journal)) WITHOUT ROWID";
+/// How many heads go into the journal at once.
+const NOTED_AT_ONCE: i64 = 10_000;
 
 /// Why the view did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +140,7 @@ impl View {
             }
             other => return Err(ViewError::Version(other)),
         }
+        sqlx::query(NOTED).execute(&pool).await?;
         Ok(Self(pool))
     }
 
@@ -158,6 +165,12 @@ impl View {
             .await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    /// How many products have keys, how many credentials there are, and how many of these are revoked.
+    pub(crate) async fn counts(&self) -> Result<(i64, i64, i64), ViewError> {
+        let counts = "SELECT (SELECT count(*) FROM products), (SELECT count(*) FROM credentials), (SELECT count(*) FROM revoked)";
+        Ok(sqlx::query_as(counts).fetch_one(&self.0).await?)
     }
 
     /// The authority's certificate and wrapped key.
@@ -276,6 +289,22 @@ impl View {
             .collect())
     }
 
+    /// What is remembered and not in the journal yet, or as an earlier head only: whose, and the head.
+    pub(crate) async fn not_noted(&self) -> Result<Vec<(String, HeadRow)>, ViewError> {
+        let rows: Vec<(String, String, i64, Vec<u8>)> = sqlx::query_as(
+            "SELECT role, journal, h.length, h.hash FROM heads h LEFT JOIN noted n USING (role, journal) \
+             WHERE n.length IS NULL OR n.length < h.length LIMIT ?",
+        )
+        .bind(NOTED_AT_ONCE)
+        .fetch_all(&self.0)
+        .await?;
+        let head = |(role, journal, length, hash): (String, String, i64, Vec<u8>)| {
+            let length = length.cast_unsigned();
+            (role, HeadRow { journal, length, hash })
+        };
+        Ok(rows.into_iter().map(head).collect())
+    }
+
     /// Closes the file.
     pub(crate) async fn close(&self) {
         self.0.close().await;
@@ -286,6 +315,7 @@ async fn apply(tx: &mut Transaction<'_, Sqlite>, entry: &Entry) -> Result<(), Vi
     // A fact of a newer version must not be passed over: what it says could be a revocation.
     let fact = entry.fact.as_ref().ok_or(ViewError::Value("fact"))?;
     let query = match fact {
+        Fact::Heads(noted) => return note(tx, &noted.heads).await,
         Fact::Authority(made) => sqlx::query("INSERT OR IGNORE INTO authority (one, certificate, wrapped_key) VALUES (1, ?, ?)")
             .bind(&made.certificate)
             .bind(&made.wrapped_key),
@@ -316,6 +346,26 @@ async fn apply(tx: &mut Transaction<'_, Sqlite>, entry: &Entry) -> Result<(), Vi
         .bind(made.at),
     };
     query.execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// A head that is remembered and longer stays.
+async fn note(tx: &mut Transaction<'_, Sqlite>, heads: &[HeadNoted]) -> Result<(), ViewError> {
+    for head in heads {
+        for table in ["noted", "heads"] {
+            let sql = format!(
+                "INSERT INTO {table} (role, journal, length, hash) VALUES (?, ?, ?, ?) ON CONFLICT (role, journal) \
+                 DO UPDATE SET length = excluded.length, hash = excluded.hash WHERE excluded.length > length"
+            );
+            sqlx::query(sqlx::AssertSqlSafe(sql))
+                .bind(&head.role)
+                .bind(&head.journal)
+                .bind(head.length.cast_signed())
+                .bind(&head.hash)
+                .execute(&mut **tx)
+                .await?;
+        }
+    }
     Ok(())
 }
 

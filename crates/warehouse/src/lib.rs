@@ -14,34 +14,33 @@ mod leases;
 mod memory;
 mod product;
 mod queries;
+mod rebuild;
 mod service;
 mod settings;
 mod shared;
+mod start;
 mod tail;
 mod warehouse;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{ErrorKind, Role, WriterId};
+use base::ErrorKind;
 use edge::{RoleContext, serve_role};
-use query::Engine;
-use seal::{DataKey, Purpose, derive};
 use tonic::service::Routes;
 use wire::v1::heads_client::HeadsClient;
-use wire::v1::vault_client::VaultClient;
 use wire::v1::warehouse_server::WarehouseServer;
-use wire::v1::{Head, RecallRequest, RememberRequest, StateKeyRequest};
+use wire::v1::{Head, RememberRequest};
 use zones::Zones;
 
+pub use rebuild::rebuild;
 pub use settings::{FlushSettings, JobSettings, WarehouseSettings};
 
-use crate::known::Known;
-use crate::memory::Memory;
 use crate::product::LOOK_EVERY;
-use crate::queries::Queries;
 use crate::service::Service;
 use crate::shared::Shared;
+use crate::start::Started;
 use crate::warehouse::Warehouse;
 
 /// Why the warehouse could not run.
@@ -58,6 +57,12 @@ pub enum RunError {
         /// Its answer.
         source: Box<tonic::Status>,
     },
+    /// It is not certain which journals there are.
+    #[error("it is not certain which journals there are")]
+    Settle(#[from] zones::SettleError),
+    /// Which rebuild is under way could not be noted or read.
+    #[error("could not note in the role's directory which rebuild is under way")]
+    Mark(#[source] std::io::Error),
     /// The process is ending.
     #[error("interrupted while starting")]
     Interrupted,
@@ -75,7 +80,8 @@ impl RunError {
         match self {
             Self::Zones(source) => source.kind(),
             Self::Vault { source, .. } => edge::kind_of(source),
-            Self::Threads(_) | Self::Interrupted => ErrorKind::Unavailable,
+            Self::Settle(source) => source.kind(),
+            Self::Threads(_) | Self::Interrupted | Self::Mark(_) => ErrorKind::Unavailable,
             Self::Serve(source) => source.kind(),
         }
     }
@@ -83,67 +89,15 @@ impl RunError {
 
 /// Runs the warehouse until its context is cancelled: then requests in flight finish and memory is flushed.
 pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), RunError> {
-    let failed = |what| {
-        move |status| RunError::Vault {
-            what,
-            source: Box::new(status),
-        }
-    };
-    let mut vault = VaultClient::new(ctx.peers.channel(Role::Vault));
-    let state_key = vault
-        .lease_state_key(StateKeyRequest {})
-        .await
-        .map_err(failed("its state key"))?
-        .into_inner();
-    let state_key = base::SecretBytes::new(state_key.private_key);
-    let mut zones_settings = settings.zones.clone();
-    zones_settings.grave_key = zones::GraveKey::new(*derive(state_key.reveal(), Purpose::Graves, b"warehouse").reveal());
-    if zones_settings.installation.is_empty() {
-        zones_settings.installation = ctx.installation.name();
-    }
-    let (directory, clock) = (ctx.directory.clone(), Arc::clone(&ctx.clock));
-    let opened = tokio::task::spawn_blocking(move || Zones::open_of_role(zones_settings, &directory, clock)).await;
-    let zones = opened.map_err(|_| RunError::Interrupted)??;
-    let known = Known::load(&ctx.directory).await;
-    zones.vouch_with(known.vouch(ctx.installation));
-    zones.spawn_catch_up(ctx.cancel.clone());
-    ctx.look_after(&zones);
-
-    let batch_key: DataKey = derive(state_key.reveal(), Purpose::BatchIds, b"warehouse");
-    let mut heads = HeadsClient::new(ctx.peers.channel(Role::Vault));
-    let remembered = heads
-        .recall(RecallRequest {})
-        .await
-        .map_err(failed("the heads it remembers"))?
-        .into_inner()
-        .heads;
-
-    let writer = WriterId::generate(ctx.clock.now(), &*ctx.entropy);
-    let queries = Queries::start("query", settings.query.target_partitions.get()).map_err(RunError::Threads)?;
-    let merging = Queries::start("merge", 1).map_err(RunError::Threads)?;
-    let engine = Engine::new(Arc::clone(&zones), settings.query.clone());
-    let memory = Memory::new(settings.flush.memory_limit);
-    let rewriting = Memory::new(settings.flush.rewrite_memory);
-    let (most, products) = (settings.jobs.results_in_all, ctx.directory.join("products"));
-    let results = tokio::task::spawn_blocking(move || jobs::Room::of_all(most, &products)).await;
-    let running = Arc::new(tokio::sync::Semaphore::new(settings.jobs.running_in_all.max(1)));
-    let shared = Arc::new(Shared {
-        running,
-        results: results.map_err(|_| RunError::Interrupted)?,
-        settings,
-        directory: ctx.directory.clone(),
-        clock: Arc::clone(&ctx.clock),
-        entropy: Arc::clone(&ctx.entropy),
-        zones: Arc::clone(&zones),
-        signer: ctx.signer.clone(),
-        installation: ctx.installation,
-        writer,
-        batch_key,
-        memory,
-        rewriting,
-        known,
-        stages: edge::Stages::of(&ctx.metrics),
-    });
+    let Started {
+        shared,
+        mut heads,
+        remembered,
+        queries,
+        merging,
+        engine,
+    } = start::start(settings, &ctx, Zones::open_of_role).await?;
+    let zones = Arc::clone(&shared.zones);
     let warehouse = Arc::new(Warehouse::new(
         shared,
         Arc::clone(&ctx.peers),
@@ -152,7 +106,7 @@ pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), Ru
         (queries, merging),
         remembered,
     ));
-    let keeping = tokio::spawn(keep(Arc::clone(&warehouse), heads, ctx.cancel.clone()));
+    let keeping = tokio::spawn(keep(Arc::clone(&warehouse), heads.clone(), ctx.cancel.clone()));
     let watching = ctx
         .revocations
         .clone()
@@ -171,12 +125,13 @@ pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), Ru
         let _ = task.await;
     }
     warehouse.close().await;
+    tell(&warehouse, &mut heads, &mut HashMap::new()).await;
     Ok(())
 }
 
 /// Writes rows to files when it is time, merges files, ends leases, and has the heads of journals remembered.
 async fn keep(warehouse: Arc<Warehouse>, mut heads: HeadsClient<tonic::transport::Channel>, cancel: tokio_util::sync::CancellationToken) {
-    let mut told: std::collections::HashMap<String, u64> = std::collections::HashMap::new();
+    let mut told = HashMap::new();
     let mut merging: Option<tokio::task::JoinHandle<()>> = None;
     let mut retyping: Option<tokio::task::JoinHandle<()>> = None;
     let mut deleting: Option<tokio::task::JoinHandle<()>> = None;
@@ -196,23 +151,28 @@ async fn keep(warehouse: Arc<Warehouse>, mut heads: HeadsClient<tonic::transport
             let (reader, stop) = (Arc::clone(&warehouse), cancel.clone());
             retyping = Some(warehouse.queries.spawn(async move { reader.retype_due(&stop).await }));
         }
-        let news: Vec<Head> = warehouse
-            .heads()
-            .into_iter()
-            .filter(|head| told.get(&head.journal) != Some(&head.length))
-            .collect();
-        if news.is_empty() {
-            continue;
-        }
-        let lengths: Vec<_> = news.iter().map(|head| (head.journal.clone(), head.length)).collect();
-        match tokio::time::timeout(Duration::from_secs(5), heads.remember(RememberRequest { heads: news })).await {
-            Ok(Ok(_)) => told.extend(lengths),
-            Ok(Err(status)) => tracing::debug!(
-                error = status.message(),
-                "the vault did not remember the journals' heads, trying again"
-            ),
-            Err(_) => tracing::debug!("the vault did not answer about the journals' heads, trying again"),
-        }
+        tell(&warehouse, &mut heads, &mut told).await;
+    }
+}
+
+/// Has the vault remember those heads of journals that it was not told of yet.
+async fn tell(warehouse: &Warehouse, heads: &mut HeadsClient<tonic::transport::Channel>, told: &mut HashMap<String, u64>) {
+    let news: Vec<Head> = warehouse
+        .heads()
+        .into_iter()
+        .filter(|head| told.get(&head.journal) != Some(&head.length))
+        .collect();
+    if news.is_empty() {
+        return;
+    }
+    let lengths: Vec<_> = news.iter().map(|head| (head.journal.clone(), head.length)).collect();
+    match tokio::time::timeout(Duration::from_secs(5), heads.remember(RememberRequest { heads: news })).await {
+        Ok(Ok(_)) => told.extend(lengths),
+        Ok(Err(status)) => tracing::debug!(
+            error = status.message(),
+            "the vault did not remember the journals' heads, trying again"
+        ),
+        Err(_) => tracing::debug!("the vault did not answer about the journals' heads, trying again"),
     }
 }
 

@@ -36,6 +36,8 @@ pub const CALLS: &[(&str, Callers)] = &[
     ("/coffer.v1.Vault/LeaseLookupKey", Callers::Roles(&[Identity])),
     ("/coffer.v1.Vault/LeaseStateKey", Callers::Roles(&[Accounts, Identity, Warehouse])),
     ("/coffer.v1.Vault/PublicKey", Callers::Roles(&[Warehouse])),
+    // Refused by a vault that serves: see `vault::rebuild`.
+    ("/coffer.v1.Vault/LeaseToRebuild", Callers::Roles(&[Warehouse])),
     (
         "/coffer.v1.Heads/Remember",
         Callers::Roles(&[Role::Vault, Accounts, Identity, Warehouse]),
@@ -79,6 +81,7 @@ pub const CALLS: &[(&str, Callers)] = &[
     ("/coffer.v1.RoleOperator/Metrics", Callers::Operator),
     ("/coffer.v1.RoleZones/Status", Callers::Operator),
     ("/coffer.v1.RoleZones/Scrub", Callers::Operator),
+    ("/coffer.v1.RebuildOperator/Look", Callers::Operator),
 ];
 
 /// Whether `caller` may call the method at `path` (`/package.Service/Method`).

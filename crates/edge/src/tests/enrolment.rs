@@ -13,7 +13,7 @@ use wire::v1::vault_client::VaultClient;
 use wire::v1::vault_server::{Vault, VaultServer};
 use wire::v1::{
     AuthenticateRequest, AuthenticateResponse, Certificates, EnrolRequest, LeaseRequest, LookupKeyLease, ProductKeyLease, PublicKeyRequest,
-    PublicKeyResponse, RenewRequest, StateKeyLease, StateKeyRequest,
+    PublicKeyResponse, RebuildLease, RebuildLeaseRequest, RenewRequest, StateKeyLease, StateKeyRequest,
 };
 
 use super::world::{DAY, World, eventually};
@@ -84,6 +84,10 @@ impl Vault for Authority {
 
     async fn public_key(&self, _: Request<PublicKeyRequest>) -> Result<Response<PublicKeyResponse>, Status> {
         Ok(Response::new(PublicKeyResponse::default()))
+    }
+
+    async fn lease_to_rebuild(&self, _: Request<RebuildLeaseRequest>) -> Result<Response<RebuildLease>, Status> {
+        unreachable!()
     }
 }
 

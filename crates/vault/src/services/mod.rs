@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use base::{Clock, CredentialId, Entropy, ErrorKind, ProductId, Role};
 use edge::{CurrentSigner, Metrics, status};
-use seal::{InstallationSigner, SigningCertificate};
+use seal::{HolderId, InstallationSigner, SigningCertificate};
 use tonic::Status;
 use wire::v1::Certificates;
 
 use crate::VaultSettings;
 use crate::authority::{Authority, AuthorityError, Issued, SKEW};
 use crate::keyring::{Keyring, KeyringError};
+use crate::rebuild::Rebuilding;
 use crate::tokens::Tokens;
 
 /// What all services share.
@@ -26,11 +27,24 @@ pub(crate) struct Shared {
     pub(crate) installation: InstallationSigner,
     pub(crate) signer: CurrentSigner,
     pub(crate) tokens: Tokens,
+    /// Of a vault that was started to rebuild.
+    pub(crate) rebuilding: Option<Rebuilding>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
 }
 
 impl Shared {
+    /// Refuses what only a vault does that serves.
+    fn serves(&self) -> Result<(), Status> {
+        match &self.rebuilding {
+            None => Ok(()),
+            Some(_) => Err(status(
+                ErrorKind::Unavailable,
+                "the installation is being rebuilt and serves nobody",
+            )),
+        }
+    }
+
     /// Both certificates of a role: for TLS, and for what it signs.
     pub(crate) fn certify(
         &self,
@@ -44,7 +58,7 @@ impl Shared {
         Ok((issued, self.installation.certify(role, signing_key, from, now.plus(lifetime))))
     }
 
-    fn certificates(&self, role: Role, request: &[u8], signing_key: &[u8]) -> Result<Certificates, Status> {
+    fn certificates(&self, role: Role, request: &[u8], signing_key: &[u8]) -> Result<(Certificates, HolderId), Status> {
         let signing_key = signing_key
             .try_into()
             .map_err(|_| status(ErrorKind::Invalid, "a signing key has 32 bytes"))?;
@@ -52,11 +66,12 @@ impl Shared {
             .certify(role, request, signing_key)
             .map_err(|error| status(error.kind(), error.to_string()))?;
         tracing::info!(%role, holder = ?issued.holder, expires_at = %issued.expires_at, "certified the {role} role");
-        Ok(Certificates {
+        let certificates = Certificates {
             tls_chain: vec![issued.certificate.to_vec()],
             signing_certificate: signing.encode(),
             expires_at: issued.expires_at.as_micros(),
-        })
+        };
+        Ok((certificates, issued.holder))
     }
 }
 

@@ -20,6 +20,9 @@ impl VaultOperator for Services {
         let role = request.get_ref().role.parse().ok().filter(|role| *role != Role::Vault);
         let role = role.ok_or_else(|| status(ErrorKind::Invalid, "a token is for a role other than the vault"))?;
         let shared = &self.shared;
+        if role == Role::Gateway {
+            shared.serves()?;
+        }
         let token = shared
             .tokens
             .mint(role, shared.clock.now(), shared.settings.token_lifetime, &*shared.entropy);
@@ -32,6 +35,7 @@ impl VaultOperator for Services {
     }
 
     async fn create_product_keys(&self, request: Request<CreateProductKeysRequest>) -> Result<Response<CreateProductKeysResponse>, Status> {
+        self.shared.serves()?;
         let asked = request.into_inner();
         let product = product(asked.product)?;
         let shared = Arc::clone(&self.shared);
@@ -41,6 +45,7 @@ impl VaultOperator for Services {
     }
 
     async fn create_credential(&self, request: Request<CreateCredentialRequest>) -> Result<Response<CreateCredentialResponse>, Status> {
+        self.shared.serves()?;
         let asked = request.into_inner();
         let product = product(asked.product)?;
         let kind = asked
@@ -78,6 +83,7 @@ impl VaultOperator for Services {
     }
 
     async fn revoke_credential(&self, request: Request<RevokeCredentialRequest>) -> Result<Response<RevokeCredentialResponse>, Status> {
+        self.shared.serves()?;
         let id = credential(&request.get_ref().credential)?;
         let (shared, feed) = (Arc::clone(&self.shared), self.feed.clone());
         let revoked = to_the_end(async move {
@@ -93,6 +99,7 @@ impl VaultOperator for Services {
     }
 
     async fn issue_public_certificate(&self, request: Request<IssuePublicCertificateRequest>) -> Result<Response<Certificates>, Status> {
+        self.shared.serves()?;
         let asked = request.into_inner();
         let (shared, now) = (&self.shared, self.shared.clock.now());
         let lifetime = shared.settings.public_certificate_lifetime;

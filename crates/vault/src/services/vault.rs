@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use wire::v1::vault_server::Vault;
 use wire::v1::{
     AuthenticateRequest, AuthenticateResponse, Certificates, EnrolRequest, LeaseRequest, LookupKeyLease, ProductKeyLease, PublicKeyRequest,
-    PublicKeyResponse, RenewRequest, StateKeyLease, StateKeyRequest,
+    PublicKeyResponse, RebuildLease, RebuildLeaseRequest, RenewRequest, StateKeyLease, StateKeyRequest,
 };
 
 use super::{Services, peer, product, refusal};
@@ -25,9 +25,11 @@ impl Vault for Services {
                 "the enrolment token is unknown, used or too old",
             ));
         };
-        self.shared
-            .certificates(role, &asked.certificate_request, &asked.signing_key)
-            .map(Response::new)
+        let (certificates, holder) = self.shared.certificates(role, &asked.certificate_request, &asked.signing_key)?;
+        if let Some(rebuilding) = &self.shared.rebuilding {
+            rebuilding.enrolled(role, holder);
+        }
+        Ok(Response::new(certificates))
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<Certificates>, Status> {
@@ -41,12 +43,14 @@ impl Vault for Services {
                 "a certificate is renewed for the key that the call is made with",
             ));
         }
-        self.shared
-            .certificates(peer.role, &asked.certificate_request, &asked.signing_key)
-            .map(Response::new)
+        let (certificates, _) = self
+            .shared
+            .certificates(peer.role, &asked.certificate_request, &asked.signing_key)?;
+        Ok(Response::new(certificates))
     }
 
     async fn authenticate(&self, request: Request<AuthenticateRequest>) -> Result<Response<AuthenticateResponse>, Status> {
+        self.shared.serves()?;
         let holder = peer(&request)?.holder;
         let asked = request.into_inner();
         let key = zeroize::Zeroizing::new(asked.key);
@@ -65,6 +69,7 @@ impl Vault for Services {
     }
 
     async fn lease_product_key(&self, request: Request<LeaseRequest>) -> Result<Response<ProductKeyLease>, Status> {
+        self.shared.serves()?;
         let op = op(&request)?;
         let leased = self.shared.keyring.private_key(&op).await;
         self.counts.leased("product", leased.is_ok());
@@ -78,6 +83,7 @@ impl Vault for Services {
     }
 
     async fn lease_lookup_key(&self, request: Request<LeaseRequest>) -> Result<Response<LookupKeyLease>, Status> {
+        self.shared.serves()?;
         let op = op(&request)?;
         let leased = self.shared.keyring.lookup_key(&op).await;
         self.counts.leased("lookup", leased.is_ok());
@@ -102,6 +108,25 @@ impl Vault for Services {
         let product = product(request.get_ref().product)?;
         let public_key = self.shared.keyring.public_key(product).await.map_err(|error| refusal(&error))?;
         Ok(Response::new(PublicKeyResponse { public_key }))
+    }
+
+    async fn lease_to_rebuild(&self, request: Request<RebuildLeaseRequest>) -> Result<Response<RebuildLease>, Status> {
+        let peer = peer(&request)?;
+        let rebuilding = self.shared.rebuilding.as_ref().filter(|rebuilding| rebuilding.may_lease(&peer));
+        let Some(_) = rebuilding else {
+            self.counts.leased("rebuild", false);
+            tracing::error!(role = %peer.role, "refused the {} role a key to rebuild with", peer.role);
+            return Err(status(
+                ErrorKind::Forbidden,
+                "keys are lent to rebuild with only by a vault that was started to rebuild, to the warehouse of the same start",
+            ));
+        };
+        let product = product(request.get_ref().product)?;
+        let leased = self.shared.keyring.private_key_to_rebuild(product).await;
+        self.counts.leased("rebuild", leased.is_ok());
+        let private_key = leased.map_err(|error| refusal(&error))?.reveal().to_vec();
+        tracing::warn!(product.id = %product, "lent the private key of product {product} to rebuild its tables");
+        Ok(Response::new(RebuildLease { private_key }))
     }
 }
 

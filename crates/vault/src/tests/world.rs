@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base::{CredentialId, ManualClock, OsEntropy, RequestId, Role, Scope, SeededEntropy, Timestamp, Verbs};
+use edge::rebuild::Order;
 use edge::{CurrentSigner, Peers, RoleContext, RoleTls};
 use rustls_pki_types::CertificateDer;
 use seal::{Assertion, Grant, InstallationKey, Pass, Signer};
@@ -25,7 +26,7 @@ use wire::v1::{
 use zones::ZonesSettings;
 
 use crate::services::Shared;
-use crate::{OpenError, OpenedVault, RunError, VaultParts, VaultSettings, prepare};
+use crate::{OpenError, OpenedVault, RunError, VaultParts, VaultSettings, prepare, prepare_to_rebuild};
 
 pub(super) struct World {
     pub(super) directory: tempfile::TempDir,
@@ -62,13 +63,21 @@ impl World {
     }
 
     pub(super) async fn open(&self) -> Result<OpenedVault, OpenError> {
+        self.open_for(None).await
+    }
+
+    pub(super) async fn open_for(&self, rebuild: Option<Order>) -> Result<OpenedVault, OpenError> {
         let parts = VaultParts {
             directory: self.directory.path().to_owned(),
             clock: self.clock.clone(),
             entropy: Arc::new(OsEntropy),
         };
         let settings = self.settings();
-        let prepared = tokio::task::spawn_blocking(move || prepare(settings, parts)).await.unwrap()?;
+        let prepare = move || match rebuild {
+            None => prepare(settings, parts),
+            Some(order) => prepare_to_rebuild(settings, parts, order),
+        };
+        let prepared = tokio::task::spawn_blocking(prepare).await.unwrap()?;
         prepared.open().await
     }
 
@@ -78,7 +87,15 @@ impl World {
 
     /// With an address for the accounts role.
     pub(super) async fn start_beside(&self, accounts: Option<SocketAddr>) -> Running {
-        let opened = self.open().await.unwrap();
+        self.serve(self.open().await.unwrap(), accounts).await
+    }
+
+    /// To rebuild.
+    pub(super) async fn start_to_rebuild(&self, order: Order) -> Running {
+        self.serve(self.open_for(Some(order)).await.unwrap(), None).await
+    }
+
+    async fn serve(&self, opened: OpenedVault, accounts: Option<SocketAddr>) -> Running {
         let (installation, ca, shared) = (opened.installation(), opened.ca_certificate(), Arc::clone(&opened.shared));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

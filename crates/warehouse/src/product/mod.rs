@@ -12,6 +12,7 @@ mod condemned;
 mod flush;
 mod pauses;
 mod readers;
+pub(crate) mod rebuild;
 mod records;
 mod recover;
 mod retype;
@@ -173,7 +174,14 @@ impl Product {
             shared.writer,
             tail,
         );
-        let product = Arc::new(Self {
+        let product = Arc::new(Self::of_parts(id, public_key, shared, journal, catalog, (state, after)));
+        product.retype_quick().await;
+        Ok(product)
+    }
+
+    fn of_parts(id: ProductId, public_key: PublicKey, shared: Arc<Shared>, journal: Journal, catalog: Catalog, begun: (State, journal::Head)) -> Self {
+        let (state, after) = begun;
+        Self {
             id,
             public_key,
             shared,
@@ -192,9 +200,7 @@ impl Product {
             checkpoints: checkpoint::Checkpoints::after(after),
             #[cfg(test)]
             merge_peak: std::sync::atomic::AtomicUsize::new(0),
-        });
-        product.retype_quick().await;
-        Ok(product)
+        }
     }
 
     /// The catalog, for what the role keeps beside it.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
-use base::TableId;
+use base::{TableId, Timestamp};
 use bytes::Bytes;
 use columns::catalog::{Catalog, RecordHash};
 use seal::keyed_hash;
@@ -193,7 +193,7 @@ impl Product {
         if !self.looked.is_due(now.as_micros()) {
             return;
         }
-        let before = base::Timestamp::from_micros(now.as_micros() - REMEMBERED.as_micros() as i64);
+        let before = Timestamp::from_micros(now.as_micros() - REMEMBERED.as_micros() as i64);
         match self.catalog.forget_records(before, FORGET_AT_ONCE).await {
             // There may be more: the next round goes on.
             Ok(forgotten) if forgotten >= u64::from(FORGET_AT_ONCE) => self.looked.again(),
@@ -223,13 +223,56 @@ impl Looked {
     }
 }
 
-/// Which rows of a batch in the journal are to be read back. A record can be in it twice: its first writer never heard that it was
-/// durable, and sent it again. The first one counts, and before all one that is in a file.
-pub(super) async fn unrepeated(catalog: &Catalog, table: TableId, known: &Records, ids: &[RecordHash]) -> Result<Vec<bool>, ProductError> {
+/// Which records a walk through the journal has come by, and when they were stored.
+///
+/// A record can be in it twice because its first writer never heard that it was durable, and sent it again: then the first one counts.
+/// Or because its id was used again when it had long been forgotten: then both do. Which of them it is follows from the time between.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    seen: HashMap<RecordHash, Timestamp>,
+    /// How many there are when the old ones are looked for.
+    sweep_at: usize,
+}
+
+impl Window {
+    /// Which rows of a batch, stored at `at`, are no repetitions.
+    pub(super) fn take(&mut self, ids: &[RecordHash], at: Timestamp) -> Vec<bool> {
+        if self.seen.len() >= self.sweep_at {
+            self.seen.retain(|_, seen| is_remembered(*seen, at));
+            self.sweep_at = (self.seen.len() * 2).max(100_000);
+        }
+        let is_new = |id: &RecordHash| *id == NO_RECORD || !self.seen.insert(*id, at).is_some_and(|seen| is_remembered(seen, at));
+        ids.iter().map(is_new).collect()
+    }
+}
+
+/// Whether a record that was stored at `stored` is still known at `now`. By clocks that go back it is.
+fn is_remembered(stored: Timestamp, now: Timestamp) -> bool {
+    now.since(stored) <= REMEMBERED
+}
+
+/// The records that have to be known still, of those stored at `at`.
+pub(super) fn to_be_known(at: Timestamp, now: Timestamp, ids: &[RecordHash]) -> impl Iterator<Item = (RecordHash, Timestamp)> {
+    let ids = if is_remembered(at, now) { ids } else { &[] };
+    with_id(ids).map(move |id| (id, at))
+}
+
+/// Which rows of a batch in the journal, stored at `at`, are to be read back: those that are no repetitions, and before all not of one
+/// that is in a file.
+pub(super) async fn unrepeated(
+    catalog: &Catalog,
+    table: TableId,
+    window: &mut Window,
+    ids: &[RecordHash],
+    at: Timestamp,
+) -> Result<Vec<bool>, ProductError> {
     let asked: Vec<RecordHash> = with_id(ids).collect();
     let stored = catalog.stored_records(table, &asked).await?;
-    let is_new = |record: &RecordHash| !known.known.contains(record) && !stored.contains(record);
-    Ok(ids.iter().map(|record| *record == NO_RECORD || is_new(record)).collect())
+    let mut new = window.take(ids, at);
+    for (id, new) in ids.iter().zip(&mut new) {
+        *new &= !stored.contains(id);
+    }
+    Ok(new)
 }
 
 /// The ids that are some.

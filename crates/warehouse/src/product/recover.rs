@@ -1,17 +1,17 @@
 //! After a restart: what the catalog says, and from the journal what it does not cover.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use base::{ProductId, Role, TableId};
 use columns::catalog::{BatchHash, Catalog};
 use events::Seen;
-use journal::{Segment, Tail};
+use journal::{Recovered, Segment, Tail};
 use seal::PrivateKey;
 use wire::v1::Head;
 
 use super::changes::commit;
-use super::records::{kept, kept_rows, memory_of_ids, unrepeated, with_id};
+use super::records::{Window, kept, kept_rows, memory_of_ids, unrepeated, with_id};
 use super::shape::{Shaped, Stored};
 use super::state::{SealedBatch, State, Table};
 use super::{Product, ProductError, journal_name};
@@ -34,19 +34,9 @@ pub(super) async fn recover(
     after: &journal::Head,
     remembered: Option<&Head>,
 ) -> Result<Found, ProductError> {
-    let name = journal_name(id);
-    let recovered = journal::recover_after(&shared.zones, &shared.installation, Role::Warehouse, &name, Some(id), after).await?;
+    let recovered = raw_log(id, shared, after, remembered).await?;
     let tail = recovered.tail();
-    if let Some(head) = remembered {
-        let unreadable = |_| ProductError::Unreadable("the remembered head has no hash of 32 bytes".into());
-        let head = journal::Head {
-            length: head.length,
-            hash: head.hash.as_slice().try_into().map_err(unreadable)?,
-        };
-        recovered
-            .check_head(&head)
-            .map_err(|error| ProductError::Unreadable(error.to_string()))?;
-    }
+    let mut windows = HashMap::new();
     let (mut state, changed_upto) = loaded(catalog).await?;
     let mut gone = 0;
     for segment in recovered.segments {
@@ -54,7 +44,7 @@ pub(super) async fn recover(
         for (entry, header) in segment.headers.iter().enumerate() {
             let header = Header::decode(header).map_err(|error| ProductError::Unreadable(error.to_string()))?;
             match header {
-                Header::Rows(header) => note_rows(&mut state, shared, catalog, (&segment, entry), header).await?,
+                Header::Rows(header) => note_rows(&mut state, shared, catalog, &mut windows, (&segment, entry), header).await?,
                 // Made, and perhaps undone by a later change, which the catalog has seen as well.
                 _ if segment.id.sequence < changed_upto => {}
                 change => {
@@ -71,7 +61,30 @@ pub(super) async fn recover(
     Ok(Found { state, tail })
 }
 
-async fn loaded(catalog: &Catalog) -> Result<(State, u64), ProductError> {
+/// The product's journal after a head, which is what others remember of it, or a continuation.
+pub(super) async fn raw_log(
+    id: ProductId,
+    shared: &Shared,
+    after: &journal::Head,
+    remembered: Option<&Head>,
+) -> Result<Recovered, ProductError> {
+    let name = journal_name(id);
+    let recovered = journal::recover_after(&shared.zones, &shared.installation, Role::Warehouse, &name, Some(id), after).await?;
+    if let Some(head) = remembered {
+        let unreadable = |_| ProductError::Unreadable("the remembered head has no hash of 32 bytes".into());
+        let head = journal::Head {
+            length: head.length,
+            hash: head.hash.as_slice().try_into().map_err(unreadable)?,
+        };
+        recovered
+            .check_head(&head)
+            .map_err(|error| ProductError::Unreadable(error.to_string()))?;
+    }
+    Ok(recovered)
+}
+
+/// What the catalog says, and up to which segment it knows all changes.
+pub(super) async fn loaded(catalog: &Catalog) -> Result<(State, u64), ProductError> {
     let contents = catalog.load().await?;
     let mut state = State::default();
     state
@@ -98,23 +111,22 @@ async fn note_rows(
     state: &mut State,
     shared: &Shared,
     catalog: &Catalog,
+    windows: &mut HashMap<TableId, Window>,
     (segment, entry): (&Arc<Segment>, usize),
     mut header: RowsHeader,
 ) -> Result<(), ProductError> {
     let Some(table) = state.tables.get_mut(&header.table) else {
         return Ok(());
     };
-    for (name, seen) in &header.columns {
-        let seen = Seen::from_bits(*seen).ok_or_else(|| ProductError::Unreadable("a column was seen to hold what no column can".into()))?;
-        table.schema.insert(name, seen);
-    }
+    table.note_columns(&header)?;
     // A batch can be in the journal twice: its first writer never heard that it was durable. The first one counts.
     if catalog.is_covered(header.table, &header.batch).await? || !table.known.insert(header.batch) {
         return Ok(());
     }
     let mut keep = None;
     if !header.records.is_empty() {
-        let new = unrepeated(catalog, header.table, &table.records, &header.records).await?;
+        let window = windows.entry(header.table).or_default();
+        let new = unrepeated(catalog, header.table, window, &header.records, segment.created_at).await?;
         header.records = kept(&header.records, &new);
         if header.records.is_empty() {
             // Remembered as covered, or it would be new again once its records are forgotten.
@@ -132,6 +144,18 @@ async fn note_rows(
         keep,
     });
     Ok(())
+}
+
+impl Table {
+    /// Takes in the columns of a batch in the journal.
+    pub(super) fn note_columns(&mut self, header: &RowsHeader) -> Result<(), ProductError> {
+        for (name, seen) in &header.columns {
+            let seen =
+                Seen::from_bits(*seen).ok_or_else(|| ProductError::Unreadable("a column was seen to hold what no column can".into()))?;
+            self.schema.insert(name, seen);
+        }
+        Ok(())
+    }
 }
 
 impl Product {

@@ -6,6 +6,7 @@ mod crashes;
 mod leftovers;
 mod memory;
 mod merging;
+mod rebuild;
 mod records;
 mod revoked;
 mod starts;
@@ -74,11 +75,15 @@ impl House {
 
     /// One start of the warehouse.
     async fn open(&self, zones: &Arc<Zones>) -> Result<Arc<Product>, super::ProductError> {
+        Product::open(product(), self.private_key.public(), self.shared(zones), None).await
+    }
+
+    fn shared(&self, zones: &Arc<Zones>) -> Arc<Shared> {
         let now = self.clock.now();
         let key = Signer::generate(&*self.chance);
         let ends = now.plus(Duration::from_secs(86_400));
         let certificate = self.installation.certify(Role::Warehouse, key.public_key(), now, ends);
-        let shared = Shared {
+        Arc::new(Shared {
             settings: self.settings.clone(),
             directory: self.directory.path().to_owned(),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
@@ -94,8 +99,7 @@ impl House {
             running: Arc::new(tokio::sync::Semaphore::new(8)),
             results: crate::jobs::Room::of_all(u64::MAX, self.directory.path()),
             stages: edge::Stages::default(),
-        };
-        Product::open(product(), self.private_key.public(), Arc::new(shared), None).await
+        })
     }
 
     async fn rows(&self, product: &Arc<Product>, sql: &str) -> Vec<RecordBatch> {

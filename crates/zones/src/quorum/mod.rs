@@ -93,6 +93,20 @@ impl Zones {
         Ok(zones)
     }
 
+    /// As [`Zones::open_of_role`], for a role that rebuilds what it owns: its directory may have been lost, its zones were made before.
+    ///
+    /// None is made, so that a disk that is not mounted does not become an empty zone.
+    pub fn open_to_rebuild(
+        settings: ZonesSettings,
+        directory: &std::path::Path,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, SettingsError> {
+        if let Err(error) = std::fs::write(directory.join("zones-made"), b"") {
+            tracing::warn!(%error, "could not note that the zones were made");
+        }
+        Self::open(settings, false, clock)
+    }
+
     /// From now on an object that some zone lacks is copied to it only if `vouch` says that it is the role's own. To be called
     /// before anything is settled or caught up.
     pub fn vouch_with(&self, vouch: Vouch) {

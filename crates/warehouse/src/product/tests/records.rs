@@ -192,6 +192,30 @@ async fn records_of_a_batch_that_comes_to_light_late_are_not_there_twice() {
 }
 
 #[tokio::test]
+async fn an_id_that_was_used_again_when_it_was_forgotten_counts_again_when_the_catalog_is_made_from_the_journal() {
+    let house = House::new(47);
+    let (_, zones) = house.memory();
+    let product = house.open(&zones).await.unwrap();
+    with_table(&product).await;
+    assert_eq!(sent(&product, &["a", "b"]).await, 2);
+    product.flush_all().await;
+    drop(product);
+    house.clock.advance(DAY * 9);
+    let product = house.open(&zones).await.unwrap();
+    product.flush_due().await;
+    assert_eq!(sent(&product, &["a"]).await, 1, "forgotten after eight days");
+    assert_eq!(sent(&product, &["a"]).await, 0, "and known again");
+    assert_eq!(house.tags(&product).await, ["a", "a", "b"]);
+    product.close().await;
+    drop(product);
+
+    std::fs::remove_dir_all(house.directory.path().join("products")).unwrap();
+    let product = house.open(&zones).await.unwrap();
+    assert_eq!(house.tags(&product).await, ["a", "a", "b"]);
+    assert_eq!(sent(&product, &["a"]).await, 0);
+}
+
+#[tokio::test]
 async fn after_any_power_cut_every_acknowledged_record_is_there_exactly_once() {
     let mut acknowledged = 0;
     for seed in 0..30 {

@@ -1,0 +1,290 @@
+//! A product's tables and catalog made anew from its raw log, or compared with it.
+//!
+//! Promise: what is made anew stands beside what was there until it is whole and, where that is asked for, read back and found to be
+//! what the raw log says. Then it takes its place in one step. Interrupted anywhere it goes on, and no row gets in twice: a file and the
+//! batches that are in it enter the new catalog together.
+//!
+//! All files are made anew, whatever is left of the old ones: which of them can be trusted would have to be found out by reading the
+//! raw log, which is the same work. Not made anew, because it is in no zone: jobs and their results.
+//!
+//! Start at [`Rebuild::run`]; what is to be read is in `plan`, how in `rows`, how tables are compared in `compare`.
+
+mod compare;
+mod plan;
+mod rows;
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use base::{ProductId, TableId};
+use columns::catalog::{BatchHash, Catalog};
+use columns::{Digest, Part};
+use edge::rebuild::{Finding, Order, RebuildLog, put_in_place, remove_database};
+use events::ColumnType;
+use journal::{Journal, JournalParts, Recovered, Tail};
+use query::Engine;
+use seal::PrivateKey;
+use tokio::runtime::Handle;
+use wire::v1::Head;
+use zones::ObjectName;
+
+use super::recover::{loaded, raw_log};
+use super::state::{State, Table};
+use super::{Product, ProductError, journal_name};
+use crate::shared::Shared;
+use plan::Plan;
+
+/// What tells one rebuild from another, over all its interruptions.
+pub(crate) type RunId = [u8; 16];
+
+/// One product that is to be rebuilt.
+pub(crate) struct Rebuild<'a> {
+    pub(crate) id: ProductId,
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) key: PrivateKey,
+    pub(crate) engine: &'a Engine,
+    /// Where files are read back.
+    pub(crate) queries: &'a Handle,
+    /// What the vault remembers of the journal.
+    pub(crate) remembered: Option<&'a Head>,
+    pub(crate) run: RunId,
+    pub(crate) order: Order,
+    pub(crate) log: &'a RebuildLog,
+}
+
+/// What the raw log says of a table.
+#[derive(Debug, Default)]
+struct Totals {
+    all: Digest,
+    /// Only what was in files before.
+    earlier: Digest,
+}
+
+/// What was there before, as far as it can be read.
+struct Old {
+    catalog: Catalog,
+    state: State,
+    changed_upto: u64,
+    covered: HashMap<TableId, HashSet<BatchHash>>,
+}
+
+impl Old {
+    async fn read(path: &Path) -> Result<Self, ProductError> {
+        let catalog = Catalog::open(path).await?;
+        let read = async {
+            let (state, changed_upto) = loaded(&catalog).await?;
+            let covered = covered(&catalog, &state).await?;
+            Ok((state, changed_upto, covered))
+        };
+        match read.await {
+            Ok((state, changed_upto, covered)) => Ok(Self {
+                catalog,
+                state,
+                changed_upto,
+                covered,
+            }),
+            Err(error) => {
+                catalog.close().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+async fn covered(catalog: &Catalog, state: &State) -> Result<HashMap<TableId, HashSet<BatchHash>>, ProductError> {
+    let mut covered = HashMap::new();
+    for id in state.tables.keys() {
+        covered.insert(*id, catalog.covered_batches(*id).await?);
+    }
+    Ok(covered)
+}
+
+impl Rebuild<'_> {
+    /// Does what is ordered, and says what it found. Returns the journal's head.
+    pub(crate) async fn run(&self) -> Result<Head, ProductError> {
+        self.log.doing(format!("reads the journal of product {}", self.id), 0, 0);
+        let recovered = raw_log(self.id, self.shared, &journal::Head::default(), self.remembered).await?;
+        let head = recovered.head();
+        let directory = self.shared.directory.join("products").join(self.id.to_string());
+        tokio::fs::create_dir_all(&directory).await.map_err(ProductError::Directory)?;
+        let at = directory.join("catalog.db");
+        let old = match at.exists() {
+            false => None,
+            true => Old::read(&at)
+                .await
+                .inspect_err(|error| self.note(&format!("its old catalog cannot be read: {}", super::chain(error))))
+                .ok(),
+        };
+        if self.order.compare_only {
+            self.compare_only(recovered, old).await?;
+        } else {
+            self.make(recovered, old, &directory, &at).await?;
+        }
+        Ok(Head {
+            journal: journal_name(self.id),
+            length: head.length,
+            hash: head.hash.to_vec(),
+        })
+    }
+
+    async fn compare_only(&self, recovered: Recovered, old: Option<Old>) -> Result<(), ProductError> {
+        let Some(old) = old else {
+            let says = "there is no catalog to compare the raw log with; without --compare-only it is made";
+            self.log.found(format!("product {}", self.id), Finding::Damaged, says);
+            return Ok(());
+        };
+        let tail = recovered.tail();
+        let mut plan = Plan::to_compare(recovered, old.state, old.changed_upto, &old.covered)?;
+        let waiting = std::mem::take(&mut plan.waiting);
+        let (product, segments) = self.product(plan, old.catalog, tail);
+        let mut totals = HashMap::new();
+        self.go_through(&product, segments, false, &mut totals).await?;
+        self.compare(&product, &totals, &waiting, None).await?;
+        close(&product).await;
+        Ok(())
+    }
+
+    async fn make(&self, recovered: Recovered, old: Option<Old>, directory: &Path, at: &Path) -> Result<(), ProductError> {
+        let (tail, head) = (recovered.tail(), recovered.head());
+        let mark = [
+            &self.run[..],
+            &head.length.to_be_bytes(),
+            &head.hash,
+            &[u8::from(self.order.verify)],
+        ]
+        .concat();
+        let is_done = match &old {
+            Some(old) => old.catalog.rebuild_of(&mark).await? == Some(true),
+            None => false,
+        };
+        let new_at = directory.join("catalog.rebuilding");
+        let (catalog, old) = match old {
+            // Finished before what interrupted the rebuild as a whole.
+            Some(old) if is_done => (old.catalog, None),
+            old => (begun(&new_at, &mark).await?, old),
+        };
+        let mut plan = Plan::to_make(recovered, &catalog, old.as_ref().map(|old| &old.covered)).await?;
+        let mut totals: HashMap<TableId, Totals> = HashMap::new();
+        let mut done = 0;
+        for (table, day) in catalog.rebuilt_days().await? {
+            let totals = totals.entry(table).or_default();
+            let digest = if day.earlier { &mut totals.earlier } else { &mut totals.all };
+            digest.add_part(day.day, Part::from_stored(day.rows, day.sum));
+            done += if day.earlier { 0 } else { day.rows };
+        }
+        self.log.doing(format!("tables of product {}", self.id), done, done + plan.rows);
+        let counted = std::mem::take(&mut plan.counted);
+        let (product, segments) = self.product(plan, catalog, tail);
+        self.go_through(&product, segments, true, &mut totals).await?;
+        let shown: Vec<(TableId, Vec<(String, ColumnType)>)> = {
+            let state = product.read();
+            let declared = |table: &Table| table.declared.columns().map(|(name, of)| (name.to_owned(), of)).collect();
+            state.tables.values().map(|table| (table.id, declared(table))).collect()
+        };
+        let files = self.files(&product);
+        product.catalog.end_rebuild(&shown).await?;
+        let good = if self.order.verify {
+            // What was added up is what was written: that this was all, and once, follows from the log's clear headers alone.
+            self.are_counted(&product, &totals, &counted) & self.compare(&product, &totals, &HashMap::new(), old.as_ref()).await?
+        } else {
+            self.say_rows(&product);
+            true
+        };
+        close(&product).await;
+        if let Some(old) = old {
+            old.catalog.close().await;
+        }
+        if is_done {
+            // What interrupted the rebuild may have come before this.
+            self.sweep(&files).await;
+            return Ok(());
+        }
+        if !good {
+            remove_database(&new_at).map_err(ProductError::Directory)?;
+            self.note("what was made anew is not what the raw log says and is thrown away: what was there stays as it was");
+            return Ok(());
+        }
+        put_in_place(&new_at, at).map_err(ProductError::Directory)?;
+        // They are of jobs that are gone.
+        match tokio::fs::remove_dir_all(directory.join("results")).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(ProductError::Directory(error)),
+            _ => {}
+        }
+        self.sweep(&files).await;
+        Ok(())
+    }
+
+    /// The product as planned, over its catalog, and what is to be read.
+    fn product(&self, plan: Plan, catalog: Catalog, tail: Tail) -> (Arc<Product>, plan::Segments) {
+        let signer = self.shared.signer.clone();
+        let journal = Journal::start(
+            JournalParts {
+                zones: Arc::clone(&self.shared.zones),
+                signer: Arc::new(move || signer.get()),
+                clock: Arc::clone(&self.shared.clock),
+                entropy: Arc::clone(&self.shared.entropy),
+            },
+            self.shared.settings.journal.clone(),
+            &journal_name(self.id),
+            Some(self.id),
+            self.key.public(),
+            self.shared.writer,
+            tail,
+        );
+        let product = Product::of_parts(self.id, self.key.public(), Arc::clone(self.shared), journal, catalog, (plan.state, journal::Head::default()));
+        (Arc::new(product), plan.segments)
+    }
+
+    fn files(&self, product: &Product) -> HashSet<ObjectName> {
+        let state = product.read();
+        let files = state.tables.values().flat_map(|table| &table.files);
+        files.map(|file| file.object.clone()).collect()
+    }
+
+    /// Takes files out of the zones that the catalog does not name: the old ones, and those that an interruption left.
+    async fn sweep(&self, keep: &HashSet<ObjectName>) {
+        let zones = &self.shared.zones;
+        let listed = match zones.list(&format!("tables/{}", self.id)).await {
+            Ok(listed) => listed,
+            Err(error) => return self.note(&format!("what is left of old files could not be listed: {error}")),
+        };
+        let mut left = 0;
+        for object in listed.into_iter().map(|listed| listed.name).filter(|name| !keep.contains(name)) {
+            if let Err(error) = zones.delete(&object).await {
+                tracing::warn!(%object, error = %error, "could not delete a file that nothing needs any more");
+                left += 1;
+            }
+        }
+        if left > 0 {
+            self.note(&format!("{left} old files could not be deleted; nothing needs them"));
+        }
+    }
+
+    fn note(&self, says: &str) {
+        self.log.found(format!("product {}", self.id), Finding::Note, says);
+    }
+}
+
+/// The catalog to make, perhaps begun before. One that cannot be gone on with is thrown away.
+async fn begun(path: &Path, mark: &[u8]) -> Result<Catalog, ProductError> {
+    if path.exists() {
+        if let Ok(catalog) = Catalog::open(path).await {
+            if matches!(catalog.rebuild_of(mark).await, Ok(Some(_))) {
+                return Ok(catalog);
+            }
+            catalog.close().await;
+        }
+        remove_database(path).map_err(ProductError::Directory)?;
+    }
+    let catalog = Catalog::open(path).await?;
+    match catalog.begin_rebuild(mark).await? {
+        true => Ok(catalog),
+        false => Err(ProductError::Internal("a new catalog is not empty")),
+    }
+}
+
+async fn close(product: &Product) {
+    product.journal.close().await;
+    product.catalog.close().await;
+}

@@ -1,0 +1,326 @@
+//! From the raw log into files: segments are read, opened and shaped beside one another, and files are written beside that.
+//!
+//! Memory is bounded: so many segments are open at once as there are processors, so many files are written, and what waits for a file
+//! takes at most half of what rows in memory may.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use base::{TableId, Timestamp};
+use columns::Digest;
+use columns::catalog::{BatchHash, FileRecord, Rebuilt, RebuiltDay, RecordHash};
+use events::Seen;
+use futures::{StreamExt, stream};
+use journal::{Entry, Segment};
+use seal::PrivateKey;
+use tokio::task::JoinSet;
+
+use super::super::append::read_one;
+use super::super::records::{kept, kept_rows, to_be_known};
+use super::super::shape::{Shaped, blocking, gone};
+use super::super::state::Table;
+use super::super::{Product, ProductError};
+use super::plan::{Segments, Wanted};
+use super::{Rebuild, Totals};
+use crate::entries::Header;
+use crate::memory::memory_of;
+
+/// The most rows that one file takes.
+const MAX_ROWS: usize = 2_000_000;
+
+/// A batch that was read.
+struct Batch {
+    table: TableId,
+    batch: BatchHash,
+    at: Timestamp,
+    rows: RecordBatch,
+    /// The ids of its rows that count, or none.
+    records: Vec<RecordHash>,
+    keep: Option<Arc<[bool]>>,
+    overflows: bool,
+    bytes: usize,
+    earlier: bool,
+    digest: Digest,
+}
+
+/// What waits for a table's next file.
+#[derive(Default)]
+struct Waiting {
+    batches: Vec<Batch>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Rebuild<'_> {
+    /// Reads all segments. With `write` their rows become files; and if it is asked for, what they say is added to `totals`.
+    pub(super) async fn go_through(
+        &self,
+        product: &Arc<Product>,
+        segments: Segments,
+        write: bool,
+        totals: &mut HashMap<TableId, Totals>,
+    ) -> Result<(), ProductError> {
+        let settings = &self.shared.settings;
+        let at_once = settings.query.target_partitions.get();
+        let enough = settings
+            .flush
+            .table_bytes
+            .saturating_mul(2)
+            .min(settings.flush.memory_limit / 4)
+            .max(1);
+        let most = settings.flush.memory_limit / 2;
+        if !write {
+            let rows = segments.iter().flat_map(|(_, wanted)| wanted).map(Wanted::rows).sum();
+            self.log.doing(format!("raw log of product {}", self.id), 0, rows);
+        }
+        let digests = if self.order.verify || self.order.compare_only {
+            schemas(product)
+        } else {
+            HashMap::new()
+        };
+        let digests = Arc::new(digests);
+        let read = |(segment, wanted)| {
+            let (product, key, digests) = (Arc::clone(product), self.key.clone(), Arc::clone(&digests));
+            tokio::spawn(async move { read(product, segment, wanted, &key, digests).await })
+        };
+        let mut reading = stream::iter(segments).map(read).buffered(at_once);
+        let mut waiting: HashMap<TableId, Waiting> = HashMap::new();
+        let mut bytes = 0;
+        let mut writing: JoinSet<Result<Written, ProductError>> = JoinSet::new();
+        while let Some(batches) = reading.next().await {
+            let batches = batches.map_err(|_| ProductError::Internal("reading a segment was interrupted"))??;
+            for batch in batches {
+                if !write {
+                    self.log.advance(batch.rows.num_rows() as u64);
+                    add(totals, batch.table, &batch.digest, batch.earlier);
+                    continue;
+                }
+                if batch.overflows
+                    && let Some(table) = product.write().tables.get_mut(&batch.table)
+                {
+                    table.schema.insert(events::OVERFLOW, Seen::JSON);
+                }
+                bytes += batch.bytes;
+                waiting.entry(batch.table).or_default().push(batch);
+            }
+            loop {
+                let fullest = waiting.iter().max_by_key(|(_, waiting)| waiting.bytes);
+                let due = fullest.filter(|(_, waiting)| waiting.bytes >= enough || waiting.rows >= MAX_ROWS || bytes > most);
+                let many = waiting.iter().find(|(_, waiting)| waiting.rows >= MAX_ROWS);
+                let Some(table) = due.or(many).map(|(table, _)| *table) else {
+                    break;
+                };
+                let Some(full) = waiting.remove(&table) else { break };
+                bytes -= full.bytes;
+                self.begin(product, table, full, &mut writing, at_once, totals).await?;
+            }
+        }
+        for (table, rest) in waiting {
+            self.begin(product, table, rest, &mut writing, at_once, totals).await?;
+        }
+        while let Some(written) = writing.join_next().await {
+            self.written(written, totals)?;
+        }
+        Ok(())
+    }
+
+    /// Begins to write, once fewer files are being written than may be at once.
+    async fn begin(
+        &self,
+        product: &Arc<Product>,
+        table: TableId,
+        waiting: Waiting,
+        writing: &mut JoinSet<Result<Written, ProductError>>,
+        at_once: usize,
+        totals: &mut HashMap<TableId, Totals>,
+    ) -> Result<(), ProductError> {
+        while writing.len() >= at_once {
+            if let Some(written) = writing.join_next().await {
+                self.written(written, totals)?;
+            }
+        }
+        writing.spawn(write(Arc::clone(product), table, waiting));
+        Ok(())
+    }
+
+    fn written(
+        &self,
+        written: Result<Result<Written, ProductError>, tokio::task::JoinError>,
+        totals: &mut HashMap<TableId, Totals>,
+    ) -> Result<(), ProductError> {
+        let written = written.map_err(|_| ProductError::Internal("writing a file was interrupted"))??;
+        let (table, totals) = (written.table, totals.entry(written.table).or_default());
+        totals.all.merge(&written.totals.all);
+        totals.earlier.merge(&written.totals.earlier);
+        self.log.advance(written.rows);
+        tracing::debug!(product.id = %self.id, table.id = %table, rows = written.rows, "rebuilt {} rows", written.rows);
+        Ok(())
+    }
+}
+
+impl Waiting {
+    fn push(&mut self, batch: Batch) {
+        self.rows += batch.rows.num_rows();
+        self.bytes += batch.bytes;
+        self.batches.push(batch);
+    }
+}
+
+fn add(totals: &mut HashMap<TableId, Totals>, table: TableId, digest: &Digest, earlier: bool) {
+    let totals = totals.entry(table).or_default();
+    totals.all.merge(digest);
+    if earlier {
+        totals.earlier.merge(digest);
+    }
+}
+
+/// Under which columns the rows of each table are hashed: all that it has or may get.
+fn schemas(product: &Product) -> HashMap<TableId, SchemaRef> {
+    let state = product.read();
+    let tables = state.tables.values();
+    tables.map(|table| (table.id, hashed_schema(table))).collect()
+}
+
+/// The table's columns, and the overflow column in any case: where it has no values, it does not count.
+pub(super) fn hashed_schema(table: &Table) -> SchemaRef {
+    let mut schema = table.schema.clone();
+    schema.insert(events::OVERFLOW, Seen::JSON);
+    schema.arrow_schema()
+}
+
+async fn read(
+    product: Arc<Product>,
+    segment: Arc<Segment>,
+    wanted: Vec<Wanted>,
+    key: &PrivateKey,
+    digests: Arc<HashMap<TableId, SchemaRef>>,
+) -> Result<Vec<Batch>, ProductError> {
+    let entries = segment.open(&product.shared.zones, key).await?;
+    blocking(move || {
+        wanted
+            .iter()
+            .map(|wanted| batch(&product, &segment, &entries, wanted, &digests))
+            .collect()
+    })
+    .await
+}
+
+fn batch(
+    product: &Product,
+    segment: &Segment,
+    entries: &[Entry],
+    wanted: &Wanted,
+    digests: &HashMap<TableId, SchemaRef>,
+) -> Result<Batch, ProductError> {
+    let unreadable = |what: &str| ProductError::Unreadable(what.to_owned());
+    let entry = entries.get(wanted.entry).ok_or_else(|| unreadable("an entry is missing"))?;
+    let Ok(Header::Rows(header)) = Header::decode(&entry.header) else {
+        return Err(unreadable("an entry that should hold rows does not"));
+    };
+    let mut raw = read_one(&entry.payload)?;
+    if raw.num_rows() as u64 != header.rows {
+        return Err(unreadable("a batch has another number of rows than its header says"));
+    }
+    let mut records = header.records;
+    if let Some(keep) = &wanted.keep {
+        raw = kept_rows(&raw, keep.to_vec())?;
+        records = kept(&records, keep);
+    }
+    let (declared, folded) = {
+        let state = product.read();
+        let table = state.tables.get(&wanted.table).ok_or_else(|| gone(wanted.table))?;
+        (Arc::clone(table.schema.declared()), table.folded(raw.schema_ref(), false))
+    };
+    let shaped = Shaped::new(raw, declared, folded)?;
+    let overflows = shaped.overflows();
+    let mut digest = Digest::new();
+    if let Some(schema) = digests.get(&wanted.table) {
+        let adapted = events::adapt(&shaped.rows, schema)?;
+        digest.add(&adapted).map_err(|error| ProductError::File(error.to_string()))?;
+    }
+    Ok(Batch {
+        table: wanted.table,
+        batch: header.batch,
+        at: segment.created_at,
+        bytes: memory_of(&shaped.rows),
+        rows: shaped.rows,
+        records,
+        keep: wanted.keep.clone(),
+        overflows,
+        earlier: wanted.earlier,
+        digest,
+    })
+}
+
+struct Written {
+    table: TableId,
+    rows: u64,
+    totals: Totals,
+}
+
+/// One file, and the catalog's word on it.
+async fn write(product: Arc<Product>, id: TableId, waiting: Waiting) -> Result<Written, ProductError> {
+    let (schema, columns) = {
+        let state = product.read();
+        let table = state.tables.get(&id).ok_or_else(|| gone(id))?;
+        (table.schema.arrow_schema(), table.stored_columns())
+    };
+    let now = product.shared.clock.now();
+    let (mut rows, mut covered, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut records, mut totals) = (Vec::new(), Totals::default());
+    for batch in waiting.batches {
+        covered.push((batch.batch, batch.at));
+        records.extend(to_be_known(batch.at, now, &batch.records));
+        // As where a whole batch repeats others: nothing is said of its rows one by one.
+        left_out.extend(
+            batch
+                .keep
+                .map(|keep| (batch.batch, if batch.rows.num_rows() == 0 { Arc::from([]) } else { keep })),
+        );
+        totals.all.merge(&batch.digest);
+        if batch.earlier {
+            totals.earlier.merge(&batch.digest);
+        }
+        if batch.rows.num_rows() > 0 {
+            rows.push(batch.rows);
+        }
+    }
+    let file: Option<FileRecord> = if rows.is_empty() {
+        None
+    } else {
+        Some(product.write_file(id, rows, schema).await?)
+    };
+    let day = |earlier| {
+        move |(day, part): (i64, columns::Part)| RebuiltDay {
+            earlier,
+            day,
+            rows: part.rows,
+            sum: part.sum(),
+        }
+    };
+    let days: Vec<RebuiltDay> = totals
+        .all
+        .days()
+        .map(day(false))
+        .chain(totals.earlier.days().map(day(true)))
+        .collect();
+    let part = Rebuilt {
+        table: id,
+        file: file.as_ref(),
+        covered: &covered,
+        records: &records,
+        left_out: &left_out,
+        columns: &columns,
+        days: &days,
+    };
+    product.catalog.add_rebuilt(&part).await?;
+    let rows = file.as_ref().map_or(0, |file| file.rows);
+    if let Some(file) = file
+        && let Some(table) = product.write().tables.get_mut(&id)
+    {
+        table.files.push(Arc::new(file));
+    }
+    Ok(Written { table: id, rows, totals })
+}
