@@ -1,6 +1,7 @@
 //! The command line: every command, option and environment variable.
 
 mod import;
+mod rebuild;
 mod rejected;
 mod schema;
 mod zones;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::output::Format;
 pub(crate) use import::{Import, Tail, table_name};
+pub(crate) use rebuild::Rebuild;
 pub(crate) use rejected::{Rejected, TableArgs};
 pub(crate) use schema::{Schema, TablesCommand};
 pub(crate) use zones::{Scrub, Zones, ZonesStatus};
@@ -53,6 +55,7 @@ pub(crate) enum Command {
     /// The zones in which everything is kept
     #[command(subcommand)]
     Zones(Zones),
+    Rebuild(Rebuild),
     /// Say what runs, what is enforced and what is wrong
     Doctor(Doctor),
     /// Print what the roles count, as text that Prometheus reads
@@ -361,6 +364,8 @@ mod tests {
             "coffer zones",
             "coffer zones scrub --role cook",
             "coffer zones scrub --role gateway",
+            "coffer rebuild --lost",
+            "coffer rebuild --lost a/b",
             "coffer tail",
             "coffer tail web.events -n 1001",
             "coffer rejected",

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use base::{Role, SecretBytes};
+use edge::rebuild::Order;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use zones::s3::Known;
@@ -39,6 +40,9 @@ pub(crate) struct Handover {
     /// Which inherited listeners there are, after the internal one and the operator's.
     #[serde(default)]
     pub(crate) listeners: Vec<Listening>,
+    /// It is not to serve but to rebuild what it owns.
+    #[serde(default)]
+    pub(crate) rebuild: Option<Order>,
     pub(crate) logging: Logging,
 }
 

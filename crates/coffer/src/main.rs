@@ -63,6 +63,7 @@ fn run(command: Command) -> Outcome {
         Command::Products(args) => commands::run(commands::products::run(args)),
         Command::Keys(args) => commands::run(commands::keys::run(args)),
         Command::Zones(args) => commands::run(commands::zones::run(args)),
+        Command::Rebuild(args) => commands::rebuild::run(&args),
         Command::Doctor(args) => commands::run(commands::doctor::run(args)),
         Command::Metrics(args) => commands::run(commands::metrics::run(args)),
         Command::Config(args) => commands::config::run(&args),

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use base::{OsEntropy, Role, SystemClock};
 use edge::public::PublicCertificate as Shown;
+use edge::rebuild::Order;
 use edge::{Peers, sandbox};
 use listenfd::ListenFd;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -93,6 +94,9 @@ pub(crate) fn run(role: Role) -> Outcome {
     let result = runtime.block_on(async {
         stop_when_asked(cancel.clone())?;
         let settings = std::mem::take(&mut handover.settings);
+        if let Some(order) = handover.rebuild.filter(|_| role != Role::Vault) {
+            return rebuild(order, settings, handover, listeners, report, cancel).await;
+        }
         match role {
             Role::Vault => {
                 let prepared = prepared.ok_or_else(|| Failure::new(Exit::Failed, "the vault was not prepared"))?;
@@ -247,7 +251,41 @@ fn prepare_vault(handover: &Handover, hosts: &Hosts) -> Outcome<vault::PreparedV
         clock: Arc::new(SystemClock),
         entropy: Arc::new(OsEntropy),
     };
-    vault::prepare(settings, parts).map_err(|error| Failure::new(Exit::from(error.kind()), "the vault does not start").why(chain(&error)))
+    let prepared = match handover.rebuild {
+        None => vault::prepare(settings, parts),
+        Some(order) => vault::prepare_to_rebuild(settings, parts, order),
+    };
+    prepared.map_err(|error| Failure::new(Exit::from(error.kind()), "the vault does not start").why(chain(&error)))
+}
+
+/// A role that makes what it owns anew, and serves nobody.
+async fn rebuild(
+    order: Order,
+    settings: serde_json::Value,
+    handover: Handover,
+    listeners: Listeners,
+    report: sandbox::Report,
+    cancel: CancellationToken,
+) -> Outcome {
+    let role = handover.role;
+    match role {
+        Role::Accounts => {
+            let settings = read(role, settings)?;
+            let context = enrolled(handover, listeners, report, cancel).await?.0;
+            ended(role, accounts::rebuild(settings, context, order).await)
+        }
+        Role::Identity => {
+            let settings = read(role, settings)?;
+            let context = enrolled(handover, listeners, report, cancel).await?.0;
+            ended(role, identity::rebuild(settings, context, order).await)
+        }
+        Role::Warehouse => {
+            let settings = read(role, settings)?;
+            let context = enrolled(handover, listeners, report, cancel).await?.0;
+            ended(role, warehouse::rebuild(settings, context, order).await)
+        }
+        Role::Vault | Role::Gateway => Err(Failure::new(Exit::Usage, format!("the {role} role has nothing to rebuild"))),
+    }
 }
 
 /// The vault certifies everybody, itself first.

@@ -6,6 +6,7 @@ pub(crate) mod import;
 pub(crate) mod keys;
 pub(crate) mod metrics;
 pub(crate) mod products;
+pub(crate) mod rebuild;
 pub(crate) mod rejected;
 pub(crate) mod schema;
 pub(crate) mod serve;

@@ -64,8 +64,9 @@ pub(super) async fn enrolled(
         Arc::clone(&clock),
         cancel.clone(),
     );
-    // Accounts tells of revocations itself.
-    let revocations = (role != Role::Accounts).then(|| Watch::follow(&peers, Arc::clone(&clock), &cancel));
+    // Accounts tells of revocations itself. Where nobody is served there is nothing to revoke.
+    let follows = role != Role::Accounts && handover.rebuild.is_none();
+    let revocations = follows.then(|| Watch::follow(&peers, Arc::clone(&clock), &cancel));
     let secured = Secured {
         tls,
         signer,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base::{Role, SecretBytes};
 use command_fds::{CommandFdExt, FdMapping};
+use edge::rebuild::Order;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::AsyncWriteExt;
@@ -83,7 +84,7 @@ async fn run(
     ready_at: &mut Option<Instant>,
 ) -> Outcome<End> {
     let prepared = tokio::select! {
-        prepared = handover(role, shared) => prepared?,
+        prepared = handover(role, shared, None) => prepared?,
         () = asked(stop) => return Ok(End::Asked),
     };
     let mut renewal = prepared.renewal;
@@ -145,12 +146,13 @@ async fn tell(news: &News, pipe: &mut ChildStdin) -> Outcome {
     written.during(what)
 }
 
-struct Prepared {
-    handover: Handover,
+/// A role's first line, and when what is in it has to be renewed.
+pub(super) struct Prepared {
+    pub(super) handover: Handover,
     renewal: Option<Renewal>,
 }
 
-async fn handover(role: Role, shared: &Shared) -> Outcome<Prepared> {
+pub(super) async fn handover(role: Role, shared: &Shared, rebuild: Option<Order>) -> Outcome<Prepared> {
     let enrolment = if role == Role::Vault {
         None
     } else {
@@ -180,13 +182,14 @@ async fn handover(role: Role, shared: &Shared) -> Outcome<Prepared> {
         public,
         hosts: hosts::look_up(&hosts::names(role, &shared.config), &Known::new()).await,
         listeners,
+        rebuild,
         logging: shared.logging.clone(),
     };
     Ok(Prepared { handover, renewal })
 }
 
 /// What the operator wrote for this role, and the default zones where they wrote none.
-fn settings(role: Role, shared: &Shared) -> Outcome<serde_json::Value> {
+pub(super) fn settings(role: Role, shared: &Shared) -> Outcome<serde_json::Value> {
     let mut part = shared.config.part(role);
     if role != Role::Gateway && !super::has_zones(&shared.config, role) {
         let directory = shared.layout.zones(role);
@@ -233,7 +236,8 @@ fn keep_ca(shared: &Shared, der: &[u8]) -> Outcome {
     layout::write_private(&path, pem.as_bytes())
 }
 
-async fn spawn(role: Role, shared: &Shared, handover: &Handover) -> Outcome<(Child, ChildStdin)> {
+/// Starts a role's process and hands it its first line. The pipe must live as long as it does.
+pub(super) async fn spawn(role: Role, shared: &Shared, handover: &Handover) -> Outcome<(Child, ChildStdin)> {
     let what = format!("could not start the {role} role");
     let (fds, _) = shared.listeners.of(role)?;
     let count = fds.len();
@@ -301,7 +305,7 @@ async fn ready(role: Role, shared: &Shared, pid: Option<u32>) {
 }
 
 /// SIGTERM, patience, SIGKILL.
-async fn end(role: Role, child: &mut Child) {
+pub(super) async fn end(role: Role, child: &mut Child) {
     let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) else {
         return;
     };
@@ -314,7 +318,7 @@ async fn end(role: Role, child: &mut Child) {
     }
 }
 
-fn in_words(status: std::io::Result<ExitStatus>) -> String {
+pub(super) fn in_words(status: std::io::Result<ExitStatus>) -> String {
     use std::os::unix::process::ExitStatusExt;
     match status {
         Ok(status) => match (status.code(), status.signal()) {

@@ -19,7 +19,8 @@ use crate::layout::Layout;
 pub(crate) struct Listeners {
     internal: BTreeMap<Role, TcpListener>,
     operator: BTreeMap<Role, UnixListener>,
-    public: TcpListener,
+    /// None while nothing is served to the world.
+    public: Option<TcpListener>,
     plain: Option<TcpListener>,
     /// Where the roles call each other.
     pub(crate) peers: BTreeMap<Role, SocketAddr>,
@@ -37,26 +38,36 @@ impl Listeners {
             .plain
             .map(|address| tcp(address, "the plain HTTP listener", "listen.plain"))
             .transpose()?;
-        let mut internal = BTreeMap::new();
-        let mut operator = BTreeMap::new();
-        let mut peers = BTreeMap::new();
-        for role in Role::ALL {
-            let setting = format!("listen.{role}");
-            let (listener, address) = tcp(listen.internal(role), &format!("the {role} role"), &setting)?;
-            internal.insert(role, listener);
-            peers.insert(role, address);
-            operator.insert(role, unix(layout, role)?);
-        }
+        let inner = Self::inner(listen, layout, &Role::ALL)?;
         let (plain, plain_address) = plain.map_or((None, None), |(listener, address)| (Some(listener), Some(address)));
         Ok(Self {
-            internal,
-            operator,
-            public,
+            public: Some(public),
             plain,
-            peers,
             public_address,
             plain_address,
+            ..inner
         })
+    }
+
+    /// Binds what these roles call each other by, and nothing for the world.
+    pub(crate) fn inner(listen: &Listen, layout: &Layout, roles: &[Role]) -> Outcome<Self> {
+        let mut inner = Self {
+            internal: BTreeMap::new(),
+            operator: BTreeMap::new(),
+            public: None,
+            plain: None,
+            peers: BTreeMap::new(),
+            public_address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            plain_address: None,
+        };
+        for role in roles.iter().copied() {
+            let setting = format!("listen.{role}");
+            let (listener, address) = tcp(listen.internal(role), &format!("the {role} role"), &setting)?;
+            inner.internal.insert(role, listener);
+            inner.peers.insert(role, address);
+            inner.operator.insert(role, unix(layout, role)?);
+        }
+        Ok(inner)
     }
 
     /// A role's own: internal, operator, and for the gateway what the world uses, in this order.
@@ -70,8 +81,8 @@ impl Listeners {
             operator.try_clone().during(what())?.into(),
         ];
         let mut names = Vec::new();
-        if role == Role::Gateway {
-            fds.push(self.public.try_clone().during(what())?.into());
+        if let Some(public) = self.public.as_ref().filter(|_| role == Role::Gateway) {
+            fds.push(public.try_clone().during(what())?.into());
             names.push(Listening::Public);
             if let Some(plain) = &self.plain {
                 fds.push(plain.try_clone().during(what())?.into());

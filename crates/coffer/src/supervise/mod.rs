@@ -10,6 +10,7 @@ mod certificate;
 mod child;
 mod hosts;
 mod listeners;
+mod rebuild;
 mod signals;
 mod zones;
 
@@ -22,6 +23,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 pub(crate) use certificate::end_of;
+pub(crate) use rebuild::Rebuilding;
 pub(crate) use signals::asked_to_stop;
 
 use crate::config::Config;
