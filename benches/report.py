@@ -53,6 +53,7 @@ _METHOD = """## Method
 ```sh
 cargo xtask bench all                   # ingest, query; --rows, --seed, --repeats
 cargo xtask bench query --rows 1000000
+cargo xtask bench rebuild --no-peers
 ```
 
 It builds in release mode and fetches the peers into `target/bench/venv` the first time. Nothing else should run on the machine.
@@ -72,6 +73,10 @@ def text(results):
 def _short(results):
     ingest, query = results.get("ingest"), results.get("query")
     lines = []
+    rebuild = results.get("rebuild")
+    if rebuild:
+        found = rebuild["rebuilt"]["--verify"]
+        lines.append(f"- Tables made anew from the raw logs and compared: {rebuild['rows'] / found['seconds']:,.0f} rows a second.")
     if ingest:
         rates = {name: median([run["rate"] for run in runs]) for name, runs in ingest["ways"].items()}
         mine = {name: rate for name, rate in rates.items() if name.startswith("Coffer")}
@@ -95,8 +100,8 @@ def _short(results):
 
 
 def _sections(results):
-    ingest, query = results.get("ingest"), results.get("query")
-    latest = max((found for found in (ingest, query) if found), key=lambda found: found["about"][0][1])
+    ingest, query, rebuild = results.get("ingest"), results.get("query"), results.get("rebuild")
+    latest = max((found for found in (ingest, query, rebuild) if found), key=lambda found: found["about"][0][1])
 
     def section(title, found):
         other = list(map(tuple, found["about"])) != list(map(tuple, latest["about"]))
@@ -116,6 +121,9 @@ def _sections(results):
         yield _questions(query["asked"], query.get("memory"))
         yield _merge(query["asked"]["merge"], query["full"])
         yield _memory("### Memory while asking, most at once", query["asked"]["peaks"])
+    if rebuild:
+        yield section("Tables made anew", rebuild)
+        yield _rebuilt(rebuild["rebuilt"], rebuild["rows"])
 
 
 def _table(head, rows):
@@ -206,6 +214,16 @@ def _merge(merge, full):
 
 def _memory(title, peaks):
     return title + "\n\n" + _table(("process", "MiB"), [(who, f"{amount / 2**20:,.0f}") for who, amount in peaks.items()])
+
+
+def _rebuilt(rebuilt, rows):
+    said = "`coffer rebuild`, all views, catalogs and tables gone before, from its start to its end; what is made anew is the same to the last value.\n\n"
+    head = ("asked for", "rows/s", "seconds", "µs CPU a row", "memory of the largest process")
+    cells = [
+        (way, f"{rows / found['seconds']:,.0f}", f"{found['seconds']:.1f}", f"{found['cpu'] / rows * 1e6:.2f}", f"{found['peak'] >> 20} MiB")
+        for way, found in rebuilt.items()
+    ]
+    return said + _table(head, cells)
 
 
 def _ms(seconds):

@@ -26,7 +26,9 @@ pub(crate) enum What {
     Ingest,
     /// Questions: the same SQL here and there, answers compared
     Query,
-    /// Both
+    /// Tables made anew from the raw logs: rows a second, CPU, memory; the same afterwards
+    Rebuild,
+    /// All of these
     All,
 }
 
@@ -95,6 +97,7 @@ fn measure(repo: &Repo, bench: &Bench, target: &Path, place: &Path) -> anyhow::R
     let what = match bench.what {
         What::Ingest => "ingest",
         What::Query => "query",
+        What::Rebuild => "rebuild",
         What::All => "all",
     };
     let mut command = Command::new(python);
