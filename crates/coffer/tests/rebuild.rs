@@ -295,8 +295,21 @@ async fn what_a_zone_that_had_not_caught_up_lacks_is_named() -> anyhow::Result<(
     installation.stop().await?;
     let whole = installation.aside("whole");
     copy(&installation.data(), &whole)?;
-    let segments = segments(&installation.zone(Role::Warehouse, "b"), &format!("raw/{}", product.number))?;
+    let segments = segments_of(&installation.zone(Role::Warehouse, "b"), &format!("raw/{}", product.number))?;
     ensure!(segments.len() == 8, "{segments:?}");
+
+    // A role whose journal has a hole in every zone says so, and nobody waits for it.
+    for zone in ["a", "b", "c"] {
+        let journal = segments_of(&installation.zone(Role::Accounts, zone), "accounts")?;
+        fs::remove_file(&journal[1])?;
+    }
+    let refused = tokio::time::timeout(Duration::from_secs(120), rebuild(&installation, &["--verify"])).await??;
+    ensure!(
+        refused.code == EIGHT && refused.stdout.contains("segment 1 is missing"),
+        "{refused:?}"
+    );
+    fs::remove_dir_all(installation.data())?;
+    copy(&whole, &installation.data())?;
 
     // What it lacks in the middle.
     fs::remove_file(&segments[3])?;
@@ -343,7 +356,7 @@ fn count(place: &Path) -> usize {
 }
 
 /// A zone's objects below a prefix, in the order of their sequence.
-fn segments(zone: &Path, prefix: &str) -> anyhow::Result<Vec<PathBuf>> {
+fn segments_of(zone: &Path, prefix: &str) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for day in fs::read_dir(zone.join(prefix))? {
         for entry in fs::read_dir(day?.path())? {

@@ -62,11 +62,14 @@ async fn go(rebuilding: &mut Rebuilding) -> Outcome<Vec<RebuildFinding>> {
             follow(rebuilding, role, &mut findings).await?;
         }
         if role == Role::Accounts {
+            // Without it there is nothing to go on with, and nothing that the vault would hear.
+            if has_failed(&findings) {
+                break;
+            }
             follow(rebuilding, Role::Vault, &mut findings).await?;
-        }
-        // Without these there is nothing to go on with.
-        if role == Role::Accounts && findings.iter().any(|finding| exit_of(finding).is_some()) {
-            break;
+            if has_failed(&findings) {
+                break;
+            }
         }
     }
     Ok(findings)
@@ -219,6 +222,10 @@ fn verdict(findings: &[RebuildFinding], order: Order, took: Duration) -> Outcome
         terminal::say("jobs and their results are in no zone: there are none now");
     }
     Ok(())
+}
+
+fn has_failed(findings: &[RebuildFinding]) -> bool {
+    findings.iter().any(|finding| exit_of(finding).is_some())
 }
 
 /// How the command ends for this finding, if not well.
