@@ -14,6 +14,7 @@ mod op;
 mod personal;
 mod role;
 mod secret;
+pub mod time;
 mod verbs;
 
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};

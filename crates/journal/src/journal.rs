@@ -7,11 +7,11 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use base::time::{Instant, timeout_at};
 use base::{Clock, Entropy, ProductId, WriterId};
 use seal::{PublicKey, Signer};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
 use zones::{ObjectName, PutError, Zones};
 
 use crate::record::{self, MAX_HEADER, MAX_PAYLOAD, Place, Position};
@@ -21,7 +21,7 @@ use crate::{AppendError, Entry, Head, JournalSettings, SegmentId, Tail};
 pub type CurrentSigner = Arc<dyn Fn() -> Arc<Signer> + Send + Sync>;
 
 /// From here on sealing is worth a thread of its own.
-const MUCH: usize = 64 << 10;
+pub(crate) const MUCH: usize = 64 << 10;
 
 /// What a journal works with.
 #[derive(Clone)]

@@ -6,6 +6,7 @@ use prost::Message;
 use seal::{Domain, InstallationKey, PrivateKey, SealError};
 use zones::{ObjectName, Zones};
 
+use crate::journal::MUCH;
 use crate::record::{self, HeadRecord};
 use crate::{Entry, OpenError, SegmentId, trim};
 
@@ -104,6 +105,10 @@ impl Segment {
     /// The same, and the head that it was signed with.
     pub(crate) async fn open_with_head(&self, zones: &Zones, with: &PrivateKey) -> Result<(Bytes, Vec<Entry>), OpenError> {
         let object = zones.get(&self.name, trim::MAX_OBJECT).await?;
+        // A small one is opened sooner than a thread is found for it.
+        if object.len() < MUCH {
+            return self.open_object(&object, with);
+        }
         let (segment, with) = (self.clone(), with.clone());
         let opened = tokio::task::spawn_blocking(move || segment.open_object(&object, &with)).await;
         opened.unwrap_or_else(|_| Err(self.changed()))

@@ -73,7 +73,7 @@ impl DirectoryZone {
     pub fn open_for(installation: &str, name: &str, path: impl Into<PathBuf>, empty: Empty) -> Self {
         let root = path.into();
         let disk = Arc::new(RealDisk::at(root.clone()));
-        let zone = Self::on(Arc::clone(&disk) as Arc<dyn Disk>, installation, name, root);
+        let zone = Self::on(Arc::clone(&disk) as Arc<dyn Disk>, installation, name, root, OsEntropy.next_u64());
         if empty != Empty::Unknown
             && let Err(error) = disk.make_root()
         {
@@ -85,14 +85,14 @@ impl DirectoryZone {
         zone
     }
 
-    /// A zone on any disk, without touching it yet.
-    pub(crate) fn on(disk: Arc<dyn Disk>, installation: &str, name: &str, root: PathBuf) -> Self {
+    /// A zone on any disk, without touching it yet. No two runs on one disk have the same number.
+    pub(crate) fn on(disk: Arc<dyn Disk>, installation: &str, name: &str, root: PathBuf, run: u64) -> Self {
         Self(Arc::new(Inner {
             name: name.to_owned(),
             installation: installation.to_owned(),
             root,
             disk,
-            run: OsEntropy.next_u64(),
+            run,
             temporary: AtomicU64::new(0),
             tidy: AtomicBool::new(false),
             complete: AtomicBool::new(true),

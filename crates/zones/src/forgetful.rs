@@ -110,12 +110,13 @@ impl ForgetfulZone {
     }
 
     fn boot(name: &str, disk: Arc<SimulatedDisk>, negligence: Negligence) -> Self {
+        let boot = disk.state().boot;
         let session = Session {
-            boot: disk.state().boot,
+            boot,
             disk: Arc::clone(&disk),
             negligence,
         };
-        let zone = DirectoryZone::on(Arc::new(session), "", name, PathBuf::from("/"));
+        let zone = DirectoryZone::on(Arc::new(session), "", name, PathBuf::from("/"), boot);
         // As `DirectoryZone::open` does; without power the zone stays down until it is probed.
         let _ = zone.prepare(Empty::New);
         Self { zone, disk, negligence }

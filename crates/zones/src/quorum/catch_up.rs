@@ -29,6 +29,7 @@ impl Zones {
         tokio::spawn(async move {
             let each = zones.members.iter().map(|member| zones.look_after(member));
             tokio::select! {
+                biased;
                 () = cancel.cancelled() => {}
                 _ = join_all(each) => {}
             }
@@ -40,7 +41,7 @@ impl Zones {
             self.visit(member).await;
             // A zone that keeps failing is left alone for longer and longer, unless it gives a sign of life.
             tokio::select! {
-                () = tokio::time::sleep(member.pause(self.settings.probe_every)) => {}
+                () = base::time::sleep(member.pause(self.settings.probe_every)) => {}
                 () = member.answered.notified() => {}
             }
         }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use base::time::Instant;
 
 use super::member::Use;
 
@@ -97,7 +97,7 @@ impl Breaker {
         if !opens {
             return false;
         }
-        if self.state == Circuit::Closed && now.duration_since(self.closed_at) > self.wait() {
+        if self.state == Circuit::Closed && now.since(self.closed_at) > self.wait() {
             self.openings = 0;
         }
         self.openings = self.openings.saturating_add(1);

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use base::time::{Instant, timeout_at};
 use base::{Clock, Timestamp};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
 
 use super::circuit::{Breaker, Circuit};
 use super::latency::Latency;
@@ -215,7 +215,7 @@ impl Member {
     /// How long until the zone should be looked at again.
     pub(super) fn pause(&self, usual: Duration) -> Duration {
         let next_try = self.health().circuit.next_try();
-        next_try.map_or(usual, |at| at.saturating_duration_since(Instant::now()))
+        next_try.map_or(usual, |at| at.since(Instant::now()))
     }
 
     /// The less, the sooner it is asked for an object.
@@ -314,7 +314,7 @@ impl Member {
             detail,
             since: health.since,
             circuit: health.circuit.state(),
-            next_try: health.circuit.next_try().map(|at| at.saturating_duration_since(Instant::now())),
+            next_try: health.circuit.next_try().map(|at| at.since(Instant::now())),
             waiting: health.waiting.len(),
             waiting_bytes: health.waiting.bytes(),
             waiting_since: health.waiting.oldest(),

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use base::time::{Instant, sleep_until};
 
 /// What may be done at once before anybody has to wait.
 const AHEAD: Duration = Duration::from_millis(250);

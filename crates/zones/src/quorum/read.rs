@@ -5,12 +5,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base::time::sleep;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 use tokio::sync::Mutex;
-use tokio::time::sleep;
 
 use super::member::{Member, Use};
 use super::walk::{Pages, What};
@@ -254,6 +254,8 @@ impl Zones {
                 asked.push(ask(member));
             }
             tokio::select! {
+                // An answer that is there is taken first, and a simulation can be repeated.
+                biased;
                 Some((member, answer)) = asked.next() => {
                     match answer {
                         Ok(bytes) if whole.is_none() || is_object(name, &bytes).await => {
