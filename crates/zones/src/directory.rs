@@ -165,6 +165,10 @@ impl Zone for DirectoryZone {
         .await
     }
 
+    fn is_final(&self) -> bool {
+        true
+    }
+
     fn is_complete(&self) -> bool {
         self.0.complete.load(Ordering::SeqCst)
     }

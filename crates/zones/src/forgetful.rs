@@ -146,6 +146,9 @@ impl Zone for ForgetfulZone {
     async fn probe(&self) -> Result<(), ZoneError> {
         self.zone.probe().await
     }
+    fn is_final(&self) -> bool {
+        self.zone.is_final()
+    }
     fn is_complete(&self) -> bool {
         self.zone.is_complete()
     }

@@ -26,6 +26,8 @@ struct State {
     failing_puts: usize,
     puts_before_failure: Option<usize>,
     unclear_puts: usize,
+    lost_puts: usize,
+    networked: bool,
     joining: bool,
 }
 
@@ -79,6 +81,16 @@ impl MemoryZone {
     /// The next `count` writes are done and fail nevertheless.
     pub fn do_and_deny_next_puts(&self, count: usize) {
         self.state().unclear_puts = count;
+    }
+
+    /// Nobody can say of the next `count` writes whether they were done, and they were not.
+    pub fn lose_next_puts(&self, count: usize) {
+        self.state().lost_puts = count;
+    }
+
+    /// Whether an error is the end of it, as in a directory, or not, as behind a network.
+    pub fn set_final(&self, is_final: bool) {
+        self.state().networked = !is_final;
     }
 
     /// It is lost, and an empty one is put in its place.
@@ -188,6 +200,13 @@ impl Zone for MemoryZone {
                 detail: "it was told to fail".into(),
             });
         }
+        if state.lost_puts > 0 {
+            state.lost_puts -= 1;
+            return Err(ZoneError::Unclear {
+                zone: self.name.clone(),
+                detail: "it was told to lose it".into(),
+            });
+        }
         state.objects.insert(name.clone(), bytes);
         if state.unclear_puts > 0 {
             state.unclear_puts -= 1;
@@ -248,6 +267,10 @@ impl Zone for MemoryZone {
 
     async fn probe(&self) -> Result<(), ZoneError> {
         self.enter().await.map(drop)
+    }
+
+    fn is_final(&self) -> bool {
+        !self.state().networked
     }
 
     fn is_complete(&self) -> bool {

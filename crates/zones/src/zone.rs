@@ -129,6 +129,12 @@ pub trait Zone: Send + Sync + fmt::Debug {
     /// Whether the zone works: it is there, it is the right one, and it can be written to.
     async fn probe(&self) -> Result<(), ZoneError>;
 
+    /// Whether an answer is the end of it: nothing of what was asked for happens any more once the zone has given it, be it an error.
+    /// Not so where a network lies between: a request may be done long after its connection broke.
+    fn is_final(&self) -> bool {
+        false
+    }
+
     /// Whether what the zone lacks says something: not while it has yet to be filled, having been put in a lost one's place.
     /// As the zone last said; does no I/O.
     fn is_complete(&self) -> bool;

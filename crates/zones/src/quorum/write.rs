@@ -138,31 +138,24 @@ impl Zones {
                     false
                 }
                 Err(ZoneError::Down { .. }) => true,
+                // Whatever is deleted there now: the write may be done yet.
+                Err(_) if !member.zone.is_final() => {
+                    self.drop_copy(member, name).await;
+                    member.request_compare();
+                    false
+                }
                 _ => self.drop_copy(member, name).await,
             }
         }))
         .await;
-        if clear.iter().all(|clear| *clear) {
-            // Nothing is left and nothing is on its way: no grave is needed.
-            self.dead.remove(name);
-            return true;
-        }
-        let Ok((grave, epitaph)) = name.tombstone(&self.settings.grave_key) else {
+        if !clear.iter().all(|clear| *clear) {
+            // It stays dead for this process, which undoes what arrives. No grave is dug: should this process end before a majority has
+            // one, its successor may have counted what it found by the time that the zone with the grave is back.
             return false;
-        };
-        let graves = join_all(outcomes.iter().map(|(member, _)| {
-            let (grave, epitaph) = (grave.clone(), epitaph.clone());
-            async move {
-                let dug = self.put_one(member, &grave, epitaph).await.is_ok();
-                if !dug {
-                    member.queue([grave]);
-                }
-                dug
-            }
-        }))
-        .await;
-        // A majority of graves: whichever majority is listed later, one of them is in it.
-        graves.iter().filter(|dug| **dug).count() >= self.needed()
+        }
+        // Nothing is left and nothing is on its way.
+        self.dead.remove(name);
+        true
     }
 
     /// Writes to one zone. A copy that arrives after its object was withdrawn is removed again.

@@ -26,9 +26,6 @@ async fn a_write_on_its_way_is_known_whatever_else_its_zone_has_answered_since()
     let world = World::new(3);
     let (name, outcomes) = undecided(&world).await;
 
-    // No zone takes a grave: only if nothing is on its way could it be certain that nothing will appear.
-    world.each[0].fail_next_puts(1);
-    world.each[1].fail_next_puts(1);
     let certain = world.zones.withdraw(&name, &outcomes).await;
 
     assert!(!certain);
@@ -38,17 +35,42 @@ async fn a_write_on_its_way_is_known_whatever_else_its_zone_has_answered_since()
 }
 
 #[tokio::test]
-async fn what_was_refused_for_certain_does_not_appear_when_it_arrives_late() {
+async fn what_a_process_has_counted_no_withdrawal_of_its_predecessor_takes_away() {
     let world = World::new(3);
-    let (name, outcomes) = undecided(&world).await;
+    let (name, bytes) = object("counted");
+    world.each[0].hang();
+    world.each[1].hang();
+    let undecided = world.zones.put(&name, bytes.clone()).await.unwrap_err();
+    assert!(matches!(undecided, PutError::Undecided { .. }), "{undecided:?}");
 
-    assert!(world.zones.withdraw(&name, &outcomes).await, "two of three zones have its grave");
+    // What it had sent arrives, and the process ends before it can undo that. Its successor hears of two zones, and builds on what they
+    // hold.
+    world.each[2].go_down();
+    world.each[..2].iter().for_each(|zone| zone.come_back());
+    eventually(|| !world.zones.members.iter().any(|member| member.is_on_its_way(&name))).await;
+    world.each[..2].iter().for_each(|zone| zone.plant(&name, bytes.clone()));
+    let zones = world.restarted();
+    assert_eq!(zones.settle("raw").await.unwrap().objects, std::slice::from_ref(&name));
 
-    // It arrives after the process that could have undone it has ended.
-    let (_, bytes) = object("late");
-    world.each[2].plant(&name, bytes);
-    assert_eq!(world.restarted().settle("raw").await.unwrap(), Settled::default());
-    assert_eq!(world.holders(&name), "");
+    world.each[2].come_back();
+    look_after_all(&zones).await;
+    assert_eq!(world.holders(&name), "abc");
+    assert_eq!(world.restarted().settle("raw").await.unwrap().objects, [name]);
+}
+
+#[tokio::test]
+async fn a_zone_whose_answer_is_not_the_end_of_it_may_yet_do_what_it_failed_at() {
+    let world = World::new(3);
+    let (name, bytes) = object("networked");
+    world.each[0].set_final(false);
+    world.each[0].lose_next_puts(1);
+    world.each[1].fail_next_puts(1);
+    world.each[2].fail_next_puts(1);
+
+    let outcome = world.zones.put(&name, bytes).await.unwrap_err();
+
+    // The copy can be deleted there a hundred times: what was sent may be on its way.
+    assert!(matches!(outcome, PutError::Undecided { .. }), "{outcome:?}");
 }
 
 #[tokio::test]
