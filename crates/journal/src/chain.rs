@@ -3,6 +3,9 @@
 //! One chain runs through the whole journal, from writer to writer. A refused attempt, or a last segment that a dead writer
 //! left in a zone that was away, is passed over by its successor: it stands beside the chain, is an orphan, and stays one.
 //!
+//! Of two segments in one place that stands which the latest writer built on. Should a process go on writing after its successor has
+//! begun, what it wrote from there on stands beside the chain, all of it, however long it is.
+//!
 //! Of two ends without a successor the later writer's stands. Writers are counted, but one that left something only in a zone that
 //! is away is not: its successor has the same number. So whoever starts without having seen everything first writes an opening, a
 //! segment without entries, and accepts entries after it only: whatever turns up beside the opening has no successor, or no entry
@@ -127,8 +130,8 @@ pub(crate) struct Chain {
 
 /// Puts believed segments into their order, from `after` on. Where the chain is damaged it goes on with what is there.
 ///
-/// `known` says whether the last segment before that was found again.
-pub(crate) fn link(after: Head, known: bool, believed: Vec<Segment>, unreadable: Vec<Unreadable>) -> Chain {
+/// `known` says whether the last segment before that was found again; `passed_over` are others that stand in its place.
+pub(crate) fn link(after: Head, known: bool, passed_over: &[Segment], believed: Vec<Segment>, unreadable: Vec<Unreadable>) -> Chain {
     let mut chain = Chain {
         tail: Tail {
             end: after,
@@ -142,26 +145,48 @@ pub(crate) fn link(after: Head, known: bool, believed: Vec<Segment>, unreadable:
         chain.tail.epoch = chain.tail.epoch.max(segment.epoch);
         slots.entry(segment.id.sequence).or_default().push(segment);
     }
+    let built_on = built_on(&slots);
+    // What stands beside the chain, and with it whatever was built on that.
+    let mut abandoned: BTreeSet<[u8; 32]> = passed_over.iter().map(|segment| segment.hash).collect();
     let (mut filled, end) = (BTreeSet::new(), slots.keys().next_back().map_or(after.length, |last| last + 1));
+    // Places where nothing is, and whether they are holes is not known before something follows; and the end before them.
+    let (mut empty, mut before_them) = (Vec::new(), None);
     for sequence in after.length..end {
         let here = slots.remove(&sequence).unwrap_or_default();
+        let (left, here): (Vec<_>, Vec<_>) = here.into_iter().partition(|s| abandoned.contains(&s.previous));
+        abandoned.extend(left.iter().map(|segment| segment.hash));
+        chain.orphans.extend(left.into_iter().map(|segment| segment.name));
         let next = slots.get(&(sequence + 1));
         let (follow, stray): (Vec<_>, Vec<_>) = here.into_iter().partition(|s| s.previous == chain.tail.end.hash);
         let (candidates, beside) = if follow.is_empty() { (stray, Vec::new()) } else { (follow, stray) };
         chain
             .damage
             .extend(beside.into_iter().map(|segment| Damage::Broken { name: segment.name }));
-        let is_continued = |s: &Segment| next.is_some_and(|next| next.iter().any(|n| n.previous == s.hash));
-        // Orphans have no successors; where neither has one, the later writer and the later attempt stand.
-        let rank = |s: &Segment| (is_continued(s), s.epoch, s.id.writer, s.attempt);
+        // Orphans have no successors but those of a writer that was replaced; where neither has one, the later writer and the later
+        // attempt stand.
+        let rank = |s: &Segment| {
+            let upon = built_on.get(&s.hash);
+            (
+                upon.copied().unwrap_or(0).max(s.epoch),
+                upon.is_some(),
+                s.epoch,
+                s.id.writer,
+                s.attempt,
+            )
+        };
         let Some(best) = candidates.iter().map(rank).max() else {
-            chain.damage.push(Damage::Missing { sequence });
+            before_them.get_or_insert(chain.tail.end);
+            empty.push(sequence);
             // Nothing can be said about what its successor should follow, so that is not reported a second time.
-            chain.tail.end.hash = next.and_then(|next| next.first()).map_or([0; 32], |next| next.previous);
+            let successor = next.and_then(|next| next.iter().find(|next| !abandoned.contains(&next.previous)));
+            chain.tail.end.hash = successor.map_or([0; 32], |next| next.previous);
             continue;
         };
+        chain.damage.extend(empty.drain(..).map(|sequence| Damage::Missing { sequence }));
+        before_them = None;
         for segment in candidates {
             if rank(&segment) != best {
+                abandoned.insert(segment.hash);
                 chain.orphans.push(segment.name);
                 continue;
             }
@@ -181,6 +206,10 @@ pub(crate) fn link(after: Head, known: bool, believed: Vec<Segment>, unreadable:
             chain.segments.push(segment);
         }
     }
+    if let Some(end) = before_them {
+        // Nothing followed: these places are beyond the end.
+        chain.tail.end = end;
+    }
     for object in unreadable {
         let follows = |sequence: u64| sequence.checked_add(1).is_some_and(|next| filled.contains(&next));
         let spot = match object.sequence {
@@ -193,6 +222,17 @@ pub(crate) fn link(after: Head, known: bool, believed: Vec<Segment>, unreadable:
         chain.set_aside(object, spot);
     }
     chain
+}
+
+/// The latest epoch of what was built on each segment, directly or not; nothing for those without a successor.
+fn built_on(slots: &BTreeMap<u64, Vec<Segment>>) -> BTreeMap<[u8; 32], u64> {
+    let mut latest: BTreeMap<[u8; 32], u64> = BTreeMap::new();
+    for segment in slots.values().rev().flatten() {
+        let epoch = latest.get(&segment.hash).copied().unwrap_or(0).max(segment.epoch);
+        let before = latest.entry(segment.previous).or_default();
+        *before = epoch.max(*before);
+    }
+    latest
 }
 
 /// What stands where an unreadable object says that it belongs.

@@ -246,10 +246,11 @@ impl Reader<'_> {
         }
         let (believed, superseded) = trim::latest(believed);
         let (last, believed): (Vec<_>, Vec<_>) = believed.into_iter().partition(|s| s.id.sequence < after.length);
-        let last = last.into_iter().find(|segment| segment.hash == after.hash);
+        let (last, passed_over): (Vec<_>, Vec<_>) = last.into_iter().partition(|segment| segment.hash == after.hash);
+        let last = last.into_iter().next();
         let known = after.length == 0 || last.is_some();
         let uncertain = silent || !unreadable.is_empty();
-        let mut chain = chain::link(after, known, believed, unreadable);
+        let mut chain = chain::link(after, known, &passed_over, believed, unreadable);
         chain.tail.uncertain = uncertain;
         if let Some(segment) = last {
             chain.tail.epoch = chain.tail.epoch.max(segment.epoch);
@@ -311,7 +312,7 @@ impl Reader<'_> {
             }
         }
         let (believed, _) = trim::latest(believed);
-        let mut chain = chain::link(Head::default(), true, believed, Vec::new());
+        let mut chain = chain::link(Head::default(), true, &[], believed, Vec::new());
         if chain.damage.is_empty() && chain.tail.head != upto {
             chain.damage.push(Damage::Rewritten { length: upto.length });
         }

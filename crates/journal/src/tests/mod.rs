@@ -13,6 +13,7 @@ use crate::*;
 
 mod crash;
 mod intruder;
+mod succession;
 mod trimming;
 
 /// One installation with one product's journal.
