@@ -7,6 +7,7 @@ mod declared;
 mod objects;
 mod rebuilt;
 mod records;
+mod twin;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,6 +21,7 @@ use zones::ObjectName;
 pub use declared::DeclaredRecord;
 pub use rebuilt::{Rebuilt, RebuiltDay};
 pub use records::RecordHash;
+pub use twin::{CatalogStore, MemoryCatalog};
 
 const VERSION: i64 = 1;
 
