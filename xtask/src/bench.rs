@@ -70,7 +70,8 @@ pub(crate) fn run(repo: &Repo, bench: &Bench) -> anyhow::Result<ExitCode> {
     measure(repo, bench, &target, &target.join("bench"))
 }
 
-fn target(repo: &Repo) -> anyhow::Result<PathBuf> {
+/// Where cargo builds.
+pub(crate) fn target(repo: &Repo) -> anyhow::Result<PathBuf> {
     let metadata = MetadataCommand::new()
         .manifest_path(repo.root.join("Cargo.toml"))
         .no_deps()

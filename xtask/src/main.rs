@@ -1,15 +1,17 @@
-//! The house's own tools: `cargo xtask check` says whether the tree is in order, `cargo xtask bench` how fast it is, and `cargo xtask fuzz`
-//! looks for bytes that break a parser. `cargo xtask fixture` makes the old installation that later versions have to open.
+//! The house's own tools: `cargo xtask check` says whether the tree is in order, `cargo xtask bench` how fast it is, `cargo xtask fuzz`
+//! looks for bytes that break a parser, and `cargo xtask simulate` for weather that breaks a promise. `cargo xtask fixture` makes the
+//! old installation that later versions have to open.
 //!
 //! Promise: what `./test` and a reviewer hold against a change, a developer can ask for with one command.
 //!
-//! Start at [`checks::ALL`], [`bench::run`] and [`fuzz::run`]. Knows cargo, git and the files of this repository. Imports no crate of the product.
+//! Start at [`checks::ALL`], [`bench::run`], [`fuzz::run`] and [`simulate::run`]. Knows cargo, git and the files of this repository. Imports no crate of the product.
 
 mod bench;
 mod checks;
 mod fixture;
 mod fuzz;
 mod repo;
+mod simulate;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -48,6 +50,8 @@ enum Command {
     Fuzz(fuzz::Fuzz),
     /// Makes the old installation anew that later versions have to open (only while formats are not frozen)
     Fixture,
+    /// Simulates the journal and its zones, by number, over zones that fail in every way
+    Simulate(simulate::Simulate),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -66,6 +70,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Bench(asked) => bench::run(&repo, &asked),
         Command::Fuzz(asked) => fuzz::run(&repo, &asked),
         Command::Fixture => fixture::run(&repo),
+        Command::Simulate(asked) => simulate::run(&repo, &asked),
     }
 }
 

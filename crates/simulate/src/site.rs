@@ -1,0 +1,471 @@
+//! A zone of the simulation: a place that keeps objects, is away now and then, and loses things; and the way to it.
+//!
+//! What a process asks of a zone travels for a while, is done or not, and the answer travels back or is lost. What has set out arrives,
+//! whatever became of the process: late, twice as late as its sender waited, or not at all.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base::time::sleep;
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot};
+use zones::{ForgetfulZone, MemoryZone, ObjectName, Power, Zone, ZoneError};
+
+use crate::chance::Chance;
+use crate::life::Life;
+use crate::oracle;
+use crate::plant::Plant;
+use crate::trace::short;
+use crate::world::World;
+
+/// More than any object has.
+const MOST: u64 = 1 << 30;
+
+/// How a zone is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// It works.
+    Well,
+    /// It says that it cannot.
+    Down,
+    /// It can be read and not be written to.
+    Full,
+    /// What comes stays with it until this is over.
+    Hanging,
+    /// It takes longer than anybody waits, often.
+    Slow,
+    /// Every other answer is lost or wrong about whether it is done.
+    Unclear,
+}
+
+/// Where a zone keeps what it has.
+#[derive(Debug)]
+enum Store {
+    Memory(MemoryZone),
+    /// A disk that forgets what was not synced.
+    Disk(ForgetfulZone),
+}
+
+/// One zone, for all processes.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) name: String,
+    store: Mutex<Arc<Store>>,
+    condition: Mutex<Condition>,
+    changed: Notify,
+    /// What it held at some time, to come back with.
+    copy: Mutex<Vec<(ObjectName, Bytes)>>,
+}
+
+impl Site {
+    pub(crate) fn new(name: &str, disk: Option<&Power>) -> Arc<Self> {
+        let store = match disk {
+            Some(power) => Store::Disk(ForgetfulZone::new(name, power)),
+            None => Store::Memory(MemoryZone::new(name)),
+        };
+        Arc::new(Self {
+            name: name.to_owned(),
+            store: Mutex::new(Arc::new(store)),
+            condition: Mutex::new(Condition::Well),
+            changed: Notify::new(),
+            copy: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn condition(&self) -> Condition {
+        *lock(&self.condition)
+    }
+
+    pub(crate) fn set(&self, condition: Condition) {
+        *lock(&self.condition) = condition;
+        self.changed.notify_waiters();
+    }
+
+    fn store(&self) -> Arc<Store> {
+        Arc::clone(&lock(&self.store))
+    }
+
+    /// All it holds, whatever its condition.
+    pub(crate) async fn objects(&self) -> Vec<ObjectName> {
+        self.store().zone().list("").await.unwrap_or_default()
+    }
+
+    /// Its copy as it is.
+    pub(crate) async fn read(&self, name: &ObjectName) -> Option<Bytes> {
+        self.store().zone().get(name, MOST).await.ok()
+    }
+
+    /// It loses one object.
+    pub(crate) async fn lose(&self, name: &ObjectName) {
+        // Whatever the simulated disk says: where it fails there is nothing to lose.
+        drop(self.store().zone().delete(name).await);
+    }
+
+    /// One bit of an object is another.
+    pub(crate) async fn flip(&self, name: &ObjectName, chance: &Chance) {
+        let Some(bytes) = self.read(name).await.filter(|bytes| !bytes.is_empty()) else {
+            return;
+        };
+        let (mut bytes, at) = (bytes.to_vec(), chance.below(bytes.len() as u64) as usize);
+        bytes[at] ^= 1 << chance.below(8);
+        drop(self.store().zone().put(name, bytes.into()).await);
+    }
+
+    /// Somebody makes a copy of it.
+    pub(crate) async fn copy(&self) {
+        let mut copy = Vec::new();
+        for name in self.objects().await {
+            if let Some(bytes) = self.read(&name).await {
+                copy.push((name, bytes));
+            }
+        }
+        *lock(&self.copy) = copy;
+    }
+
+    /// It is what it was when it was copied, nothing at all if it never was.
+    pub(crate) async fn restore(&self) {
+        let store = self.store();
+        for name in self.objects().await {
+            drop(store.zone().delete(&name).await);
+        }
+        let copy = lock(&self.copy).clone();
+        for (name, bytes) in copy {
+            drop(store.zone().put(&name, bytes).await);
+        }
+    }
+
+    /// It is lost, and an empty one is put in its place, to be filled. Not where it is a disk. Says whether.
+    pub(crate) fn replace(&self) -> bool {
+        match &*self.store() {
+            Store::Memory(zone) => {
+                zone.replace();
+                true
+            }
+            Store::Disk(_) => false,
+        }
+    }
+
+    /// The power was off: what was not synced is there or not, each for itself.
+    pub(crate) fn crash(&self, chance: &Chance) {
+        let crashed = match &*self.store() {
+            Store::Memory(_) => return,
+            Store::Disk(disk) => Store::Disk(disk.crash_by_chance(chance)),
+        };
+        *lock(&self.store) = Arc::new(crashed);
+    }
+
+    /// Waits while it hangs.
+    async fn admitted(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.condition() != Condition::Hanging {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    async fn perform(&self, ask: &Ask) -> Result<Answer, ZoneError> {
+        let refused = |detail: &str| ZoneError::Down {
+            zone: self.name.clone(),
+            detail: detail.into(),
+        };
+        match (self.condition(), ask) {
+            (Condition::Down, _) => return Err(refused("it is away")),
+            (Condition::Full, Ask::Put(..) | Ask::Delete(_) | Ask::Probe | Ask::SetComplete) => {
+                return Err(refused("it is full"));
+            }
+            _ => {}
+        }
+        let store = self.store();
+        let zone = store.zone();
+        Ok(match ask {
+            Ask::Put(name, bytes) => Answer::done(zone.put(name, bytes.clone()).await?),
+            Ask::Get(name, most) => Answer::Bytes(zone.get(name, *most).await?),
+            Ask::Range(name, range) => Answer::Bytes(zone.get_range(name, range.clone()).await?),
+            Ask::List(prefix) => Answer::Names(zone.list(prefix).await?),
+            Ask::Delete(name) => Answer::done(zone.delete(name).await?),
+            Ask::Probe => Answer::done(zone.probe().await?),
+            Ask::SetComplete => Answer::done(zone.set_complete().await?),
+        })
+    }
+}
+
+impl Store {
+    fn zone(&self) -> &dyn Zone {
+        match self {
+            Self::Memory(zone) => zone,
+            Self::Disk(zone) => zone,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a process asks of a zone.
+#[derive(Debug)]
+enum Ask {
+    Put(ObjectName, Bytes),
+    Get(ObjectName, u64),
+    Range(ObjectName, Range<u64>),
+    List(String),
+    Delete(ObjectName),
+    Probe,
+    SetComplete,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Done,
+    Bytes(Bytes),
+    Names(Vec<ObjectName>),
+}
+
+impl Answer {
+    fn done((): ()) -> Self {
+        Self::Done
+    }
+}
+
+impl Ask {
+    fn words(&self) -> String {
+        match self {
+            Self::Put(name, bytes) => format!("put {} of {} bytes", short(name), bytes.len()),
+            Self::Get(name, _) => format!("get {}", short(name)),
+            Self::Range(name, range) => format!("get {} {range:?}", short(name)),
+            Self::List(prefix) => format!("list {prefix:?}"),
+            Self::Delete(name) => format!("delete {}", short(name)),
+            Self::Probe => "probe".into(),
+            Self::SetComplete => "note that it is complete".into(),
+        }
+    }
+}
+
+/// What becomes of one request: drawn when it sets out.
+#[derive(Debug)]
+struct Way {
+    there: Duration,
+    back: Duration,
+    fate: Fate,
+    /// Whether it arrives although its sender is dead by then.
+    survives: bool,
+}
+
+#[derive(Debug)]
+enum Fate {
+    /// It is done, and said to be.
+    Done,
+    /// It is not done, and nobody knows.
+    Lost,
+    /// It is done, and nobody knows.
+    Denied,
+    /// Nobody knows, and it is done later.
+    Late(Duration),
+    /// It is done, and the answer comes when nobody waits any more.
+    Unanswered(Duration),
+}
+
+impl Way {
+    fn draw(world: &World, condition: Condition) -> Self {
+        let chance = &world.way;
+        let slow = condition == Condition::Slow && chance.one_in(2);
+        let one = |usual: u64| match (slow, chance.below(20)) {
+            (true, _) => chance.millis(300, 9_000),
+            (false, 0) => chance.millis(usual, 40 * usual),
+            (false, _) => chance.millis(0, usual),
+        };
+        let (there, back) = (one(8), one(4));
+        let fate = match (condition, chance.below(8)) {
+            (Condition::Unclear, 0) => Fate::Lost,
+            (Condition::Unclear, 1) => Fate::Denied,
+            (Condition::Unclear, 2) if world.may.late => Fate::Late(chance.millis(1, 6_000)),
+            (Condition::Unclear, 3) => Fate::Unanswered(chance.millis(1_000, 20_000)),
+            _ => Fate::Done,
+        };
+        Self {
+            there,
+            back,
+            fate,
+            survives: world.may.late && chance.one_in(2),
+        }
+    }
+}
+
+/// A zone as one process reaches it.
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub(crate) site: Arc<Site>,
+    pub(crate) life: Arc<Life>,
+    pub(crate) world: Arc<World>,
+}
+
+impl Door {
+    async fn ask(&self, ask: Ask) -> Result<Answer, ZoneError> {
+        let (world, site) = (&self.world, &self.site);
+        if !self.life.is_alive() {
+            return std::future::pending().await;
+        }
+        if !self.life.step() && world.way.one_in(2) {
+            // Killed before it was sent; else just after.
+            return std::future::pending().await;
+        }
+        world.note(format_args!("{} asks {}: {}", self.life.number, site.name, ask.words()));
+        let broken = world.plant;
+        match (&ask, broken) {
+            (Ask::Delete(name), Some(Plant::NothingWithdrawn))
+                if !matches!(world.oracle().fate(name), Some(oracle::Fate::Going | oracle::Fate::Deleted)) =>
+            {
+                return Ok(Answer::Done);
+            }
+            (Ask::List(prefix), Some(Plant::GravesIgnored)) if prefix.starts_with("tombstones") => return Ok(Answer::Names(Vec::new())),
+            _ => {}
+        }
+        let hasty = broken == Some(Plant::AcknowledgedTooEarly) && matches!(ask, Ask::Put(..));
+        let mut way = Way::draw(world, site.condition());
+        // What takes something away dies with its sender: against that nothing but the zone itself could help.
+        way.survives &= matches!(&ask, Ask::Put(name, _) if !name.as_str().starts_with("tombstones"));
+        let (tell, told) = oneshot::channel();
+        tokio::spawn(carry(Arc::clone(world), Arc::clone(site), Arc::clone(&self.life), ask, way, tell));
+        if hasty {
+            return Ok(Answer::Done);
+        }
+        match told.await {
+            Ok(Ok(Answer::Names(names))) if broken == Some(Plant::GravesIgnored) => {
+                let graves = |name: &ObjectName| name.as_str().starts_with("tombstones");
+                Ok(Answer::Names(names.into_iter().filter(|name| !graves(name)).collect()))
+            }
+            Ok(answer) if self.life.is_alive() => answer,
+            // It is dead, or its request is lost with its sender.
+            _ => std::future::pending().await,
+        }
+    }
+
+    fn strange<T>(&self) -> Result<T, ZoneError> {
+        Err(self.unclear("it answered something else"))
+    }
+
+    fn unclear(&self, detail: &str) -> ZoneError {
+        ZoneError::Unclear {
+            zone: self.site.name.clone(),
+            detail: detail.into(),
+        }
+    }
+
+    async fn done(&self, ask: Ask) -> Result<(), ZoneError> {
+        match self.ask(ask).await? {
+            Answer::Done => Ok(()),
+            _ => self.strange(),
+        }
+    }
+
+    async fn bytes(&self, ask: Ask) -> Result<Bytes, ZoneError> {
+        match self.ask(ask).await? {
+            Answer::Bytes(bytes) => Ok(bytes),
+            _ => self.strange(),
+        }
+    }
+}
+
+/// Brings a request to a zone and the answer back.
+async fn carry(world: Arc<World>, site: Arc<Site>, life: Arc<Life>, ask: Ask, way: Way, tell: oneshot::Sender<Result<Answer, ZoneError>>) {
+    let boot = world.boot();
+    sleep(way.there).await;
+    site.admitted().await;
+    // A power cut ends all that is under way.
+    let arrives = |world: &World| world.boot() == boot && (life.is_alive() || way.survives);
+    if !arrives(&world) {
+        return;
+    }
+    let unclear = |detail: &str| ZoneError::Unclear {
+        zone: site.name.clone(),
+        detail: detail.into(),
+    };
+    let answer = match way.fate {
+        Fate::Done => site.perform(&ask).await,
+        Fate::Lost => Err(unclear("it was lost")),
+        Fate::Denied => {
+            drop(site.perform(&ask).await);
+            Err(unclear("the connection broke"))
+        }
+        Fate::Late(later) => {
+            drop(tell.send(Err(unclear("the connection broke"))));
+            sleep(later).await;
+            site.admitted().await;
+            if arrives(&world) {
+                world.note(format_args!("late, {} does for {}: {}", site.name, life.number, ask.words()));
+                drop(site.perform(&ask).await);
+                world.look_at_the_power();
+            }
+            return;
+        }
+        Fate::Unanswered(later) => {
+            drop(site.perform(&ask).await);
+            sleep(later).await;
+            Err(unclear("there was no answer"))
+        }
+    };
+    world.look_at_the_power();
+    let word = match &answer {
+        Ok(Answer::Done) => "done".to_owned(),
+        Ok(Answer::Bytes(bytes)) => format!("{} bytes", bytes.len()),
+        Ok(Answer::Names(names)) => format!("{} names", names.len()),
+        Err(ZoneError::Down { .. }) => "down".into(),
+        Err(ZoneError::Unclear { .. }) => "unclear".into(),
+        Err(ZoneError::NotFound { .. }) => "not found".into(),
+        Err(_) => "wrong".into(),
+    };
+    world.note(format_args!("{} for {}: {}: {word}", site.name, life.number, ask.words()));
+    sleep(way.back).await;
+    // Its sender may be dead or have given up.
+    drop(tell.send(answer));
+}
+
+#[async_trait]
+impl Zone for Door {
+    fn name(&self) -> &str {
+        &self.site.name
+    }
+
+    async fn put(&self, name: &ObjectName, bytes: Bytes) -> Result<(), ZoneError> {
+        self.done(Ask::Put(name.clone(), bytes)).await
+    }
+
+    async fn get(&self, name: &ObjectName, most: u64) -> Result<Bytes, ZoneError> {
+        self.bytes(Ask::Get(name.clone(), most)).await
+    }
+
+    async fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, ZoneError> {
+        self.bytes(Ask::Range(name.clone(), range)).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectName>, ZoneError> {
+        match self.ask(Ask::List(prefix.to_owned())).await? {
+            Answer::Names(names) => Ok(names),
+            _ => self.strange(),
+        }
+    }
+
+    async fn delete(&self, name: &ObjectName) -> Result<(), ZoneError> {
+        self.done(Ask::Delete(name.clone())).await
+    }
+
+    async fn probe(&self) -> Result<(), ZoneError> {
+        self.done(Ask::Probe).await
+    }
+
+    fn is_final(&self) -> bool {
+        !self.world.may.late
+    }
+
+    fn is_complete(&self) -> bool {
+        self.site.store().zone().is_complete()
+    }
+
+    async fn set_complete(&self) -> Result<(), ZoneError> {
+        self.done(Ask::SetComplete).await
+    }
+}
