@@ -17,6 +17,8 @@ pub(super) enum Trouble {
     Slow(Duration),
     Hanging,
     Garbage,
+    /// It lists the same page again and again.
+    Repeats,
 }
 
 /// A zone with something the matter. It counts what it is asked.
@@ -117,12 +119,13 @@ impl Zone for Odd {
     }
     async fn list_page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<ObjectName>, ZoneError> {
         self.enter().await?;
-        let names = self.zone.list_page(prefix, after, most).await?;
+        let repeats = *self.trouble.borrow() == Trouble::Repeats;
+        let names = self.zone.list_page(prefix, if repeats { "" } else { after }, most).await?;
         self.longest_page.fetch_max(names.len(), Ordering::SeqCst);
         if self.is_garbage() {
             // The same page again and again, with something in it that is nowhere.
             let phantom = ObjectName::new("raw/7", "phantom", b"nowhere").unwrap();
-            return Ok(vec![phantom; most.min(3)]);
+            return Ok(vec![phantom; most]);
         }
         Ok(names)
     }

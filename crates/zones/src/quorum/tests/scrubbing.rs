@@ -99,17 +99,23 @@ async fn nothing_is_copied_that_has_a_grave_or_is_none_of_the_roles_own() {
 
 #[tokio::test]
 async fn with_fewer_zones_than_a_majority_nothing_is_copied() {
-    let world = OddWorld::with(Kind::Memory, odd::impatient());
-    let all = world.filled("kept", 3).await;
-    world.plant(2, &all[0].0, None);
-    world.odd[0].has(Trouble::Absent);
-    world.odd[1].has(Trouble::Hanging);
+    let world = World::new(5);
+    let (name, bytes) = object("deleted perhaps");
+    world.each[4].plant(&name, bytes);
+    world.each[..3].iter().for_each(|zone| zone.go_down());
+    let directory = tempfile::tempdir().unwrap();
+    let scrubber = Scrubber::new(Arc::clone(&world.zones), directory.path(), Arc::new(SystemClock));
 
-    let report = world.scrubber().run(true).await;
+    let report = scrubber.run(true).await;
 
-    assert_eq!(found(&report), [(0, 0, 0); 3], "whoever knows of a grave may be away");
+    assert_eq!(found(&report), [(0, 0, 0); 5], "whoever knows of a grave may be away");
     assert!(!report.is_complete());
-    assert_eq!(world.holders(&all[0].0), "ab");
+    assert_eq!(world.holders(&name), "e");
+
+    world.each[..3].iter().for_each(|zone| zone.come_back());
+    look_after_all(&world.zones).await;
+    scrubber.run(true).await;
+    assert_eq!(world.holders(&name), "abcde");
 }
 
 #[tokio::test]
