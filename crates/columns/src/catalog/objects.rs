@@ -34,6 +34,15 @@ impl Catalog {
         Ok(())
     }
 
+    /// Forgets a staged object of which it is certain that it is in no zone and will be in none.
+    pub async fn unstage(&self, object: &ObjectName) -> Result<(), CatalogError> {
+        sqlx::query("DELETE FROM staged WHERE object = ?")
+            .bind(object.as_str())
+            .execute(self.pool())
+            .await?;
+        Ok(())
+    }
+
     /// Notes that nothing needs these objects any more: whoever has the catalog open deletes them from the zones once no query can be
     /// reading them, now or after a restart. One that is a table's file is left out.
     pub async fn condemn(&self, objects: &[ObjectName]) -> Result<(), CatalogError> {
@@ -194,6 +203,9 @@ mod tests {
         assert_eq!(catalog.condemn_staged().await.unwrap(), 1);
         assert_eq!(catalog.condemned(10).await.unwrap(), [object(4), object(9)]);
         assert_eq!(catalog.condemned(1).await.unwrap().len(), 1);
+        catalog.stage(table, &object(5)).await.unwrap();
+        catalog.unstage(&object(5)).await.unwrap();
+        assert_eq!(catalog.objects().await.unwrap(), [object(3), object(4), object(9)]);
         let files: Vec<_> = catalog.load().await.unwrap().files.into_iter().map(|file| file.object).collect();
         assert_eq!(files, [object(3)]);
     }

@@ -178,7 +178,12 @@ impl Product {
         self.catalog.stage(table, &object).await?;
         let mut lap = Lap::begin();
         if let Err(error) = self.shared.zones.put(&object, bytes).await {
-            self.give_up(&[object]).await;
+            // Refused for certain, as it is every second while zones are away, it leaves nothing to delete and needs no grave.
+            if matches!(error, zones::PutError::TooFewZones { .. }) && self.catalog.unstage(&object).await.is_ok() {
+                self.shared.known.remove(&object);
+            } else {
+                self.give_up(&[object]).await;
+            }
             return Err(error.into());
         }
         self.shared.stages.took("put a file into zones", lap.end(), rows);

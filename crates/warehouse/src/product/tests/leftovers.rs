@@ -26,6 +26,10 @@ pub(super) async fn nothing_is_left_over(product: &Product, zones: &Arc<Zones>) 
     assert_eq!(product.catalog().objects().await.unwrap(), files);
 }
 
+fn zones_hold(each: &[Arc<MemoryZone>], object: &ObjectName) -> bool {
+    each.iter().any(|zone| zone.holds(object))
+}
+
 /// The process ends after `work` was polled so often. True when it came to its end before.
 async fn ends_within(polls: usize, work: impl Future<Output = ()>) -> bool {
     let (mut left, mut work) = (polls, pin!(work));
@@ -210,7 +214,39 @@ async fn a_file_that_is_refused_by_the_zones_is_noted_and_taken_away() {
     each[1].fail_next_puts(1);
     product.flush_all().await;
     assert_eq!(product.read().tables.values().map(|table| table.files.len()).sum::<usize>(), 0);
+    assert_eq!(product.catalog().objects().await.unwrap(), [], "it was taken back for certain");
     nothing_is_left_over(&product, &zones).await;
+    // Of three that are refused while the zones are away, no grave is dug when they are back.
+    each[0].go_down();
+    each[1].go_down();
+    for _ in 0..3 {
+        product.flush_all().await;
+    }
+    each[0].come_back();
+    each[1].come_back();
+    product.delete_condemned().await;
+    assert!(
+        !each
+            .iter()
+            .any(|zone| zone.objects().iter().any(|name| name.as_str().starts_with("tombstones/tables")))
+    );
+    // One that may yet appear is deleted.
+    each[2].hold_puts();
+    each[1].fail_next_puts(1);
+    product.flush_all().await;
+    each[2].let_puts_arrive();
+    while product
+        .catalog()
+        .objects()
+        .await
+        .unwrap()
+        .iter()
+        .any(|object| zones_hold(&each, object))
+    {
+        house.clock.advance(Duration::from_secs(301));
+        product.delete_condemned().await;
+        tokio::task::yield_now().await;
+    }
     product.flush_all().await;
     nothing_is_left_over(&product, &zones).await;
     assert_eq!(house.tags(&product).await, ["a"]);
