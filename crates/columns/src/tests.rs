@@ -141,6 +141,36 @@ fn a_large_file_has_several_row_groups() {
 }
 
 #[test]
+fn a_row_group_has_few_bytes_where_rows_are_large_and_many_rows_where_columns_are_empty() {
+    let groups = |batch: &RecordBatch| {
+        let file = write(std::slice::from_ref(batch), &key(1), b"p").unwrap();
+        let opened = FileDecryptionProperties::builder(key(1).reveal().to_vec())
+            .with_aad_prefix(b"p".to_vec())
+            .build();
+        let options = ArrowReaderOptions::new().with_file_decryption_properties(opened.unwrap());
+        let footer = ArrowReaderMetadata::load(&file.bytes, options).unwrap();
+        footer
+            .metadata()
+            .row_groups()
+            .iter()
+            .map(|group| group.num_rows())
+            .collect::<Vec<_>>()
+    };
+    let times: arrow::array::ArrayRef = Arc::new(Int64Array::from_iter_values(0..100));
+    let large = StringArray::from(vec!["x".repeat(1 << 20); 100]);
+    let schema = Schema::new(vec![events::time_field(), events::field("text", Seen::STRING)]);
+    let large = groups(&RecordBatch::try_new(Arc::new(schema), vec![times, Arc::new(large)]).unwrap());
+    assert!(large.len() >= 4 && large.iter().all(|rows| *rows <= 32), "{large:?}");
+
+    let names = (0..6_000).map(|nth| events::field(&nth.to_string(), Seen::LONG));
+    let schema = Schema::new(std::iter::once(events::time_field()).chain(names).collect::<Vec<_>>());
+    let mut columns: Vec<arrow::array::ArrayRef> = vec![Arc::new(Int64Array::from_iter_values(0..1_000))];
+    columns.extend((0..6_000).map(|_| Arc::new(Int64Array::from(vec![None; 1_000])) as arrow::array::ArrayRef));
+    let empty = groups(&RecordBatch::try_new(Arc::new(schema), columns).unwrap());
+    assert_eq!(empty, [1_000]);
+}
+
+#[test]
 fn rows_of_the_same_time_stay_in_the_order_they_came() {
     let batch = |times: &[i64], first: i64| {
         let nth = Int64Array::from_iter_values((0..).map(|n| first + n).take(times.len()));

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use base::ErrorKind;
@@ -19,9 +19,11 @@ use crate::order::time_of;
 
 /// How many rows a row group holds: what a query skips or reads as a whole.
 pub const ROWS_PER_GROUP: usize = 128 * 1024;
-/// How many bytes a row group holds, as its rows are in memory, but for a single row that is larger. Whoever reads a file row group by
-/// row group needs no more than that, however its rows were squeezed.
+/// How many bytes the values of a row group are once they are decoded, but for a single row that is larger: a bound on what its readers
+/// need, however well its rows were squeezed. Nulls do not count, else a table of thousands of columns would have more footer than rows.
 pub const BYTES_PER_GROUP: usize = 32 << 20;
+/// What the footer says of a column of a row group takes.
+const FOOTER_PER_COLUMN: usize = 300;
 /// How many bytes are encoded at a time.
 const BYTES_PER_PIECE: usize = 4 << 20;
 
@@ -97,9 +99,10 @@ pub fn write(batches: &[RecordBatch], key: &DataKey, aad_prefix: &[u8]) -> Resul
 /// A file being written, of which no more than a row group is in memory. All that reaches the sink is encrypted.
 pub struct FileWriter<W: Write + Send> {
     writer: ArrowWriter<W>,
+    columns: usize,
     rows: u64,
     span: Option<(i64, i64)>,
-    /// How many bytes the rows of the open row group are.
+    /// How many bytes the values of the open row group are.
     group: usize,
 }
 
@@ -110,6 +113,7 @@ impl<W: Write + Send> FileWriter<W> {
         let properties = properties(time_at, key, aad_prefix)?;
         Ok(Self {
             writer: ArrowWriter::try_new(sink, std::sync::Arc::new(schema.clone()), Some(properties))?,
+            columns: schema.fields().len(),
             rows: 0,
             span: None,
             group: 0,
@@ -137,7 +141,7 @@ impl<W: Write + Send> FileWriter<W> {
     }
 
     fn write_pieces(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
-        let (rows, bytes) = (batch.num_rows(), bytes_of(batch)?);
+        let (rows, bytes) = (batch.num_rows(), values_of(batch)?);
         if rows > 1 && bytes > BYTES_PER_PIECE {
             let half = rows / 2;
             self.write_pieces(&batch.slice(0, half))?;
@@ -165,9 +169,10 @@ impl<W: Write + Send> FileWriter<W> {
         Ok(())
     }
 
-    /// How large the file is so far, and with the rows that are not encoded to the end yet at most.
+    /// How large the file is so far with its footer, and with the rows that are not encoded to the end yet at most.
     pub fn size(&self) -> u64 {
-        (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+        let footer = (self.writer.flushed_row_groups().len() + 1) * self.columns * FOOTER_PER_COLUMN;
+        (self.writer.bytes_written() + self.writer.in_progress_size() + footer) as u64
     }
 
     /// How much memory it takes now.
@@ -196,6 +201,16 @@ impl<W: Write + Send> std::fmt::Debug for FileWriter<W> {
 /// How many bytes the rows of a batch are, of the batch they may be cut from nothing else.
 pub fn bytes_of(batch: &RecordBatch) -> Result<usize, ArrowError> {
     batch.columns().iter().map(|column| column.to_data().get_slice_memory_size()).sum()
+}
+
+/// The same without what stands for nulls.
+fn values_of(batch: &RecordBatch) -> Result<usize, ArrowError> {
+    let of = |column: &ArrayRef| {
+        let (all, nulls) = (column.to_data().get_slice_memory_size()?, column.null_count());
+        let per_null = column.data_type().primitive_width().unwrap_or(4);
+        Ok(all.saturating_sub(nulls * per_null))
+    };
+    batch.columns().iter().map(of).sum()
 }
 
 fn properties(time_at: usize, key: &DataKey, aad_prefix: &[u8]) -> Result<WriterProperties, WriteError> {

@@ -89,13 +89,15 @@ async fn compare(seed: u64, deeds: Vec<Deed>) {
     let (mut merging, plain) = (House::new(seed), House::new(seed + 1));
     merging.settings.flush.merge_files = 3;
     merging.settings.flush.file_bytes = 32 << 10;
+    // Rows that are read again become files of a size as well.
+    merging.settings.flush.table_bytes = 32 << 10;
     let ((_, zones), (_, plain_zones)) = (merging.memory(), plain.memory());
     let mut one = merging.open(&zones).await.unwrap();
     let other = plain.open(&plain_zones).await.unwrap();
     with_table(&one).await;
     with_table(&other).await;
     let chance = SeededEntropy::new(seed);
-    let mut id = 0;
+    let (mut id, mut appended) = (0, 0);
     for deed in deeds {
         match deed {
             Deed::Append(count, days, kind) => {
@@ -114,6 +116,11 @@ async fn compare(seed: u64, deeds: Vec<Deed>) {
                 }
                 append(&one, None, rows(&body)).await.unwrap();
                 append(&other, None, rows(&body)).await.unwrap();
+                appended += 1;
+                // What is flushed at once is one file.
+                if appended % 6 == 0 {
+                    one.flush_all().await;
+                }
             }
             Deed::Flush => {
                 one.flush_all().await;
