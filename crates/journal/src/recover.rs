@@ -34,6 +34,8 @@ pub struct Recovered {
     /// Objects of which no zone that answers has a good copy and that one which does not may have; empty unless [`survey`]
     /// was asked.
     pub doubts: Vec<ObjectName>,
+    /// One of those refused that a newer version wrote, and its format.
+    newer: Option<(ObjectName, u8)>,
     after: Head,
     tail: Tail,
     /// Unreadable objects after the end, which count as never accepted: where the end is missed, they may be what is left of it.
@@ -118,6 +120,10 @@ pub async fn recover_after(
     .read(*after)
     .await?;
     let journal = name.to_owned();
+    // Passed over, all that it says would be gone, and the next writer would write in its place.
+    if let Some((name, version)) = recovered.newer.clone() {
+        return Err(RecoverError::Newer { journal, name, version });
+    }
     if !recovered.damage.is_empty() {
         let damage = recovered.damage;
         Err(RecoverError::Damaged { journal, damage })
@@ -224,7 +230,7 @@ impl Reader<'_> {
             .map(|(name, standing)| self.look_at(name, standing, from))
             .buffer_unordered(AT_ONCE);
 
-        let (mut believed, mut unreadable, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut believed, mut unreadable, mut refused, mut newer) = (Vec::new(), Vec::new(), Vec::new(), None);
         while let Some(object) = found.next().await {
             match object.map_err(|source| RecoverError::Read {
                 journal: self.journal.to_owned(),
@@ -233,13 +239,10 @@ impl Reader<'_> {
                 Found::Believed(segment) => believed.push(*segment),
                 Found::Unreadable(object) => unreadable.push(object),
                 Found::Refused(object) => refused.push(object),
-                // Passed over, all that it says would be gone, and the next writer would write in its place.
                 Found::Newer(name, version) => {
-                    return Err(RecoverError::Newer {
-                        journal: self.journal.to_owned(),
-                        name,
-                        version,
-                    });
+                    let why = format!("a newer version of Coffer wrote it (format {version})");
+                    refused.push(Refused { name: name.clone(), why });
+                    newer = Some((name, version));
                 }
                 Found::Older => {}
             }
@@ -282,6 +285,7 @@ impl Reader<'_> {
             refused,
             damage: chain.damage,
             doubts: chain.doubts,
+            newer,
             after,
             tail: chain.tail,
             strays: chain.strays,
