@@ -9,6 +9,8 @@ pub mod csv;
 #[cfg(feature = "footer")]
 pub mod footer;
 pub mod json;
+#[cfg(feature = "listing")]
+pub mod listing;
 pub mod msgpack;
 #[cfg(feature = "multipart")]
 pub mod multipart;
@@ -29,6 +31,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     #[cfg(feature = "footer")]
     ("footer", footer::one),
     ("json", json::one),
+    #[cfg(feature = "listing")]
+    ("listing", listing::one),
     ("msgpack", msgpack::one),
     #[cfg(feature = "multipart")]
     ("multipart", multipart::one),

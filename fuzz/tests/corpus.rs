@@ -46,7 +46,7 @@ macro_rules! replayed {
     };
 }
 
-replayed!(csv footer json msgpack multipart pass segment sql);
+replayed!(csv footer json listing msgpack multipart pass segment sql);
 
 #[test]
 fn every_target_has_a_program_a_corpus_and_a_test_here() {

@@ -259,6 +259,22 @@ impl ZonesSettings {
     }
 }
 
+impl ZoneSettings {
+    /// Whether the files that the zone names can be used now, which changes without a change of settings. Blocks for a moment.
+    pub fn check_files(&self) -> Result<(), SettingsError> {
+        let Place::Store {
+            address, credentials, ca, ..
+        } = self.place()?
+        else {
+            return Ok(());
+        };
+        s3::check_files(&address, credentials, ca).map_err(|why| SettingsError::Place {
+            zone: self.name.clone(),
+            why,
+        })
+    }
+}
+
 /// Whether two zones are in one place, or one in the other.
 fn meet(one: &Place<'_>, other: &Place<'_>) -> bool {
     match (one, other) {

@@ -12,15 +12,15 @@ const DEEPEST: usize = 8;
 
 /// One page of a listing.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Page {
+pub struct Page {
     /// In the order of the store. A key that is no text is left out: it is nobody's object.
-    pub(super) keys: Vec<String>,
+    pub keys: Vec<String>,
     /// What to ask for the next page with, if there is one.
-    pub(super) next: Option<String>,
+    pub next: Option<String>,
 }
 
-/// A page of an answer to `ListObjectsV2` with `encoding-type=url`.
-pub(super) fn page(xml: &[u8]) -> Option<Page> {
+/// Reads a page: an answer to `ListObjectsV2` with `encoding-type=url`. Nothing where it is not understood.
+pub fn page(xml: &[u8]) -> Option<Page> {
     let (mut page, mut truncated, mut token) = (Page::default(), None, None);
     texts(xml, |path, text| match path {
         ["ListBucketResult", "Contents", "Key"] => {

@@ -27,7 +27,7 @@ mod tests;
 
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,15 +38,24 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 pub use address::Address;
+pub use answers::{Page, page};
 pub use hosts::{Hosts, Known};
 
 use crate::{Empty, ObjectName, Zone, ZoneError};
 use client::Client;
+use credentials::Credentials;
 use late::Late;
+use transport::Transport;
 
 /// The file of authorities that is read where a zone names none.
 pub(crate) fn system_certificates() -> Option<PathBuf> {
     transport::system_certificates()
+}
+
+/// What keeps the files of a zone in a store from being used, in words. Blocks for a moment.
+pub(crate) fn check_files(address: &Address, credentials: &Path, ca: Option<&Path>) -> Result<(), String> {
+    Credentials::read(credentials)?;
+    Transport::new(address, Hosts::default(), ca).map(drop)
 }
 
 /// What a zone in a bucket is made of.
