@@ -70,6 +70,7 @@ async fn work(settings: WarehouseSettings, ctx: &RoleContext, order: Order, log:
         remembered,
         queries,
         engine,
+        ..
     } = start(settings, ctx, Zones::open_to_rebuild).await?;
     let remembered: HashMap<String, Head> = remembered.into_iter().map(|head| (head.journal.clone(), head)).collect();
     let mark = ctx.directory.join("rebuilding");

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use base::{CredentialId, Op, ProductId, Role};
 use edge::revocations::Watch;
 use edge::{Counter, Gauge, Metrics, Peers};
+use futures::{StreamExt as _, stream};
 use query::Engine;
 use seal::PublicKey;
 use tokio::runtime::Handle;
@@ -20,6 +21,9 @@ use crate::leases::{LeaseError, Leases, Reading};
 use crate::product::{Product, ProductError, journal_name};
 use crate::queries::Queries;
 use crate::shared::Shared;
+
+/// Products that are closed at the same time.
+const CLOSED_AT_ONCE: usize = 32;
 
 /// An open product and its jobs.
 pub(crate) struct Open {
@@ -210,10 +214,12 @@ impl Warehouse {
     }
 
     pub(crate) async fn close(&self) {
-        for open in self.all() {
+        // Together: each waits for disks most of the time, and there may be a thousand.
+        let close = async |open: Arc<Open>| {
             open.jobs.close().await;
             open.product.close().await;
-        }
+        };
+        stream::iter(self.all()).for_each_concurrent(CLOSED_AT_ONCE, close).await;
     }
 
     fn all(&self) -> Vec<Arc<Open>> {

@@ -179,7 +179,14 @@ impl Product {
         Ok(product)
     }
 
-    fn of_parts(id: ProductId, public_key: PublicKey, shared: Arc<Shared>, journal: Journal, catalog: Catalog, begun: (State, journal::Head)) -> Self {
+    fn of_parts(
+        id: ProductId,
+        public_key: PublicKey,
+        shared: Arc<Shared>,
+        journal: Journal,
+        catalog: Catalog,
+        begun: (State, journal::Head),
+    ) -> Self {
         let (state, after) = begun;
         Self {
             id,

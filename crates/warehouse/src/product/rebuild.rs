@@ -232,7 +232,14 @@ impl Rebuild<'_> {
             self.shared.writer,
             tail,
         );
-        let product = Product::of_parts(self.id, self.key.public(), Arc::clone(self.shared), journal, catalog, (plan.state, journal::Head::default()));
+        let product = Product::of_parts(
+            self.id,
+            self.key.public(),
+            Arc::clone(self.shared),
+            journal,
+            catalog,
+            (plan.state, journal::Head::default()),
+        );
         (Arc::new(product), plan.segments)
     }
 

@@ -149,6 +149,7 @@ impl Rebuild<'_> {
         files: &[Arc<FileRecord>],
         schema: &SchemaRef,
     ) -> Result<Digest, ProductError> {
+        let reader: query::Held = product.readers.enter();
         let one = |file: Arc<FileRecord>| {
             let view = ProductView {
                 databases: vec![DatabaseView {
@@ -157,7 +158,7 @@ impl Rebuild<'_> {
                         name: "files".into(),
                         schema: Arc::clone(schema),
                         memory: Vec::new(),
-                        files: vec![product.file_view(&file)],
+                        files: vec![product.file_view(&file, &reader)],
                     }],
                 }],
             };
