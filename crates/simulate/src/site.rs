@@ -185,7 +185,7 @@ impl Site {
             Ask::Put(name, bytes) => Answer::done(zone.put(name, bytes.clone()).await?),
             Ask::Get(name, most) => Answer::Bytes(zone.get(name, *most).await?),
             Ask::Range(name, range) => Answer::Bytes(zone.get_range(name, range.clone()).await?),
-            Ask::List(prefix) => Answer::Names(zone.list(prefix).await?),
+            Ask::List(prefix, after, most) => Answer::Names(zone.list_page(prefix, after, *most).await?),
             Ask::Delete(name) => Answer::done(zone.delete(name).await?),
             Ask::Probe => Answer::done(zone.probe().await?),
             Ask::SetComplete => Answer::done(zone.set_complete().await?),
@@ -212,7 +212,7 @@ enum Ask {
     Put(ObjectName, Bytes),
     Get(ObjectName, u64),
     Range(ObjectName, Range<u64>),
-    List(String),
+    List(String, String, usize),
     Delete(ObjectName),
     Probe,
     SetComplete,
@@ -237,7 +237,7 @@ impl Ask {
             Self::Put(name, bytes) => format!("put {} of {} bytes", short(name), bytes.len()),
             Self::Get(name, _) => format!("get {}", short(name)),
             Self::Range(name, range) => format!("get {} {range:?}", short(name)),
-            Self::List(prefix) => format!("list {prefix:?}"),
+            Self::List(prefix, after, _) => format!("list {prefix:?} after {after:?}"),
             Self::Delete(name) => format!("delete {}", short(name)),
             Self::Probe => "probe".into(),
             Self::SetComplete => "note that it is complete".into(),
@@ -321,7 +321,7 @@ impl Door {
             {
                 return Ok(Answer::Done);
             }
-            (Ask::List(prefix), Some(Plant::GravesIgnored)) if prefix.starts_with("tombstones") => return Ok(Answer::Names(Vec::new())),
+            (Ask::List(prefix, ..), Some(Plant::GravesIgnored)) if prefix.starts_with("tombstones") => return Ok(Answer::Names(Vec::new())),
             _ => {}
         }
         let hasty = broken == Some(Plant::AcknowledgedTooEarly) && matches!(ask, Ask::Put(..));
@@ -442,8 +442,8 @@ impl Zone for Door {
         self.bytes(Ask::Range(name.clone(), range)).await
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<ObjectName>, ZoneError> {
-        match self.ask(Ask::List(prefix.to_owned())).await? {
+    async fn list_page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<ObjectName>, ZoneError> {
+        match self.ask(Ask::List(prefix.to_owned(), after.to_owned(), most)).await? {
             Answer::Names(names) => Ok(names),
             _ => self.strange(),
         }
