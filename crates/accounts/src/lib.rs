@@ -160,6 +160,7 @@ async fn open_zones(settings: &AccountsSettings, ctx: &RoleContext, state_key: &
     settings.grave_key = zones::GraveKey::new(*derive(state_key.to_secret_bytes().reveal(), Purpose::Graves, b"accounts").reveal());
     let opened = tokio::task::spawn_blocking(move || open(settings, &directory, clock)).await;
     let (zones, key) = (opened.map_err(|_| RunError::Interrupted)??, ctx.installation);
+    ctx.drills.by(zones.drills());
     zones.vouch_with(Arc::new(move |name, object| {
         journal::is_segment(&key, Role::Accounts, name, object)
     }));

@@ -1,5 +1,6 @@
 //! The command line: every command, option and environment variable.
 
+mod drill;
 mod import;
 mod rebuild;
 mod rejected;
@@ -12,6 +13,7 @@ use base::{KeyKind, Role};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::output::Format;
+pub(crate) use drill::Drill;
 pub(crate) use import::{Import, Tail, table_name};
 pub(crate) use rebuild::Rebuild;
 pub(crate) use rejected::{Rejected, TableArgs};
@@ -366,6 +368,12 @@ mod tests {
             "coffer zones scrub --role gateway",
             "coffer rebuild --lost",
             "coffer rebuild --lost a/b",
+            "coffer zones drill",
+            "coffer zones drill --kill b --for 0s",
+            "coffer zones drill --kill b --for 11m",
+            "coffer zones drill --kill b --rate 0",
+            "coffer zones drill --kill b --how vanish",
+            "coffer zones drill --kill b --role cook",
             "coffer tail",
             "coffer tail web.events -n 1001",
             "coffer rejected",

@@ -118,6 +118,11 @@ impl Failure {
         }
     }
 
+    /// Whether a server said so, and not the lack of one.
+    pub(crate) fn was_answered(&self) -> bool {
+        self.request.is_some()
+    }
+
     /// The id under which the server's logs know this request.
     pub(crate) fn request(mut self, id: Option<String>) -> Self {
         self.request = id;

@@ -62,6 +62,11 @@ impl Layout {
         self.run().join("serving.json")
     }
 
+    /// Locked while a drill goes on.
+    pub(crate) fn drill_lock(&self) -> PathBuf {
+        self.run().join("drill.lock")
+    }
+
     /// The operator's socket of a role.
     pub(crate) fn socket(&self, role: Role) -> PathBuf {
         self.run().join(format!("{role}.sock"))

@@ -26,6 +26,11 @@ pub(crate) fn accounts(layout: &Layout) -> AccountsOperatorClient<Channel> {
     AccountsOperatorClient::new(channel(layout, Role::Accounts))
 }
 
+/// What every role takes.
+pub(crate) fn role(layout: &Layout, role: Role) -> RoleOperatorClient<Channel> {
+    RoleOperatorClient::new(channel(layout, role))
+}
+
 /// How a role is. Fails after `patience`.
 pub(crate) async fn status(layout: &Layout, role: Role, patience: Duration) -> Result<StatusResponse, Status> {
     let mut client = RoleOperatorClient::new(channel(layout, role));

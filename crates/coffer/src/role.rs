@@ -32,6 +32,7 @@ use zones::s3::Hosts;
 
 use context::{Secured, assemble, enrolled};
 
+use crate::Parts;
 use crate::cli::SandboxMode;
 use crate::failure::{During, Exit, Failure, Outcome};
 use crate::handover::{Handover, Listening, News, PublicCertificate};
@@ -53,7 +54,7 @@ struct Listeners {
 }
 
 /// Runs until asked to stop, or until the supervisor is gone.
-pub(crate) fn run(role: Role) -> Outcome {
+pub(crate) fn run(role: Role, parts: Parts) -> Outcome {
     // Not `Stdin`, whose buffer would keep the line with its secrets for good; and with hardly a buffer, for the same reason.
     let pipe = std::io::stdin()
         .as_fd()
@@ -121,6 +122,7 @@ pub(crate) fn run(role: Role) -> Outcome {
             Role::Warehouse => {
                 let mut settings: warehouse::WarehouseSettings = read(role, settings)?;
                 settings.zones.hosts = hosts;
+                settings.journal.acknowledge = parts.acknowledge;
                 ended(
                     role,
                     warehouse::run(settings, enrolled(handover, listeners, report, cancel).await?.0).await,
@@ -369,4 +371,27 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = inner.source();
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use journal::Acknowledge;
+    use serde_json::json;
+    use warehouse::WarehouseSettings;
+
+    use super::*;
+
+    #[test]
+    fn nothing_handed_over_makes_a_role_acknowledge_too_early() {
+        for value in [json!("TooEarly"), json!("too_early"), json!(true)] {
+            let settings = json!({"journal": {"acknowledge": value}});
+            assert!(read::<WarehouseSettings>(Role::Warehouse, settings).is_err());
+        }
+        let mut twin = WarehouseSettings::default();
+        twin.journal.acknowledge = Acknowledge::TooEarly;
+        let handed_over = serde_json::to_value(&twin).unwrap();
+        let read: WarehouseSettings = read(Role::Warehouse, handed_over).unwrap();
+        assert_eq!(read.journal.acknowledge, Acknowledge::WhenDurable);
+        assert_eq!(Parts::default().acknowledge, Acknowledge::WhenDurable);
+    }
 }

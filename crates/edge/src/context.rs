@@ -40,6 +40,8 @@ pub struct RoleContext {
     pub readiness: Readiness,
     /// The role's zones, for the operator's eyes.
     pub zones: ZoneReport,
+    /// The role's zones, for the operator's drills.
+    pub drills: crate::Drills,
     /// What the kernel enforces.
     pub sandbox: sandbox::Report,
     /// What was revoked. Vault and accounts serve this themselves and have `None`; every other role refuses all passes without it.

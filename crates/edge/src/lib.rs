@@ -9,6 +9,7 @@
 mod call;
 mod connections;
 mod context;
+mod drills;
 mod enrol;
 mod guard;
 mod kinds;
@@ -30,6 +31,7 @@ mod zones;
 
 pub use call::{Peer, op, raw_pass, with_pass};
 pub use context::{CurrentSigner, RoleContext};
+pub use drills::Drills;
 pub use enrol::{EnrolError, enrol, spawn_renewal};
 pub use kinds::{http_status, kind_of, status};
 pub use metrics::{Counter, Counters, Gauge, Gauges, Histogram, Histograms, Labels, Metrics};

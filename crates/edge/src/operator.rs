@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use wire::v1::role_operator_server::{RoleOperator, RoleOperatorServer};
-use wire::v1::{MetricsRequest, MetricsResponse, StatusRequest, StatusResponse};
+use wire::v1::{DrillZoneRequest, DrillZoneResponse, MetricsRequest, MetricsResponse, StatusRequest, StatusResponse};
 
 use crate::connections::{self, Caps, Protocol};
 use crate::guard::Connected;
@@ -68,6 +68,7 @@ pub(crate) fn role_operator(ctx: &RoleContext) -> RoleOperatorServer<Service> {
         metrics: ctx.metrics.clone(),
         readiness: ctx.readiness.clone(),
         zones: ctx.zones.clone(),
+        drills: ctx.drills.clone(),
         sandbox: ctx.sandbox.clone(),
     })
 }
@@ -80,6 +81,7 @@ pub(crate) struct Service {
     metrics: Metrics,
     readiness: Readiness,
     zones: ZoneReport,
+    drills: crate::Drills,
     sandbox: sandbox::Report,
 }
 
@@ -108,5 +110,9 @@ impl RoleOperator for Service {
         Ok(Response::new(MetricsResponse {
             text: self.metrics.encode(),
         }))
+    }
+
+    async fn drill_zone(&self, request: Request<DrillZoneRequest>) -> Result<Response<DrillZoneResponse>, Status> {
+        self.drills.answer(request.get_ref())
     }
 }

@@ -156,6 +156,7 @@ async fn open_zones(
     settings.grave_key = zones::GraveKey::new(*seal::derive(state_key.reveal(), seal::Purpose::Graves, b"identity").reveal());
     let opened = tokio::task::spawn_blocking(move || open(settings, &directory, clock)).await;
     let (zones, key) = (opened.map_err(|_| RunError::Interrupted)??, ctx.installation);
+    ctx.drills.by(zones.drills());
     zones.vouch_with(Arc::new(move |name, object| {
         journal::is_segment(&key, Role::Identity, name, object)
     }));

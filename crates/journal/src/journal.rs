@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use zones::{ObjectName, PutError, Zones};
 
 use crate::record::{self, MAX_HEADER, MAX_PAYLOAD, Place, Position};
-use crate::{AppendError, Entry, Head, JournalSettings, SegmentId, Tail};
+use crate::{Acknowledge, AppendError, Entry, Head, JournalSettings, SegmentId, Tail};
 
 /// Gives the signer in force: it is renewed while the process runs.
 pub type CurrentSigner = Arc<dyn Fn() -> Arc<Signer> + Send + Sync>;
@@ -49,6 +49,7 @@ pub struct Journal {
     task: Mutex<Option<JoinHandle<()>>>,
     head: watch::Receiver<Head>,
     room: Arc<Room>,
+    acknowledge: Acknowledge,
 }
 
 impl Journal {
@@ -67,6 +68,7 @@ impl Journal {
             waiting: AtomicUsize::new(0),
             limit: settings.max_waiting,
         });
+        let acknowledge = settings.acknowledge;
         let (queue, incoming) = mpsc::unbounded_channel();
         let (publish, head) = watch::channel(after.head);
         let place = Place {
@@ -93,26 +95,32 @@ impl Journal {
             task: Mutex::new(Some(tokio::spawn(task.run()))),
             head,
             room,
+            acknowledge,
         }
     }
 
     /// Appends an entry: returns when a majority of zones has it. After a refusal other than `Undecided`, nothing of it
     /// will appear. The entry is decided on even if the caller stops waiting.
     pub async fn append(&self, entry: Entry) -> Result<SegmentId, AppendError> {
-        self.append_all(vec![entry]).await
+        self.enter(vec![entry], false)?.await.unwrap_or(Err(AppendError::Closed))
     }
 
     /// Appends entries that belong together: all of them are in one segment, so that either all are there or none is.
-    pub async fn append_all(&self, entries: Vec<Entry>) -> Result<SegmentId, AppendError> {
-        self.enter(entries, false).await
+    pub async fn append_all(&self, entries: Vec<Entry>) -> Result<(), AppendError> {
+        let decided = self.enter(entries, false)?;
+        match self.acknowledge {
+            Acknowledge::WhenDurable => decided.await.unwrap_or(Err(AppendError::Closed)).map(drop),
+            Acknowledge::TooEarly => Ok(()),
+        }
     }
 
     /// Appends an entry without waiting for company: for changes that come one after the other, each only when the one before is made.
     pub async fn append_at_once(&self, entry: Entry) -> Result<SegmentId, AppendError> {
-        self.enter(vec![entry], true).await
+        self.enter(vec![entry], true)?.await.unwrap_or(Err(AppendError::Closed))
     }
 
-    async fn enter(&self, entries: Vec<Entry>, at_once: bool) -> Result<SegmentId, AppendError> {
+    /// From here on it is decided whether they are accepted; says what came of it.
+    fn enter(&self, entries: Vec<Entry>, at_once: bool) -> Result<oneshot::Receiver<Result<SegmentId, AppendError>>, AppendError> {
         let (weight, size) = Waiting::weights(&entries);
         if size > MAX_HEADER {
             return Err(AppendError::TooLarge { size, limit: MAX_HEADER });
@@ -134,7 +142,7 @@ impl Journal {
         };
         let sent = lock(&self.queue).as_ref().map(|queue| queue.send(waiting));
         match sent {
-            Some(Ok(())) => decided.await.unwrap_or(Err(AppendError::Closed)),
+            Some(Ok(())) => Ok(decided),
             _ => Err(AppendError::Closed),
         }
     }

@@ -23,7 +23,7 @@ pub use error::{AppendError, HeadError, OpenError, RecoverError};
 pub use journal::{CurrentSigner, Journal, JournalParts};
 pub use recover::{Recovered, Refused, is_segment, read_back, recover, recover_after, survey};
 pub use segment::Segment;
-pub use settings::JournalSettings;
+pub use settings::{Acknowledge, JournalSettings};
 pub use trim::{TrimError, trim};
 
 #[cfg(test)]

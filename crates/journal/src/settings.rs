@@ -15,6 +15,19 @@ pub struct JournalSettings {
     pub commit_at: usize,
     /// More waiting bytes than this are refused.
     pub max_waiting: usize,
+    /// When an append is answered. Not a setting: no file, environment or handover can say anything but the default.
+    #[serde(skip)]
+    pub acknowledge: Acknowledge,
+}
+
+/// When an append is answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Acknowledge {
+    /// Once a majority of zones has it.
+    #[default]
+    WhenDurable,
+    /// Before anything is written: a broken twin, for showing that a test finds out. Made by no code of the product.
+    TooEarly,
 }
 
 impl Default for JournalSettings {
@@ -23,6 +36,7 @@ impl Default for JournalSettings {
             commit_after: Duration::from_millis(50),
             commit_at: 4 << 20,
             max_waiting: 64 << 20,
+            acknowledge: Acknowledge::WhenDurable,
         }
     }
 }

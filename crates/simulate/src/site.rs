@@ -321,7 +321,9 @@ impl Door {
             {
                 return Ok(Answer::Done);
             }
-            (Ask::List(prefix, ..), Some(Plant::GravesIgnored)) if prefix.starts_with("tombstones") => return Ok(Answer::Names(Vec::new())),
+            (Ask::List(prefix, ..), Some(Plant::GravesIgnored)) if prefix.starts_with("tombstones") => {
+                return Ok(Answer::Names(Vec::new()));
+            }
             _ => {}
         }
         let hasty = broken == Some(Plant::AcknowledgedTooEarly) && matches!(ask, Ask::Put(..));

@@ -323,6 +323,13 @@ impl Installation {
         Ok(self.command(words).kill_on_drop(true).output().await?.into())
     }
 
+    /// Starts a command of the operator on this installation (`--data` is added); it is killed when what is returned is dropped.
+    pub fn spawn_operator(&self, words: &[&str]) -> anyhow::Result<Child> {
+        let mut command = self.command(words);
+        command.arg("--data").arg(self.data()).kill_on_drop(true);
+        Ok(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
+    }
+
     /// Runs a command of a client with these variables to its end.
     pub async fn user(&self, words: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<Ran> {
         let mut command = self.command(words);

@@ -58,6 +58,7 @@ impl OpenedVault {
             zones,
             recovered,
         } = self;
+        ctx.drills.by(zones.drills());
         let now = ctx.clock.now();
         let since = Timestamp::from_micros(now.as_micros() - i64::try_from(REMEMBERED.as_micros()).unwrap_or_default());
         let recent = shared.keyring.view.revoked_since(since).await?;

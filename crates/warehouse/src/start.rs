@@ -56,6 +56,7 @@ pub(crate) async fn start(settings: WarehouseSettings, ctx: &RoleContext, open: 
     let (directory, clock) = (ctx.directory.clone(), Arc::clone(&ctx.clock));
     let opened = tokio::task::spawn_blocking(move || open(zones_settings, &directory, clock)).await;
     let zones = opened.map_err(|_| RunError::Interrupted)??;
+    ctx.drills.by(zones.drills());
     let known = Known::load(&ctx.directory).await;
     zones.vouch_with(known.vouch(ctx.installation));
     zones.spawn_catch_up(ctx.cancel.clone());

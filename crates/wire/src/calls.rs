@@ -77,6 +77,7 @@ pub const CALLS: &[(&str, Callers)] = &[
     ("/coffer.v1.Warehouse/ListJobs", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Warehouse/KillJob", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Warehouse/JobResult", Callers::Roles(&[Gateway])),
+    ("/coffer.v1.RoleOperator/DrillZone", Callers::Operator),
     ("/coffer.v1.RoleOperator/Status", Callers::Operator),
     ("/coffer.v1.RoleOperator/Metrics", Callers::Operator),
     ("/coffer.v1.RoleZones/Status", Callers::Operator),

@@ -29,6 +29,7 @@ pub use forgetful::{ForgetfulZone, Negligence, Power};
 pub use grave::GraveKey;
 pub use memory::MemoryZone;
 pub use name::{NameError, ObjectName};
+pub use quorum::away::{Absence, DrillError};
 pub use quorum::{Circuit, Condition, GetError, ListError, Listed, PutError, SettleError, Settled, ZoneState, Zones};
 pub use quorum::{Named, Progress, ScrubReport, ScrubbedZone, Scrubber};
 pub use s3::S3Zone;

@@ -19,7 +19,7 @@ const LINES: &[&[&str]] = &[
 ];
 
 /// May import any line, and are imported by tests alone.
-const FOR_TESTS: &[&str] = &["testkit", "fuzz", "simulate"];
+const FOR_TESTS: &[&str] = &["testkit", "twins", "fuzz", "simulate"];
 
 /// Imports no crate of the product, and is imported by none.
 const APART: &str = "xtask";

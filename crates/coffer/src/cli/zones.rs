@@ -3,13 +3,14 @@
 use base::Role;
 use clap::{Args, Subcommand};
 
-use super::DataArgs;
+use super::{DataArgs, Drill};
 use crate::output::Format;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Zones {
     Status(ZonesStatus),
     Scrub(Scrub),
+    Drill(Box<Drill>),
 }
 
 /// Show how each zone of each role is: what waits for it, what was missing or corrupt, and what the last scrub found

@@ -161,6 +161,14 @@ impl Client {
             .map(drop)
     }
 
+    /// Deletes a database with all that is in it.
+    pub(crate) async fn delete_database(&mut self, database: &str) -> Outcome {
+        let path = format!("/v3/database/delete/{}", escaped(database));
+        self.json::<Value>("could not delete the database", Method::POST, &path, Content::Nothing)
+            .await
+            .map(drop)
+    }
+
     async fn make(&mut self, what: &str, path: &str) -> Outcome {
         match self.json::<Value>(what, Method::POST, path, Content::Nothing).await {
             Err(failure) if failure.exit == Exit::Conflict => Ok(()),

@@ -2,6 +2,7 @@
 
 pub(crate) mod config;
 pub(crate) mod doctor;
+mod drill;
 pub(crate) mod import;
 pub(crate) mod keys;
 pub(crate) mod metrics;

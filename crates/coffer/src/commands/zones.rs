@@ -55,6 +55,7 @@ pub(crate) async fn run(args: Zones) -> Outcome {
     match args {
         Zones::Status(args) => status(args).await,
         Zones::Scrub(args) => scrub::run(args).await,
+        Zones::Drill(args) => Box::pin(super::drill::run(&args)).await,
     }
 }
 

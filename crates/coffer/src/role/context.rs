@@ -107,6 +107,7 @@ pub(super) fn assemble(
         metrics: Metrics::default(),
         readiness: Readiness::default(),
         zones: ZoneReport::default(),
+        drills: edge::Drills::default(),
         sandbox: report,
         revocations,
         cancel,

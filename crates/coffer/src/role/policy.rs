@@ -87,6 +87,7 @@ mod tests {
     fn a_zone_in_a_store_opens_its_port_and_its_files_and_nothing_else() {
         let of_zones = |zones: serde_json::Value| {
             of(&Handover {
+                rebuild: None,
                 role: Role::Warehouse,
                 directory: "/data/roles/warehouse".into(),
                 settings: serde_json::json!({"zones": {"zones": zones}}),

@@ -17,6 +17,7 @@ use wire::v1::{RebuildLookRequest, RebuildLookResponse};
 
 use super::child::{end, handover, in_words, settings, spawn};
 use super::listeners::Listeners;
+use super::zones::Holds;
 use super::{PATIENCE, Shared};
 use crate::config::Config;
 use crate::failure::{During, Exit, Failure, Outcome};
@@ -56,9 +57,11 @@ impl Rebuilding {
             layout.make_role(role, false)?;
         }
         let listeners = Listeners::inner(&config.shape.listen, &layout, &ROLES)?;
+        let zones_held = Holds::take(&config, &layout)?;
         let shared = Shared {
             layout,
             lock,
+            zones: zones_held,
             config,
             listeners,
             logging,
@@ -66,8 +69,17 @@ impl Rebuilding {
             public_certificate_ends: Mutex::default(),
         };
         for role in ROLES {
-            let zones = zones(&settings(role, &shared)?);
-            if !zones.iter().any(|(_, path)| is_zone(path)) {
+            let settings = settings(role, &shared)?;
+            let (zones, stores) = (zones(&settings), in_stores(&settings));
+            if let Some(name) = stores.iter().find(|name| lost.contains(name)) {
+                return Err(Failure::new(Exit::Usage, format!("zone {name} of the {role} role is in a store"))
+                    .why("--lost makes empty directories only")
+                    .next(format!(
+                        "empty its place in the store, put an object `adopt-as-{name}` there, and leave it out of --lost"
+                    )));
+            }
+            // What a store holds is seen when the role asks it.
+            if stores.is_empty() && !zones.iter().any(|(_, path)| is_zone(path)) {
                 return Err(Failure::new(Exit::NotFound, format!("no zone of the {role} role is there"))
                     .why(
                         zones
@@ -162,6 +174,13 @@ fn zones(settings: &serde_json::Value) -> Vec<(String, PathBuf)> {
     let zones = settings["zones"]["zones"].as_array().map(Vec::as_slice).unwrap_or_default();
     let zone = |zone: &serde_json::Value| Some((zone["name"].as_str()?.to_owned(), PathBuf::from(zone["path"].as_str()?)));
     zones.iter().filter_map(zone).collect()
+}
+
+/// Names of zones that lie in stores.
+fn in_stores(settings: &serde_json::Value) -> Vec<String> {
+    let zones = settings["zones"]["zones"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let stored = zones.iter().filter(|zone| zone["url"].is_string());
+    stored.filter_map(|zone| Some(zone["name"].as_str()?.to_owned())).collect()
 }
 
 fn is_zone(path: &Path) -> bool {

@@ -121,6 +121,7 @@ impl World {
             metrics: Default::default(),
             readiness: Default::default(),
             zones: Default::default(),
+            drills: Default::default(),
             sandbox: crate::sandbox::off(),
             revocations,
             cancel: CancellationToken::new(),

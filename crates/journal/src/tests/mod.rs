@@ -200,11 +200,27 @@ async fn entries_that_belong_together_are_in_one_segment() {
     let journal = world.house.start(&world.zones, settings, Tail::empty());
     let together = |texts: [&str; 2]| journal.append_all(texts.map(entry).into());
 
-    let ids = join_all([together(["one", "two"]), together(["three", "four"])]).await;
+    let both = join_all([together(["one", "two"]), together(["three", "four"])]).await;
 
-    let sequences: Vec<u64> = ids.into_iter().map(|id| id.unwrap().sequence).collect();
-    assert_eq!((sequences, journal.head().length), (vec![0, 1], 2));
+    assert_eq!((both, journal.head().length), (vec![Ok(()), Ok(())], 2));
     assert_eq!(world.read().await, ["one", "two", "three", "four"]);
+}
+
+#[tokio::test]
+async fn the_broken_twin_takes_what_no_zone_has() {
+    let world = World::new();
+    world.down(&[1, 2]);
+    let settings = JournalSettings {
+        acknowledge: Acknowledge::TooEarly,
+        ..quick()
+    };
+    let twin = world.house.start(&world.zones, settings, Tail::empty());
+
+    twin.append_all(vec![entry("lost")]).await.unwrap();
+
+    twin.close().await;
+    world.all_back();
+    assert!(world.read().await.is_empty());
 }
 
 #[tokio::test]

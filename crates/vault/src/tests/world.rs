@@ -144,6 +144,7 @@ impl World {
             metrics: Default::default(),
             readiness: Default::default(),
             zones: Default::default(),
+            drills: Default::default(),
             sandbox: edge::sandbox::off(),
             revocations: None,
             cancel,

@@ -75,10 +75,10 @@ impl House {
 
     /// One start of the warehouse.
     async fn open(&self, zones: &Arc<Zones>) -> Result<Arc<Product>, super::ProductError> {
-        Product::open(product(), self.private_key.public(), self.shared(zones), None).await
+        Product::open(product(), self.private_key.public(), self.shared(zones).await, None).await
     }
 
-    fn shared(&self, zones: &Arc<Zones>) -> Arc<Shared> {
+    async fn shared(&self, zones: &Arc<Zones>) -> Arc<Shared> {
         let now = self.clock.now();
         let key = Signer::generate(&*self.chance);
         let ends = now.plus(Duration::from_secs(86_400));

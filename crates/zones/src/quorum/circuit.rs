@@ -157,7 +157,7 @@ mod tests {
         );
         for seconds in [1, 2, 4, 8, 8, 8] {
             assert_eq!(breaker.next_try(), Some(now + seconds * SECOND));
-            now += seconds * SECOND;
+            now = now + seconds * SECOND;
             breaker.trying();
             assert_eq!(breaker.state(), Circuit::HalfOpen);
             assert!(!breaker.failed(Use::Read, true, now), "what was asked before the try says nothing");

@@ -9,6 +9,7 @@ use futures::future::join_all;
 use crate::vouch::{Vouch, Vouching};
 use crate::{ObjectName, SettingsError, Zone, ZonesSettings, opening};
 
+pub(crate) mod away;
 mod catch_up;
 mod circuit;
 mod dead;
@@ -50,11 +51,14 @@ pub struct Zones {
     large_behind: tokio::sync::Mutex<()>,
     catch_up_pace: Pace,
     vouching: Vouching,
+    // What the members have for zones, for who takes one away.
+    removable: Vec<Arc<away::Removable>>,
 }
 
 impl Zones {
     /// Zones that are already there. Does no I/O.
     pub fn new(zones: Vec<Arc<dyn Zone>>, settings: ZonesSettings, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let (zones, removable) = away::removable(zones);
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             members: zones.into_iter().map(|z| Member::new(z, &settings, Arc::clone(&clock))).collect(),
@@ -65,6 +69,7 @@ impl Zones {
             large: tokio::sync::Mutex::default(),
             large_behind: tokio::sync::Mutex::default(),
             vouching: Vouching::default(),
+            removable,
         })
     }
 

@@ -8,6 +8,7 @@ use super::*;
 use crate::{ForgetfulZone, GraveKey, MemoryZone, Negligence, Power};
 
 mod catching_up;
+mod drills;
 mod failures;
 mod late;
 mod odd;

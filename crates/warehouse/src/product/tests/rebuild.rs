@@ -21,7 +21,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 impl House {
     /// One start of a warehouse that rebuilds; what it found.
     async fn rebuild(&self, zones: &Arc<Zones>, order: Order) -> Result<Vec<RebuildFinding>, super::super::ProductError> {
-        let (shared, log) = (self.shared(zones), RebuildLog::default());
+        let (shared, log) = (self.shared(zones).await, RebuildLog::default());
         let engine = Engine::new(Arc::clone(zones), self.settings.query.clone());
         let rebuild = Rebuild {
             id: product(),
