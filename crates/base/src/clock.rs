@@ -1,8 +1,9 @@
 //! Time as a part that is handed in, so that a test can turn it by hand.
 
 use std::fmt;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment: microseconds since 1970-01-01T00:00:00Z, negative before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -85,7 +86,16 @@ impl fmt::Display for Timestamp {
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The time on the wall.
     fn now(&self) -> Timestamp;
+
+    /// How long it is since some moment that does not change while the process runs. Nobody sets this one: it neither jumps nor goes
+    /// back. Of a clock that nobody sets, it is the same as the time.
+    fn steady(&self) -> Duration {
+        self.now().since(Timestamp::from_micros(i64::MIN))
+    }
 }
+
+/// When this process first asked for a steady time.
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The machine's clock.
 #[derive(Debug, Default, Clone, Copy)]
@@ -99,34 +109,54 @@ impl Clock for SystemClock {
             Err(before) => Timestamp(-i64::try_from(before.duration().as_micros()).unwrap_or(i64::MAX)),
         }
     }
+
+    fn steady(&self) -> Duration {
+        BEGAN.elapsed()
+    }
 }
 
 /// A clock that moves only when a test turns it.
 #[derive(Debug)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    wall: AtomicI64,
+    steady: AtomicI64,
+}
 
 impl ManualClock {
     /// A clock that stands at `now`.
     pub fn at(now: Timestamp) -> Self {
-        Self(AtomicI64::new(now.0))
+        Self {
+            wall: AtomicI64::new(now.0),
+            steady: AtomicI64::new(0),
+        }
     }
 
-    /// Turns the clock forward.
+    /// Lets time pass.
     pub fn advance(&self, by: Duration) {
-        self.0
-            .fetch_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX), Ordering::SeqCst);
+        let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+        self.wall.fetch_add(by, Ordering::SeqCst);
+        self.steady.fetch_add(by, Ordering::SeqCst);
     }
 
-    /// Turns the clock back.
+    /// Sets the time on the wall, while none passes.
+    pub fn set(&self, now: Timestamp) {
+        self.wall.store(now.0, Ordering::SeqCst);
+    }
+
+    /// Turns the clock back, while no time passes.
     pub fn turn_back(&self, by: Duration) {
-        self.0
+        self.wall
             .fetch_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX), Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.wall.load(Ordering::SeqCst))
+    }
+
+    fn steady(&self) -> Duration {
+        Duration::from_micros(u64::try_from(self.steady.load(Ordering::SeqCst)).unwrap_or(0))
     }
 }
 
@@ -152,6 +182,8 @@ mod tests {
         clock.advance(Duration::from_millis(1500));
         assert_eq!(clock.now().as_micros(), 11_500_000);
         clock.turn_back(Duration::from_millis(500));
-        assert_eq!(clock.now().as_secs(), 11);
+        assert_eq!((clock.now().as_secs(), clock.steady()), (11, Duration::from_millis(1500)));
+        clock.set(Timestamp::from_secs(7));
+        assert_eq!((clock.now().as_secs(), clock.steady()), (7, Duration::from_millis(1500)));
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: every command, option and environment variable.
 
 mod drill;
+mod dropped;
 mod import;
 mod rebuild;
 mod rejected;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::output::Format;
 pub(crate) use drill::Drill;
+pub(crate) use dropped::{Dropped, Keep, Undrop};
 pub(crate) use import::{Import, Tail, table_name};
 pub(crate) use rebuild::Rebuild;
 pub(crate) use rejected::{Rejected, TableArgs};
@@ -381,6 +383,10 @@ mod tests {
             "coffer rejected show web.events -n 0",
             "coffer rejected replay",
             "coffer rejected list a b",
+            "coffer tables undrop",
+            "coffer tables set web.events --keep 30",
+            "coffer tables set web.events --keep 0d",
+            "coffer tables undrop --as x",
             "coffer tables schema",
             "coffer tables schema web.events --set a",
             "coffer tables schema web.events --set a:number",

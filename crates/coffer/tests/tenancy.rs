@@ -29,12 +29,17 @@ enum Expected {
 const EXPECTED: &[(&str, &str, Expected)] = &[
     ("GET", "/health", Expected::Public),
     ("GET", "/v3/system/server_status", Expected::Public),
+    // Before a database of our name is made and dropped: that is the caller's own from then on.
+    ("GET", "/v1/dropped", Expected::NothingOfOurs),
+    ("POST", "/v1/dropped/{database}/restore", Expected::NotFound),
+    ("POST", "/v1/dropped/{database}/{table}/restore", Expected::NotFound),
     ("GET", "/v3/database/list", Expected::NothingOfOurs),
     ("POST", "/v3/database/create/{database}", Expected::ItsOwn),
     ("POST", "/v3/database/delete/{database}", Expected::NotFound),
     ("GET", "/v3/table/list/{database}", Expected::NotFound),
     ("POST", "/v3/table/create/{database}/{table}/log", Expected::NotFound),
     ("POST", "/v3/table/delete/{database}/{table}", Expected::NotFound),
+    ("POST", "/v3/table/update/{database}/{table}", Expected::NotFound),
     ("POST", "/v3/table/update-schema/{database}/{table}", Expected::NotFound),
     ("GET", "/v3/table/tail/{database}/{table}", Expected::NotFound),
     ("PUT", "/v3/table/import/{database}/{table}/{format}", Expected::NotFound),

@@ -3,10 +3,14 @@
 //! A view in SQLite of what the journal says, with one transaction per change. It holds names, sizes, time ranges and sealed keys;
 //! values of events never. Lost or damaged, it can be made again from the journal.
 
+mod changes;
 mod declared;
+mod dropped;
 mod objects;
 mod rebuilt;
 mod records;
+mod retention;
+mod trims;
 mod twin;
 
 use std::collections::HashMap;
@@ -18,9 +22,12 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{Row, Sqlite, Transaction};
 use zones::ObjectName;
 
+pub use changes::Change;
 pub use declared::DeclaredRecord;
+pub use dropped::{DroppedDatabase, DroppedTable};
 pub use rebuilt::{Rebuilt, RebuiltDay};
 pub use records::RecordHash;
+pub use retention::Retention;
 pub use twin::{CatalogStore, MemoryCatalog};
 
 const VERSION: i64 = 1;
@@ -162,6 +169,14 @@ pub struct Contents {
     pub files: Vec<FileRecord>,
     /// What is declared of tables.
     pub declared: Vec<DeclaredRecord>,
+    /// Tables that were dropped and can be brought back. Their columns, files and types are among the others.
+    pub dropped: Vec<DroppedTable>,
+    /// Databases in the same case.
+    pub dropped_databases: Vec<DroppedDatabase>,
+    /// How long rows are kept, of tables of which something is said.
+    pub retention: Vec<(TableId, Retention)>,
+    /// Tables that have rows in files whose raw log was let go.
+    pub raw_gone: Vec<TableId>,
     /// Changes to databases and tables in segments of the journal before this number are in the catalog already.
     pub changed_upto: u64,
 }
@@ -218,6 +233,9 @@ impl Catalog {
         sqlx::raw_sql(records::SCHEMA).execute(&pool).await?;
         sqlx::raw_sql(declared::SCHEMA).execute(&pool).await?;
         sqlx::raw_sql(objects::SCHEMA).execute(&pool).await?;
+        sqlx::raw_sql(dropped::SCHEMA).execute(&pool).await?;
+        sqlx::raw_sql(retention::SCHEMA).execute(&pool).await?;
+        sqlx::raw_sql(trims::SCHEMA).execute(&pool).await?;
         Ok(Self { pool })
     }
 
@@ -257,15 +275,18 @@ impl Catalog {
                 columns: Vec::new(),
             });
         }
-        let places: HashMap<TableId, usize> = contents.tables.iter().enumerate().map(|(at, table)| (table.id, at)).collect();
+        (contents.dropped, contents.dropped_databases) = dropped::load(&self.pool).await?;
+        let dropped = contents.dropped.iter_mut().map(|dropped| &mut dropped.table);
+        let mut places: HashMap<TableId, &mut TableRecord> =
+            contents.tables.iter_mut().chain(dropped).map(|table| (table.id, table)).collect();
         for row in sqlx::query("SELECT table_id, name, seen FROM columns ORDER BY table_id, position")
             .fetch_all(&self.pool)
             .await?
         {
             let id = table_id(&row, "table_id")?;
             let seen = u8::try_from(row.try_get::<i64, _>("seen")?).map_err(|_| CatalogError::Corrupt { what: "column" })?;
-            if let Some(at) = places.get(&id) {
-                contents.tables[*at].columns.push((row.try_get("name")?, seen));
+            if let Some(table) = places.get_mut(&id) {
+                table.columns.push((row.try_get("name")?, seen));
             }
         }
         let files = "SELECT object, table_id, file, bytes, row_count, time_min, time_max, sealed_key FROM files ORDER BY time_min, object";
@@ -282,65 +303,37 @@ impl Catalog {
             });
         }
         contents.declared = declared::load(&self.pool).await?;
+        contents.retention = retention::load(&self.pool).await?;
+        contents.raw_gone = trims::load_raw_gone(&self.pool).await?;
         Ok(contents)
     }
 
     /// Makes a database, as segment `sequence` of the journal says; one that is there already stays as it is.
     pub async fn create_database(&self, database: &DatabaseRecord, sequence: u64) -> Result<(), CatalogError> {
-        let mut tx = self.pool.begin().await?;
-        changed(&mut tx, sequence).await?;
-        sqlx::query("INSERT INTO databases (name, created_at) VALUES (?, ?) ON CONFLICT DO NOTHING")
-            .bind(database.name.as_str())
-            .bind(database.created_at.as_micros())
-            .execute(&mut *tx)
-            .await?;
-        tx.commit().await?;
-        Ok(())
+        let mut change = self.change(sequence).await?;
+        change.create_database(database).await?;
+        change.commit().await
     }
 
     /// Deletes a database with its tables, as segment `sequence` says. Returns the objects that no table needs any more: they are condemned.
     pub async fn delete_database(&self, database: &DatabaseName, sequence: u64) -> Result<Vec<ObjectName>, CatalogError> {
-        let mut tx = self.pool.begin().await?;
-        changed(&mut tx, sequence).await?;
-        let mut objects = Vec::new();
-        for row in sqlx::query("SELECT id FROM tables WHERE database = ?")
-            .bind(database.as_str())
-            .fetch_all(&mut *tx)
-            .await?
-        {
-            objects.extend(forget_table(&mut tx, table_id(&row, "id")?).await?);
-        }
-        sqlx::query("DELETE FROM databases WHERE name = ?")
-            .bind(database.as_str())
-            .execute(&mut *tx)
-            .await?;
-        tx.commit().await?;
-        Ok(objects)
+        let mut change = self.change(sequence).await?;
+        let objects = change.delete_database(database).await?;
+        change.commit().await.map(|()| objects)
     }
 
     /// Makes a table, as segment `sequence` says; one that is there already stays as it is.
     pub async fn create_table(&self, table: &TableRecord, sequence: u64) -> Result<(), CatalogError> {
-        let mut tx = self.pool.begin().await?;
-        changed(&mut tx, sequence).await?;
-        sqlx::query("INSERT INTO tables (id, number, database, name, created_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING")
-            .bind(&table.id.to_bytes()[..])
-            .bind(signed(table.number))
-            .bind(table.database.as_str())
-            .bind(table.name.as_str())
-            .bind(table.created_at.as_micros())
-            .execute(&mut *tx)
-            .await?;
-        tx.commit().await?;
-        Ok(())
+        let mut change = self.change(sequence).await?;
+        change.create_table(table).await?;
+        change.commit().await
     }
 
     /// Deletes a table, as segment `sequence` says. Returns the objects that nothing needs any more: they are condemned.
     pub async fn delete_table(&self, table: TableId, sequence: u64) -> Result<Vec<ObjectName>, CatalogError> {
-        let mut tx = self.pool.begin().await?;
-        changed(&mut tx, sequence).await?;
-        let objects = forget_table(&mut tx, table).await?;
-        tx.commit().await?;
-        Ok(objects)
+        let mut change = self.change(sequence).await?;
+        let objects = change.delete_table(table).await?;
+        change.commit().await.map(|()| objects)
     }
 
     /// Puts new files in the place of old ones and of rows in memory, all or nothing.

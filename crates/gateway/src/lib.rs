@@ -14,6 +14,7 @@ mod calls;
 mod cors;
 mod databases;
 mod dates;
+mod dropped;
 mod errors;
 mod failures;
 mod forms;

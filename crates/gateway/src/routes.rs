@@ -21,7 +21,7 @@ use serde_json::json;
 
 use crate::calls::{App, Call, Visit};
 use crate::errors::{ApiError, ok};
-use crate::{cors, databases, imports, jobs, linger, paths, records, rejected, results, schemas, tables};
+use crate::{cors, databases, dropped, imports, jobs, linger, paths, records, rejected, results, schemas, tables};
 
 /// What a caller needs to be let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,12 +84,16 @@ macro_rules! routes {
 static ROUTES: &[Route] = routes! {
     GET  "/health"                                                          Nothing health;
     GET  "/v3/system/server_status"                                         Nothing health;
+    GET  "/v1/dropped"                                                      Manage  dropped::list;
+    POST "/v1/dropped/{database}/restore"                                   Manage  dropped::restore_database;
+    POST "/v1/dropped/{database}/{table}/restore"                           Manage  dropped::restore_table;
     GET  "/v3/database/list"                                                Query   databases::list;
     POST "/v3/database/create/{database}"                                   Manage  databases::create;
     POST "/v3/database/delete/{database}"                                   Manage  databases::delete;
     GET  "/v3/table/list/{database}"                                        Query   tables::list;
     POST "/v3/table/create/{database}/{table}/log"                          Manage  tables::create;
     POST "/v3/table/delete/{database}/{table}"                              Manage  tables::delete;
+    POST "/v3/table/update/{database}/{table}"                              Manage  tables::update;
     POST "/v3/table/update-schema/{database}/{table}"                       Manage  schemas::update;
     GET  "/v3/table/tail/{database}/{table}"                                Query   tables::tail;
     PUT  "/v3/table/import/{database}/{table}/{format}"                     Append  imports::import;

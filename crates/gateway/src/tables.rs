@@ -5,7 +5,7 @@ use base::TableName;
 use events::ColumnType;
 use http::header;
 use serde_json::{Value, json};
-use wire::v1::{Column, DatabaseRequest, Table, TableRequest, TailRequest};
+use wire::v1::{Column, DatabaseRequest, KeepRequest, Table, TableRequest, TailRequest};
 
 use crate::calls::Call;
 use crate::dates;
@@ -60,6 +60,35 @@ pub(crate) async fn delete(mut call: Call) -> Result<Response, ApiError> {
     ))
 }
 
+/// `POST /v3/table/update/{database}/{table}`: how long rows are kept, `expire_days`, and, not of td's API, `raw_expire_days`; 0 for ever.
+pub(crate) async fn update(mut call: Call) -> Result<Response, ApiError> {
+    let (database, table) = (call.database()?, call.table()?);
+    let params = call.body_params().await?;
+    let seconds = |name| match params.get(name) {
+        Some(_) => Ok(Some(u64::from(params.number(name, 0..=MOST_DAYS, 0)?) * DAY)),
+        None => Ok::<_, ApiError>(None),
+    };
+    let asked = KeepRequest {
+        database: database.to_string(),
+        table: table.to_string(),
+        keep: seconds("expire_days")?,
+        keep_raw: seconds("raw_expire_days")?,
+    };
+    call.warehouse(asked, |mut to, ask| async move { to.keep(ask).await }).await?;
+    Ok(ok(
+        &json!({ "database": database.as_str(), "table": table.as_str(), "type": "log" }),
+    ))
+}
+
+/// Nobody keeps events for longer, other than for ever.
+const MOST_DAYS: u32 = 36_600;
+const DAY: u64 = 86_400;
+
+/// Days, or null for ever.
+fn days(seconds: u64) -> Value {
+    if seconds == 0 { Value::Null } else { json!(seconds / DAY) }
+}
+
 /// `GET /v3/table/tail/{database}/{table}`: msgpack maps, newest first.
 pub(crate) async fn tail(call: Call) -> Result<Response, ApiError> {
     let (database, table) = (call.database()?, call.table()?);
@@ -82,7 +111,9 @@ pub(crate) async fn tail(call: Call) -> Result<Response, ApiError> {
 fn refuse_unkept(params: &Params) -> Result<(), ApiError> {
     match params.get("expire_days") {
         None | Some("0") => Ok(()),
-        Some(_) => Err(ApiError::invalid("tables do not expire here yet; leave expire_days out")),
+        Some(_) => Err(ApiError::invalid(
+            "leave expire_days out, and set it by /v3/table/update once the table is there",
+        )),
     }
 }
 
@@ -101,7 +132,8 @@ fn shown(table: &Table) -> Value {
         "schema": schema(&table.columns),
         "declared_schema": schemas::shown(&table.declared),
         "schema_changing": table.changing,
-        "expire_days": null,
+        "expire_days": days(table.keep),
+        "raw_expire_days": days(table.keep_raw),
         "include_v": false,
     })
 }

@@ -116,7 +116,12 @@ impl Journal {
 
     /// Appends an entry without waiting for company: for changes that come one after the other, each only when the one before is made.
     pub async fn append_at_once(&self, entry: Entry) -> Result<SegmentId, AppendError> {
-        self.enter(vec![entry], true)?.await.unwrap_or(Err(AppendError::Closed))
+        self.append_all_at_once(vec![entry]).await
+    }
+
+    /// The same of changes that belong together: one segment holds them.
+    pub async fn append_all_at_once(&self, entries: Vec<Entry>) -> Result<SegmentId, AppendError> {
+        self.enter(entries, true)?.await.unwrap_or(Err(AppendError::Closed))
     }
 
     /// From here on it is decided whether they are accepted; says what came of it.

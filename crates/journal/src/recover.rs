@@ -2,7 +2,7 @@
 //!
 //! No payload is opened for this, so it needs no private key.
 
-use base::{ProductId, Role};
+use base::{ProductId, Role, Timestamp};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use seal::InstallationKey;
@@ -29,6 +29,8 @@ pub struct Recovered {
     pub superseded: Vec<ObjectName>,
     /// Objects among the segments that are not segments of this journal.
     pub refused: Vec<Refused>,
+    /// The latest moment at which a segment that was read was written, as its writer says.
+    pub latest: Timestamp,
     /// What is missing or wrong; empty unless [`survey`] was asked.
     pub damage: Vec<Damage>,
     /// Objects of which no zone that answers has a good copy and that one which does not may have; empty unless [`survey`]
@@ -178,6 +180,19 @@ pub async fn read_back(
     product: Option<ProductId>,
     upto: &Head,
 ) -> Result<Vec<Segment>, RecoverError> {
+    let (segments, _) = read_back_forms(zones, key, role, name, product, upto).await?;
+    Ok(segments)
+}
+
+/// The same, and the objects of earlier forms of these segments, which nothing needs any more.
+pub async fn read_back_forms(
+    zones: &Zones,
+    key: &InstallationKey,
+    role: Role,
+    name: &str,
+    product: Option<ProductId>,
+    upto: &Head,
+) -> Result<(Vec<Segment>, Vec<ObjectName>), RecoverError> {
     Reader {
         zones,
         key,
@@ -251,6 +266,7 @@ impl Reader<'_> {
         let (last, believed): (Vec<_>, Vec<_>) = believed.into_iter().partition(|s| s.id.sequence < after.length);
         let (last, passed_over): (Vec<_>, Vec<_>) = last.into_iter().partition(|segment| segment.hash == after.hash);
         let last = last.into_iter().next();
+        let latest = last.iter().chain(&believed).map(|segment| segment.created_at).max();
         let known = after.length == 0 || last.is_some();
         let uncertain = silent || !unreadable.is_empty();
         let mut chain = chain::link(after, known, &passed_over, believed, unreadable);
@@ -282,6 +298,7 @@ impl Reader<'_> {
             segments: chain.segments.into_iter().filter(|segment| !segment.is_opening()).collect(),
             orphans: chain.orphans,
             superseded,
+            latest: latest.unwrap_or_default(),
             refused,
             damage: chain.damage,
             doubts: chain.doubts,
@@ -292,7 +309,7 @@ impl Reader<'_> {
         })
     }
 
-    async fn read_upto(&self, upto: Head) -> Result<Vec<Segment>, RecoverError> {
+    async fn read_upto(&self, upto: Head) -> Result<(Vec<Segment>, Vec<ObjectName>), RecoverError> {
         let journal = || self.journal.to_owned();
         let listed = self.zones.list(self.journal).await;
         let listed = listed.map_err(|source| RecoverError::List {
@@ -315,13 +332,14 @@ impl Reader<'_> {
                 believed.push(*segment);
             }
         }
-        let (believed, _) = trim::latest(believed);
+        let (believed, superseded) = trim::latest(believed);
         let mut chain = chain::link(Head::default(), true, &[], believed, Vec::new());
         if chain.damage.is_empty() && chain.tail.head != upto {
             chain.damage.push(Damage::Rewritten { length: upto.length });
         }
         if chain.damage.is_empty() {
-            Ok(chain.segments.into_iter().filter(|segment| !segment.is_opening()).collect())
+            let segments = chain.segments.into_iter().filter(|segment| !segment.is_opening());
+            Ok((segments.collect(), superseded))
         } else {
             let damage = chain.damage;
             Err(RecoverError::Damaged {

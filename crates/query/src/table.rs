@@ -17,9 +17,11 @@ use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, Pa
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::expressions::{Column as PhysicalColumn, binary, lit};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::union::UnionExec;
 
 use crate::adapt::{PresentTypes, bare, present_batch};
@@ -85,30 +87,59 @@ impl SnapshotTable {
         Ok(Some(DataSourceExec::from_data_source(source)))
     }
 
+    /// The files that may hold what is asked for: as they are, or those rows of them that are shown.
     fn in_files(
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
         filters: &[Expr],
         limit: Option<usize>,
-    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        let files = self.pruned(state, filters)?;
-        if files.is_empty() {
-            return Ok(None);
+    ) -> Result<Vec<Arc<dyn ExecutionPlan>>> {
+        let (cut, whole): (Vec<_>, Vec<_>) = self.pruned(state, filters)?.into_iter().partition(|file| file.not_before.is_some());
+        let mut parts = Vec::new();
+        if !whole.is_empty() {
+            parts.push(self.scan_of(&whole, state, projection.cloned(), filters, limit)?);
         }
-        let statistics = self.statistics_of(&files);
-        let groups = self.spread(&files, state.config().target_partitions());
+        let Some(from) = cut.iter().filter_map(|file| file.not_before).max() else {
+            return Ok(parts);
+        };
+        let wanted = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        let time = self.schema.index_of(events::TIME)?;
+        let mut with_time = wanted.clone();
+        let at = wanted.iter().position(|column| *column == time).unwrap_or_else(|| {
+            with_time.push(time);
+            wanted.len()
+        });
+        // How many rows that are shown come first is not known, so the limit is not for the scan.
+        let all = self.scan_of(&cut, state, Some(with_time), filters, None)?;
+        let (time, least) = (Arc::new(PhysicalColumn::new(events::TIME, at)), lit(from));
+        let shown = binary(time, Operator::GtEq, least, &all.schema())?;
+        let shown = FilterExecBuilder::new(shown, all).apply_projection(Some((0..wanted.len()).collect()))?;
+        parts.push(Arc::new(shown.build()?));
+        Ok(parts)
+    }
+
+    fn scan_of(
+        &self,
+        files: &[Arc<FileView>],
+        state: &dyn Session,
+        projection: Option<Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let statistics = self.statistics_of(files);
+        let groups = self.spread(files, state.config().target_partitions());
         let source = ParquetSource::new(Arc::clone(&self.schema))
             .with_parquet_file_reader_factory(Arc::clone(&self.readers) as _)
             .with_pushdown_filters(filters.iter().any(is_selective));
         let scan = FileScanConfigBuilder::new(store_url(), Arc::new(source))
             .with_file_groups(groups)
             .with_statistics(statistics)
-            .with_projection_indices(projection.cloned())?
+            .with_projection_indices(projection)?
             .with_limit(limit)
             .with_expr_adapter(Some(Arc::new(PresentTypes)))
             .build();
-        Ok(Some(DataSourceExec::from_data_source(scan)))
+        Ok(DataSourceExec::from_data_source(scan))
     }
 
     /// The files whose span of time may fit the filters.
@@ -189,10 +220,12 @@ impl TableProvider for SnapshotTable {
         let mut parts = Vec::new();
         parts.extend(self.in_memory(state, projection, limit).await?);
         parts.extend(self.in_files(state, projection, filters, limit)?);
-        match (parts.pop(), parts.pop()) {
-            (Some(files), Some(memory)) => UnionExec::try_new(vec![memory, files]),
-            (Some(one), None) => Ok(one),
-            _ => {
+        if parts.len() > 1 {
+            return UnionExec::try_new(parts);
+        }
+        match parts.pop() {
+            Some(one) => Ok(one),
+            None => {
                 let schema = match projection {
                     Some(columns) => Arc::new(self.schema.project(columns)?),
                     None => Arc::clone(&self.schema),

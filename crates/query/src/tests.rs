@@ -5,6 +5,7 @@ mod depth;
 mod limits;
 mod refusals;
 mod results;
+mod shown;
 
 use std::sync::Arc;
 
@@ -65,6 +66,7 @@ impl World {
             rows: written.rows,
             time_min: written.time_min,
             time_max: written.time_max,
+            not_before: None,
             sealed_key: seal::seal_key(&self.key.public(), &key, &key_context),
             aad_prefix,
             key_context,

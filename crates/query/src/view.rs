@@ -52,6 +52,8 @@ pub struct FileView {
     pub time_min: i64,
     /// The latest `time` in it.
     pub time_max: i64,
+    /// Rows of an earlier `time` are not shown, where it holds any.
+    pub not_before: Option<i64>,
     /// Its key, sealed to the product.
     pub sealed_key: Vec<u8>,
     /// What every part of it is bound to.

@@ -3,7 +3,7 @@
 //! Invariant: a header holds names, sizes, time ranges and keyed hashes. Values of events are in the payload, which is sealed.
 
 use base::{DatabaseName, TableId, TableName, Timestamp};
-use columns::catalog::{BatchHash, RecordHash};
+use columns::catalog::{BatchHash, RecordHash, Retention};
 use events::ColumnType;
 use prost::Message;
 
@@ -14,8 +14,8 @@ pub(crate) enum Header {
     Rows(RowsHeader),
     /// A database was made.
     CreateDatabase { name: DatabaseName, at: Timestamp },
-    /// A database was deleted with all its tables.
-    DeleteDatabase { name: DatabaseName },
+    /// A database was dropped with all its tables, at a moment; where none is said, they went for good.
+    DeleteDatabase { name: DatabaseName, at: Option<Timestamp> },
     /// A table was made.
     CreateTable {
         id: TableId,
@@ -24,10 +24,29 @@ pub(crate) enum Header {
         name: TableName,
         at: Timestamp,
     },
-    /// A table was deleted.
-    DeleteTable { id: TableId },
+    /// A table was dropped, at a moment; where none is said, it went for good.
+    DeleteTable { id: TableId, at: Option<Timestamp> },
     /// The types of a table's columns were declared, in place of what was declared before.
     Declare { id: TableId, columns: Vec<(String, ColumnType)> },
+    /// A dropped table came back, under this name.
+    Undrop {
+        id: TableId,
+        database: DatabaseName,
+        name: TableName,
+    },
+    /// The database that was dropped at this moment came back as `to`, with the tables that were dropped with it and not brought back since.
+    UndropDatabase {
+        name: DatabaseName,
+        at: Timestamp,
+        to: DatabaseName,
+    },
+    /// The rows of a table are kept for so long, in place of what was said before.
+    Keep { id: TableId, retention: Retention },
+    /// Dropped tables and databases went for good. A database is told from others by when it was dropped.
+    Purge {
+        tables: Vec<TableId>,
+        databases: Vec<(DatabaseName, Timestamp)>,
+    },
 }
 
 /// What is known of a batch of rows without opening it.
@@ -51,6 +70,14 @@ pub(crate) struct RowsHeader {
 pub(crate) struct UnreadableHeader;
 
 impl Header {
+    /// Whether something went for good by it.
+    pub(crate) fn is_for_good(&self) -> bool {
+        matches!(
+            self,
+            Self::Purge { .. } | Self::DeleteTable { at: None, .. } | Self::DeleteDatabase { at: None, .. }
+        )
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let kind = match self {
             Self::Rows(rows) => stored::Kind::Rows(stored::Rows {
@@ -73,7 +100,10 @@ impl Header {
                 name: name.to_string(),
                 at: at.as_micros(),
             }),
-            Self::DeleteDatabase { name } => stored::Kind::DeleteDatabase(stored::DeleteDatabase { name: name.to_string() }),
+            Self::DeleteDatabase { name, at } => stored::Kind::DeleteDatabase(stored::DeleteDatabase {
+                name: name.to_string(),
+                at: at.map(Timestamp::as_micros),
+            }),
             Self::CreateTable {
                 id,
                 number,
@@ -87,8 +117,9 @@ impl Header {
                 name: name.to_string(),
                 at: at.as_micros(),
             }),
-            Self::DeleteTable { id } => stored::Kind::DeleteTable(stored::DeleteTable {
+            Self::DeleteTable { id, at } => stored::Kind::DeleteTable(stored::DeleteTable {
                 id: id.to_bytes().to_vec(),
+                at: at.map(Timestamp::as_micros),
             }),
             Self::Declare { id, columns } => stored::Kind::Declare(stored::Declare {
                 id: id.to_bytes().to_vec(),
@@ -97,6 +128,31 @@ impl Header {
                     .map(|(name, of)| stored::Typed {
                         name: name.clone(),
                         of: of.as_str().to_owned(),
+                    })
+                    .collect(),
+            }),
+            Self::Undrop { id, database, name } => stored::Kind::Undrop(stored::Undrop {
+                id: id.to_bytes().to_vec(),
+                database: database.to_string(),
+                name: name.to_string(),
+            }),
+            Self::UndropDatabase { name, at, to } => stored::Kind::UndropDatabase(stored::UndropDatabase {
+                name: name.to_string(),
+                at: at.as_micros(),
+                to: to.to_string(),
+            }),
+            Self::Keep { id, retention } => stored::Kind::Keep(stored::Keep {
+                id: id.to_bytes().to_vec(),
+                keep: retention.keep,
+                keep_raw: retention.keep_raw,
+            }),
+            Self::Purge { tables, databases } => stored::Kind::Purge(stored::Purge {
+                tables: tables.iter().map(|id| id.to_bytes().to_vec()).collect(),
+                databases: databases
+                    .iter()
+                    .map(|(name, at)| stored::DeleteDatabase {
+                        name: name.to_string(),
+                        at: Some(at.as_micros()),
                     })
                     .collect(),
             }),
@@ -127,6 +183,7 @@ impl Header {
             },
             stored::Kind::DeleteDatabase(gone) => Self::DeleteDatabase {
                 name: gone.name.parse().map_err(|_| UnreadableHeader)?,
+                at: gone.at.map(Timestamp::from_micros),
             },
             stored::Kind::CreateTable(made) => Self::CreateTable {
                 id: id(&made.id)?,
@@ -135,13 +192,44 @@ impl Header {
                 name: TableName::from_stored(&made.name).map_err(|_| UnreadableHeader)?,
                 at: Timestamp::from_micros(made.at),
             },
-            stored::Kind::DeleteTable(gone) => Self::DeleteTable { id: id(&gone.id)? },
+            stored::Kind::DeleteTable(gone) => Self::DeleteTable {
+                id: id(&gone.id)?,
+                at: gone.at.map(Timestamp::from_micros),
+            },
             stored::Kind::Declare(declared) => Self::Declare {
                 id: id(&declared.id)?,
                 columns: declared
                     .columns
                     .into_iter()
                     .map(|column| Ok((column.name, ColumnType::from_name(&column.of).ok_or(UnreadableHeader)?)))
+                    .collect::<Result<_, _>>()?,
+            },
+            stored::Kind::Undrop(back) => Self::Undrop {
+                id: id(&back.id)?,
+                database: back.database.parse().map_err(|_| UnreadableHeader)?,
+                name: TableName::from_stored(&back.name).map_err(|_| UnreadableHeader)?,
+            },
+            stored::Kind::UndropDatabase(back) => Self::UndropDatabase {
+                name: back.name.parse().map_err(|_| UnreadableHeader)?,
+                at: Timestamp::from_micros(back.at),
+                to: back.to.parse().map_err(|_| UnreadableHeader)?,
+            },
+            stored::Kind::Keep(kept) => Self::Keep {
+                id: id(&kept.id)?,
+                retention: Retention {
+                    keep: kept.keep,
+                    keep_raw: kept.keep_raw,
+                },
+            },
+            stored::Kind::Purge(gone) => Self::Purge {
+                tables: gone.tables.iter().map(|bytes| id(bytes)).collect::<Result<_, _>>()?,
+                databases: gone
+                    .databases
+                    .into_iter()
+                    .map(|database| {
+                        let at = database.at.map(Timestamp::from_micros).ok_or(UnreadableHeader)?;
+                        Ok((database.name.parse().map_err(|_| UnreadableHeader)?, at))
+                    })
                     .collect::<Result<_, _>>()?,
             },
         })
@@ -162,7 +250,7 @@ fn records(bytes: &[u8], rows: u64) -> Result<Vec<RecordHash>, UnreadableHeader>
 mod stored {
     #[derive(Clone, PartialEq, prost::Message)]
     pub(super) struct Header {
-        #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 9")]
+        #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 9, 20, 21, 22, 23")]
         pub(super) kind: Option<Kind>,
     }
 
@@ -180,6 +268,14 @@ mod stored {
         DeleteTable(DeleteTable),
         #[prost(message, tag = "9")]
         Declare(Declare),
+        #[prost(message, tag = "20")]
+        Undrop(Undrop),
+        #[prost(message, tag = "21")]
+        UndropDatabase(UndropDatabase),
+        #[prost(message, tag = "22")]
+        Purge(Purge),
+        #[prost(message, tag = "23")]
+        Keep(Keep),
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -220,6 +316,8 @@ mod stored {
     pub(super) struct DeleteDatabase {
         #[prost(string, tag = "1")]
         pub(super) name: String,
+        #[prost(int64, optional, tag = "2")]
+        pub(super) at: Option<i64>,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -240,6 +338,46 @@ mod stored {
     pub(super) struct DeleteTable {
         #[prost(bytes = "vec", tag = "1")]
         pub(super) id: Vec<u8>,
+        #[prost(int64, optional, tag = "2")]
+        pub(super) at: Option<i64>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Undrop {
+        #[prost(bytes = "vec", tag = "1")]
+        pub(super) id: Vec<u8>,
+        #[prost(string, tag = "2")]
+        pub(super) database: String,
+        #[prost(string, tag = "3")]
+        pub(super) name: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct UndropDatabase {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
+        #[prost(int64, tag = "2")]
+        pub(super) at: i64,
+        #[prost(string, tag = "3")]
+        pub(super) to: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Keep {
+        #[prost(bytes = "vec", tag = "1")]
+        pub(super) id: Vec<u8>,
+        #[prost(uint64, tag = "2")]
+        pub(super) keep: u64,
+        #[prost(uint64, tag = "3")]
+        pub(super) keep_raw: u64,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(super) struct Purge {
+        #[prost(bytes = "vec", repeated, tag = "1")]
+        pub(super) tables: Vec<Vec<u8>>,
+        #[prost(message, repeated, tag = "2")]
+        pub(super) databases: Vec<DeleteDatabase>,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -290,8 +428,30 @@ mod tests {
             name: "web".parse().unwrap(),
             at,
         });
-        check(Header::DeleteDatabase {
+        for at in [None, Some(at), Some(Timestamp::from_micros(0))] {
+            check(Header::DeleteDatabase {
+                name: "web".parse().unwrap(),
+                at,
+            });
+            check(Header::DeleteTable { id, at });
+        }
+        check(Header::Undrop {
+            id,
+            database: "web".parse().unwrap(),
+            name: "events".parse::<TableName>().unwrap().aside(),
+        });
+        check(Header::UndropDatabase {
             name: "web".parse().unwrap(),
+            at,
+            to: "shop".parse().unwrap(),
+        });
+        check(Header::Keep {
+            id,
+            retention: Retention { keep: 86_400, keep_raw: 0 },
+        });
+        check(Header::Purge {
+            tables: vec![id, TableId::from_bytes([8; 16])],
+            databases: vec![("web".parse().unwrap(), at)],
         });
         check(Header::CreateTable {
             id,
@@ -307,7 +467,6 @@ mod tests {
             name: "events".parse::<TableName>().unwrap().aside(),
             at,
         });
-        check(Header::DeleteTable { id });
         check(Header::Declare {
             id,
             columns: ColumnType::ALL.map(|of| (format!("a {of}"), of)).into(),

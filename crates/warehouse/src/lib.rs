@@ -35,7 +35,7 @@ use wire::v1::{Head, RememberRequest};
 use zones::Zones;
 
 pub use rebuild::rebuild;
-pub use settings::{FlushSettings, JobSettings, WarehouseSettings};
+pub use settings::{DropSettings, FlushSettings, JobSettings, WarehouseSettings};
 
 use crate::product::LOOK_EVERY;
 use crate::service::Service;
@@ -135,6 +135,7 @@ async fn keep(warehouse: Arc<Warehouse>, mut heads: HeadsClient<tonic::transport
     let mut merging: Option<tokio::task::JoinHandle<()>> = None;
     let mut retyping: Option<tokio::task::JoinHandle<()>> = None;
     let mut deleting: Option<tokio::task::JoinHandle<()>> = None;
+    let mut trimming: Option<tokio::task::JoinHandle<()>> = None;
     while cancel.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
         warehouse.sweep();
         warehouse.flush_due().await;
@@ -150,6 +151,10 @@ async fn keep(warehouse: Arc<Warehouse>, mut heads: HeadsClient<tonic::transport
         if retyping.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
             let (reader, stop) = (Arc::clone(&warehouse), cancel.clone());
             retyping = Some(warehouse.queries.spawn(async move { reader.retype_due(&stop).await }));
+        }
+        if trimming.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
+            let (trimmer, stop) = (Arc::clone(&warehouse), cancel.clone());
+            trimming = Some(warehouse.queries.spawn(async move { trimmer.trim_due(&stop).await }));
         }
         tell(&warehouse, &mut heads, &mut told).await;
     }

@@ -14,9 +14,10 @@ use tonic::{Request, Response, Status};
 use wire::CONFLICT_HEADER;
 use wire::v1::warehouse_server::Warehouse as WarehouseRpc;
 use wire::v1::{
-    AppendRequest, AppendResponse, Chunk, Column, Database, DatabaseRequest, DeclareRequest, Done, IssueJobRequest, IssueJobResponse, Job,
-    JobRequest, JobResultRequest, KillJobResponse, ListAsideRequest, ListAsideResponse, ListDatabasesRequest, ListDatabasesResponse,
-    ListJobsRequest, ListJobsResponse, ListTablesResponse, Table, TableRequest, TailRequest, TailResponse,
+    AppendRequest, AppendResponse, Chunk, Column, Database, DatabaseRequest, DeclareRequest, Done, Dropped, IssueJobRequest,
+    IssueJobResponse, Job, JobRequest, JobResultRequest, KeepRequest, KillJobResponse, ListAsideRequest, ListAsideResponse,
+    ListDatabasesRequest, ListDatabasesResponse, ListDroppedRequest, ListDroppedResponse, ListJobsRequest, ListJobsResponse,
+    ListTablesResponse, Table, TableRequest, TailRequest, TailResponse, UndropRequest,
 };
 
 use crate::aside::{Page, list_aside};
@@ -141,6 +142,57 @@ impl WarehouseRpc for Service {
         Ok(Response::new(Done {}))
     }
 
+    async fn keep(&self, request: Request<KeepRequest>) -> Answer<Done> {
+        let op = op(&request)?;
+        let message = request.into_inner();
+        let (database, table) = (database(&message.database)?, table(&message.table)?);
+        allowed(op.authorize_in(Verb::Manage, &database))?;
+        let open = self.open(&op).await?;
+        let (keep, keep_raw) = (message.keep, message.keep_raw);
+        finished(async move { open.product.set_retention(&database, &table, keep, keep_raw).await })
+            .await?
+            .map_err(failed)?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn undrop(&self, request: Request<UndropRequest>) -> Answer<Done> {
+        let op = op(&request)?;
+        let message = request.get_ref();
+        let name = database(&message.database)?;
+        allowed(op.authorize_in(Verb::Manage, &name))?;
+        let to = Some(message.r#as.as_str()).filter(|to| !to.is_empty());
+        let open = self.open(&op).await?;
+        let product = Arc::clone(&open.product);
+        if message.table.is_empty() {
+            let to = to.map(database).transpose()?;
+            if let Some(to) = &to {
+                allowed(op.authorize_in(Verb::Manage, to))?;
+            }
+            finished(async move { product.undrop_database(&name, to).await }).await?
+        } else {
+            let (table, to) = (table(&message.table)?, to.map(table).transpose()?);
+            finished(async move { product.undrop_table(&name, &table, to).await }).await?
+        }
+        .map_err(failed)?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn list_dropped(&self, request: Request<ListDroppedRequest>) -> Answer<ListDroppedResponse> {
+        let op = op(&request)?;
+        allowed(op.authorize(Verb::Manage))?;
+        let product = Arc::clone(&self.open(&op).await?.product);
+        let kept = product.drops_kept();
+        let shown = product.dropped(op.scope()).into_iter().map(|dropped| Dropped {
+            database: dropped.database.to_string(),
+            table: dropped.table.map_or_else(String::new, |table| table.to_string()),
+            rows: dropped.rows,
+            dropped_at: dropped.at.as_micros(),
+            kept_until: dropped.at.plus(kept).as_micros(),
+            with_database: dropped.with_database,
+        });
+        Ok(Response::new(ListDroppedResponse { dropped: shown.collect() }))
+    }
+
     /// Needs no verb, like the list of databases.
     async fn list_tables(&self, request: Request<DatabaseRequest>) -> Answer<ListTablesResponse> {
         let op = op(&request)?;
@@ -163,6 +215,8 @@ impl WarehouseRpc for Service {
             columns: columns(table.columns.iter().map(|(name, of)| (name.as_str(), *of))),
             declared: columns(table.declared.columns()),
             changing: table.is_changing,
+            keep: table.retention.keep,
+            keep_raw: table.retention.keep_raw,
         });
         Ok(Response::new(ListTablesResponse { tables: shown.collect() }))
     }

@@ -21,6 +21,29 @@ pub struct WarehouseSettings {
     pub flush: FlushSettings,
     /// Limits of jobs.
     pub jobs: JobSettings,
+    /// How long dropped tables and databases can be brought back.
+    pub drops: DropSettings,
+}
+
+/// How long dropped tables and databases can be brought back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DropSettings {
+    /// For so long at least; then they go for good, within some hours. Whoever makes it shorter makes it so for what is dropped already.
+    #[serde(with = "humantime_serde")]
+    pub keep: Duration,
+    /// For so long after each start nothing goes for good, so that a clock that is wrong can be set right.
+    #[serde(with = "humantime_serde")]
+    pub settle: Duration,
+}
+
+impl Default for DropSettings {
+    fn default() -> Self {
+        Self {
+            keep: Duration::from_secs(7 * 24 * 3600),
+            settle: Duration::from_secs(6 * 3600),
+        }
+    }
 }
 
 /// When rows in memory become files.

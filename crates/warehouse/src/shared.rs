@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use base::{Clock, Entropy, WriterId};
 use edge::{CurrentSigner, Stages};
+use journal::JournalParts;
 use seal::{DataKey, InstallationKey};
 use tokio::sync::Semaphore;
 use zones::Zones;
@@ -38,4 +39,17 @@ pub(crate) struct Shared {
     /// What results of jobs take of the disk.
     pub(crate) results: Arc<Room>,
     pub(crate) stages: Stages,
+}
+
+impl Shared {
+    /// What products' journals are written with.
+    pub(crate) fn journal_parts(&self) -> JournalParts {
+        let signer = self.signer.clone();
+        JournalParts {
+            zones: Arc::clone(&self.zones),
+            signer: Arc::new(move || signer.get()),
+            clock: Arc::clone(&self.clock),
+            entropy: Arc::clone(&self.entropy),
+        }
+    }
 }

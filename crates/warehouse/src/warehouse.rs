@@ -209,6 +209,25 @@ impl Warehouse {
         }
     }
 
+    /// Takes rows out of raw logs that went for good; with the lease of somebody who may read the product now, where there is one.
+    pub(crate) async fn trim_due(&self, cancel: &CancellationToken) {
+        for open in self.all() {
+            let stop = cancel.child_token();
+            let Some((lease, nobody)) = self.leases.alive(open.product.id) else {
+                open.product.trim_due(None, &stop).await;
+                continue;
+            };
+            let mut trimming = pin!(open.product.trim_due(Some(&lease), &stop));
+            tokio::select! {
+                () = &mut trimming => {}
+                () = nobody.cancelled() => {
+                    stop.cancel();
+                    trimming.await;
+                }
+            }
+        }
+    }
+
     pub(crate) fn heads(&self) -> Vec<Head> {
         self.all().iter().map(|open| open.product.head()).collect()
     }

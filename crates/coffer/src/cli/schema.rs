@@ -3,12 +3,15 @@
 use clap::{Args, Subcommand};
 use events::ColumnType;
 
-use super::ClientArgs;
+use super::{ClientArgs, Dropped, Keep, Undrop};
 use crate::output::Format;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TablesCommand {
     Schema(Schema),
+    Dropped(Dropped),
+    Undrop(Undrop),
+    Set(Keep),
 }
 
 /// Show the types of a table's columns, or declare them

@@ -4,6 +4,7 @@
 
 pub(crate) mod access;
 mod connection;
+mod dropped;
 pub(crate) mod rejected;
 pub(crate) mod td;
 

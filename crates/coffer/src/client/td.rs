@@ -53,6 +53,11 @@ pub(crate) struct Table {
     /// The same of the columns whose type somebody declared, with our own names of types.
     #[serde(default)]
     pub(crate) declared_schema: String,
+    /// How long rows are kept, and the raw log; none for ever.
+    #[serde(default)]
+    pub(crate) expire_days: Option<u32>,
+    #[serde(default)]
+    pub(crate) raw_expire_days: Option<u32>,
     /// Rows are yet to be read again under what is declared.
     #[serde(default)]
     pub(crate) schema_changing: bool,
@@ -165,6 +170,17 @@ impl Client {
     pub(crate) async fn delete_database(&mut self, database: &str) -> Outcome {
         let path = format!("/v3/database/delete/{}", escaped(database));
         self.json::<Value>("could not delete the database", Method::POST, &path, Content::Nothing)
+            .await
+            .map(drop)
+    }
+
+    /// Sets how many days a table's rows and its raw log are kept; 0 for ever.
+    pub(crate) async fn keep(&mut self, database: &DatabaseName, table: &TableName, keep: Option<u32>, raw: Option<u32>) -> Outcome {
+        let [keep, raw] = [keep, raw].map(|days| days.map(|days| days.to_string()));
+        let fields = [("expire_days", keep.as_deref()), ("raw_expire_days", raw.as_deref())];
+        let fields: Vec<(&str, &str)> = fields.iter().filter_map(|(name, days)| Some((*name, (*days)?))).collect();
+        let path = format!("/v3/table/update/{database}/{table}");
+        self.json::<Value>("could not set how long rows are kept", Method::POST, &path, Content::form(&fields))
             .await
             .map(drop)
     }

@@ -3,6 +3,7 @@
 pub(crate) mod config;
 pub(crate) mod doctor;
 mod drill;
+pub(crate) mod dropped;
 pub(crate) mod import;
 pub(crate) mod keys;
 pub(crate) mod metrics;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::schema;
+use super::{dropped, schema};
 use crate::cli::{Tables, TablesCommand};
 use crate::client::td::Table;
 use crate::client::{Access, Client};
@@ -11,8 +11,12 @@ use crate::output::{self, Format};
 
 /// Lists, or goes on to the types of one table.
 pub(crate) async fn run(args: Tables) -> Outcome {
-    if let Some(TablesCommand::Schema(args)) = args.command {
-        return schema::run(args).await;
+    match args.command {
+        Some(TablesCommand::Schema(args)) => return schema::run(args).await,
+        Some(TablesCommand::Dropped(args)) => return dropped::list(args).await,
+        Some(TablesCommand::Undrop(args)) => return dropped::bring_back(args).await,
+        Some(TablesCommand::Set(args)) => return dropped::keep(args).await,
+        None => {}
     }
     let mut client = Client::new(Access::reading(&args.client)?);
     let databases = match args.database {

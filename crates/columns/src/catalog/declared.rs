@@ -5,7 +5,7 @@ use events::ColumnType;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Row, Sqlite, Transaction};
 
-use super::{Catalog, CatalogError, Swap, changed, swapped, table_id};
+use super::{Catalog, CatalogError, Swap, swapped, table_id};
 
 /// Made beside the others when they are not there yet.
 pub(super) const SCHEMA: &str = "
@@ -34,17 +34,9 @@ impl Catalog {
     /// Declares columns in place of those declared before, as segment `sequence` of the journal says. Of a table that is not there,
     /// nothing is kept.
     pub async fn declare(&self, table: TableId, columns: &[(String, ColumnType)], sequence: u64) -> Result<(), CatalogError> {
-        let mut tx = self.pool.begin().await?;
-        changed(&mut tx, sequence).await?;
-        let there: Option<i64> = sqlx::query_scalar("SELECT 1 FROM tables WHERE id = ?")
-            .bind(&table.to_bytes()[..])
-            .fetch_optional(&mut *tx)
-            .await?;
-        if there.is_some() {
-            put(&mut tx, table, false, columns).await?;
-        }
-        tx.commit().await?;
-        Ok(())
+        let mut change = self.change(sequence).await?;
+        change.declare(table, columns).await?;
+        change.commit().await
     }
 
     /// Swaps all files of a table for such as show `shown`, in one step with saying so.

@@ -3,10 +3,12 @@
 //! Beside what every catalog has stands what the raw log said of each part that is in it: what its tables can be compared with afterwards.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use base::{TableId, Timestamp};
 use events::ColumnType;
+use sqlx::{Connection, SqliteConnection};
 
 use super::{BatchHash, Catalog, CatalogError, FileRecord, RecordHash, Swap, declared, records, swapped, table_id, unsigned};
 
@@ -152,6 +154,20 @@ impl Catalog {
         rows.iter().map(day).collect()
     }
 
+    /// Takes over from the catalog at `path` what a table has there, files and all: of rows whose raw log was let go there is nothing
+    /// else. Again does nothing.
+    pub async fn carry_over(&self, path: &Path, table: TableId) -> Result<(), CatalogError> {
+        let mut connection = self.pool.acquire().await?;
+        let path = path.to_str().ok_or(CatalogError::Corrupt { what: "path" })?;
+        sqlx::query("ATTACH DATABASE ? AS before")
+            .bind(path)
+            .execute(&mut *connection)
+            .await?;
+        let carried = carry(&mut connection, table).await;
+        sqlx::raw_sql("DETACH DATABASE before").execute(&mut *connection).await?;
+        carried
+    }
+
     /// All batches that are in the table's files.
     pub async fn covered_batches(&self, table: TableId) -> Result<HashSet<BatchHash>, CatalogError> {
         let all: Vec<Vec<u8>> = sqlx::query_scalar("SELECT batch FROM batches WHERE table_id = ?")
@@ -172,6 +188,27 @@ impl Catalog {
         tx.commit().await?;
         Ok(())
     }
+}
+
+async fn carry(connection: &mut SqliteConnection, table: TableId) -> Result<(), CatalogError> {
+    let mut tx = connection.begin().await?;
+    for statement in [
+        "INSERT OR IGNORE INTO files (object, table_id, file, bytes, row_count, time_min, time_max, sealed_key)
+         SELECT object, table_id, file, bytes, row_count, time_min, time_max, sealed_key FROM before.files WHERE table_id = ?",
+        "INSERT OR IGNORE INTO columns (table_id, position, name, seen)
+         SELECT table_id, position, name, seen FROM before.columns WHERE table_id = ?",
+        "INSERT OR IGNORE INTO batches (table_id, batch, stored_at) SELECT table_id, batch, stored_at FROM before.batches WHERE table_id = ?",
+        "INSERT OR IGNORE INTO records (table_id, record, stored_at)
+         SELECT table_id, record, stored_at FROM before.records WHERE table_id = ?",
+        "INSERT OR IGNORE INTO left_out (table_id, batch, kept) SELECT table_id, batch, kept FROM before.left_out WHERE table_id = ?",
+        "INSERT OR IGNORE INTO declared (table_id, shown, position, name, type)
+         SELECT table_id, shown, position, name, type FROM before.declared WHERE table_id = ? AND shown = 1",
+        "INSERT OR IGNORE INTO raw_gone (table_id) VALUES (?)",
+    ] {
+        sqlx::query(statement).bind(&table.to_bytes()[..]).execute(&mut *tx).await?;
+    }
+    tx.commit().await?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The catalog behind a seam, and a twin of it in memory, for simulations.
 //!
-//! Promise: the twin does what the database does, held by one suite that both run. Of what is declared of tables it knows nothing.
+//! Promise: the twin does what the database does, held by one suite that both run. It knows nothing of what is declared or set of tables, nor of dropped
+//! ones: what is deleted here is deleted for good.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -125,8 +126,8 @@ impl CatalogStore for MemoryCatalog {
             databases: held.databases.values().cloned().collect(),
             tables,
             files,
-            declared: Vec::new(),
             changed_upto: held.changed_upto,
+            ..Contents::default()
         })
     }
 

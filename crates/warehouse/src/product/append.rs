@@ -140,7 +140,7 @@ impl Product {
                     what: "table",
                     name: id.to_string(),
                 };
-                let table = state.tables.get_mut(&id).ok_or_else(gone)?;
+                let table = state.tables.get_mut(&id).filter(|table| table.dropped.is_none()).ok_or_else(gone)?;
                 if table.known.contains(&batch) {
                     return Ok(None);
                 }

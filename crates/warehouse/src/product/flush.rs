@@ -24,6 +24,7 @@ impl Product {
     /// Writes the tables to files whose rows have waited long enough or take too much memory, and makes changes that wait.
     pub(crate) async fn flush_due(&self) {
         self.make_waiting_or_log().await;
+        self.purge_due().await;
         self.forget_records().await;
         self.retype_quick().await;
         let settings = &self.shared.settings.flush;
@@ -33,6 +34,8 @@ impl Product {
             let state = self.read();
             let tables = state.tables.values().filter(|table| {
                 let old = table.memory.first().is_some_and(|part| now.since(part.since) >= settings.after);
+                // Nobody looks at the rows of a dropped table: they are in files rather than in memory.
+                let old = old || table.dropped.is_some();
                 !table.memory.is_empty() && (pressed || old || table.memory_bytes() >= settings.table_bytes)
             });
             tables.map(|table| table.id).collect()

@@ -9,25 +9,29 @@ mod changes;
 mod checkpoint;
 mod compact;
 mod condemned;
+pub(crate) mod drop;
 mod flush;
 mod pauses;
+mod purge;
 mod readers;
 pub(crate) mod rebuild;
 mod records;
 mod recover;
+mod retention;
 mod retype;
 mod shape;
 mod state;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod trim;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use base::{ErrorKind, ProductId, Scope};
 use columns::catalog::{Catalog, CatalogError};
 use edge::kind_of;
-use journal::{AppendError, Journal, OpenError, RecoverError};
+use journal::{AppendError, Journal, OpenError, RecoverError, TrimError};
 use query::{DatabaseView, ProductView, TableView};
 use seal::{PrivateKey, PublicKey, SealError};
 use wire::v1::Head;
@@ -45,6 +49,8 @@ pub(crate) enum ProductError {
     NotFound { what: &'static str, name: String },
     #[error("{what} {name:?} exists already")]
     Exists { what: &'static str, name: String },
+    #[error("{what} {name:?} exists already: bring the dropped one back under another name (as), or drop the one that is there")]
+    NameTaken { what: &'static str, name: String },
     #[error("what is declared of the table was changed by somebody else meanwhile; look at it again, then change it")]
     DeclaredMeanwhile,
     #[error("{0}")]
@@ -67,6 +73,8 @@ pub(crate) enum ProductError {
     Recover(#[from] RecoverError),
     #[error(transparent)]
     Open(#[from] OpenError),
+    #[error(transparent)]
+    Trim(#[from] TrimError),
     #[error("the journal was signed rightly but cannot be read: {0}")]
     Unreadable(String),
     #[error("the product's public key cannot be used")]
@@ -92,7 +100,7 @@ impl ProductError {
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::Exists { .. } | Self::DeclaredMeanwhile => ErrorKind::Conflict,
+            Self::Exists { .. } | Self::NameTaken { .. } | Self::DeclaredMeanwhile => ErrorKind::Conflict,
             Self::Invalid(_) => ErrorKind::Invalid,
             Self::BatchTooLarge { .. } => ErrorKind::TooLarge,
             Self::MemoryFull => ErrorKind::TooMuch,
@@ -102,6 +110,7 @@ impl ProductError {
             Self::Journal(source) => source.kind(),
             Self::Recover(source) => source.kind(),
             Self::Open(source) => source.kind(),
+            Self::Trim(source) => source.kind(),
             Self::Unreadable(_) => ErrorKind::Corrupt,
             Self::Seal(source) => source.kind(),
             Self::Zones(source) => source.kind(),
@@ -110,6 +119,15 @@ impl ProductError {
             Self::File(_) | Self::Internal(_) => ErrorKind::Internal,
         }
     }
+}
+
+/// What a product begins with.
+struct Begun {
+    state: State,
+    /// Up to where the journal need not be read again.
+    after: journal::Head,
+    /// When something was last written before, as its writer said.
+    latest: base::Timestamp,
 }
 
 /// One product, open.
@@ -136,6 +154,9 @@ pub(crate) struct Product {
     readers: readers::Readers,
     condemned: condemned::Condemned,
     checkpoints: checkpoint::Checkpoints,
+    /// What time it is at least, and at most.
+    pace: purge::Pace,
+    trimming: trim::Trimming,
     #[cfg(test)]
     merge_peak: std::sync::atomic::AtomicUsize,
 }
@@ -158,15 +179,9 @@ impl Product {
         }
         shared.known.add(catalog.objects().await?);
         let after = checkpoint::load(&catalog).await?;
-        let recover::Found { state, tail } = recover::recover(id, &shared, &catalog, &after, remembered).await?;
-        let signer = shared.signer.clone();
+        let recover::Found { state, tail, latest } = recover::recover(id, &shared, &catalog, &after, remembered).await?;
         let journal = Journal::start(
-            journal::JournalParts {
-                zones: Arc::clone(&shared.zones),
-                signer: Arc::new(move || signer.get()),
-                clock: Arc::clone(&shared.clock),
-                entropy: Arc::clone(&shared.entropy),
-            },
+            shared.journal_parts(),
             shared.settings.journal.clone(),
             &journal_name(id),
             Some(id),
@@ -174,20 +189,21 @@ impl Product {
             shared.writer,
             tail,
         );
-        let product = Arc::new(Self::of_parts(id, public_key, shared, journal, catalog, (state, after)));
+        let product = Arc::new(Self::of_parts(
+            id,
+            public_key,
+            shared,
+            journal,
+            catalog,
+            Begun { state, after, latest },
+        ));
         product.retype_quick().await;
         Ok(product)
     }
 
-    fn of_parts(
-        id: ProductId,
-        public_key: PublicKey,
-        shared: Arc<Shared>,
-        journal: Journal,
-        catalog: Catalog,
-        begun: (State, journal::Head),
-    ) -> Self {
-        let (state, after) = begun;
+    fn of_parts(id: ProductId, public_key: PublicKey, shared: Arc<Shared>, journal: Journal, catalog: Catalog, begun: Begun) -> Self {
+        let Begun { state, after, latest } = begun;
+        let pace = purge::Pace::begin(Arc::clone(&shared.clock), latest);
         Self {
             id,
             public_key,
@@ -205,6 +221,8 @@ impl Product {
             readers: readers::Readers::default(),
             condemned: condemned::Condemned::default(),
             checkpoints: checkpoint::Checkpoints::after(after),
+            pace,
+            trimming: trim::Trimming::default(),
             #[cfg(test)]
             merge_peak: std::sync::atomic::AtomicUsize::new(0),
         }
@@ -220,26 +238,40 @@ impl Product {
     /// Reads back rows from before a restart first, which is why it needs the private key.
     pub(crate) async fn view(self: &Arc<Self>, scope: &Scope, key: &PrivateKey) -> Result<ProductView, ProductError> {
         self.unseal(key).await?;
-        let state = self.read();
-        let reader: query::Held = self.readers.enter();
-        let databases = state
-            .databases
-            .keys()
-            .filter(|name| scope.allows(name))
-            .map(|name| DatabaseView {
-                name: name.to_string(),
-                tables: state
-                    .tables_of(name)
-                    .map(|table| TableView {
+        let (mut databases, mut cut) = (Vec::new(), false);
+        {
+            let state = self.read();
+            let reader: query::Held = self.readers.enter();
+            for name in state.databases.keys().filter(|name| scope.allows(name)) {
+                let tables = state.tables_of(name).map(|table| {
+                    let from = self.shown_from(&state, table);
+                    cut |= from.is_some();
+                    let view = TableView {
                         name: table.name.to_string(),
                         schema: table.schema.arrow_schema(),
                         memory: table.memory.iter().map(|part| part.shaped.rows.clone()).collect(),
-                        files: table.files.iter().map(|file| self.file_view(file, &reader)).collect(),
-                    })
-                    .collect(),
-            })
-            .collect();
-        Ok(ProductView { databases })
+                        files: self.files_shown(table, from, &reader),
+                    };
+                    (view, from)
+                });
+                databases.push((name.to_string(), tables.collect::<Vec<_>>()));
+            }
+        }
+        let cut_off = move || {
+            let table = |(mut view, from): (TableView, Option<i64>)| {
+                let rows = std::mem::take(&mut view.memory).into_iter();
+                view.memory = rows.map(|rows| retention::not_before(rows, from)).collect::<Result<_, _>>()?;
+                Ok(view)
+            };
+            let database = |(name, tables): (String, Vec<_>)| {
+                let tables = tables.into_iter().map(table).collect::<Result<_, ProductError>>()?;
+                Ok(DatabaseView { name, tables })
+            };
+            let databases = databases.into_iter().map(database).collect::<Result<_, ProductError>>()?;
+            Ok(ProductView { databases })
+        };
+        // Only where rows have to be looked at for how old they are does it take time.
+        if cut { shape::blocking(cut_off).await } else { cut_off() }
     }
 
     /// The databases within `scope`, by name.

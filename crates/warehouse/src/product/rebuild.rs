@@ -5,7 +5,8 @@
 //! batches that are in it enter the new catalog together.
 //!
 //! All files are made anew, whatever is left of the old ones: which of them can be trusted would have to be found out by reading the
-//! raw log, which is the same work. Not made anew, because it is in no zone: jobs and their results.
+//! raw log, which is the same work. But a table whose raw log was let go in part keeps its files, as far as the old catalog can be read:
+//! there is nothing to make them from. Dropped tables that can be brought back are made anew like others. Not made anew, because it is in no zone: jobs and their results.
 //!
 //! Start at [`Rebuild::run`]; what is to be read is in `plan`, how in `rows`, how tables are compared in `compare`.
 
@@ -17,12 +18,12 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use base::{ProductId, TableId};
+use base::{ProductId, TableId, Timestamp};
 use columns::catalog::{BatchHash, Catalog};
 use columns::{Digest, Part};
 use edge::rebuild::{Finding, Order, RebuildLog, put_in_place, remove_database};
 use events::ColumnType;
-use journal::{Journal, JournalParts, Recovered, Tail};
+use journal::{Journal, Recovered, Tail};
 use query::Engine;
 use seal::PrivateKey;
 use tokio::runtime::Handle;
@@ -31,7 +32,7 @@ use zones::ObjectName;
 
 use super::recover::{loaded, raw_log};
 use super::state::{State, Table};
-use super::{Product, ProductError, journal_name};
+use super::{Begun, Product, ProductError, journal_name};
 use crate::shared::Shared;
 use plan::Plan;
 
@@ -136,11 +137,11 @@ impl Rebuild<'_> {
         };
         let tail = recovered.tail();
         let mut plan = Plan::to_compare(recovered, old.state, old.changed_upto, &old.covered)?;
-        let waiting = std::mem::take(&mut plan.waiting);
+        let (waiting, let_go) = (std::mem::take(&mut plan.waiting), std::mem::take(&mut plan.let_go));
         let (product, segments) = self.product(plan, old.catalog, tail);
         let mut totals = HashMap::new();
         self.go_through(&product, segments, false, &mut totals).await?;
-        self.compare(&product, &totals, &waiting, None).await?;
+        self.compare(&product, &totals, &waiting, &let_go, None).await?;
         close(&product).await;
         Ok(())
     }
@@ -164,7 +165,8 @@ impl Rebuild<'_> {
             Some(old) if is_done => (old.catalog, None),
             old => (begun(&new_at, &mark).await?, old),
         };
-        let mut plan = Plan::to_make(recovered, &catalog, old.as_ref().map(|old| &old.covered)).await?;
+        let before = old.as_ref().map(|_| at);
+        let mut plan = Plan::to_make(recovered, &catalog, before, old.as_ref().map(|old| &old.covered)).await?;
         let mut totals: HashMap<TableId, Totals> = HashMap::new();
         let mut done = 0;
         for (table, day) in catalog.rebuilt_days().await? {
@@ -174,21 +176,22 @@ impl Rebuild<'_> {
             done += if day.earlier { 0 } else { day.rows };
         }
         self.log.doing(format!("tables of product {}", self.id), done, done + plan.rows);
-        let counted = std::mem::take(&mut plan.counted);
+        let (counted, let_go) = (std::mem::take(&mut plan.counted), std::mem::take(&mut plan.let_go));
         let (product, segments) = self.product(plan, catalog, tail);
         self.go_through(&product, segments, true, &mut totals).await?;
         let shown: Vec<(TableId, Vec<(String, ColumnType)>)> = {
             let state = product.read();
-            let declared = |table: &Table| table.declared.columns().map(|(name, of)| (name.to_owned(), of)).collect();
+            let declared = |table: &Table| table.schema.declared().columns().map(|(name, of)| (name.to_owned(), of)).collect();
             state.tables.values().map(|table| (table.id, declared(table))).collect()
         };
         let files = self.files(&product);
         product.catalog.end_rebuild(&shown).await?;
         let good = if self.order.verify {
             // What was added up is what was written: that this was all, and once, follows from the log's clear headers alone.
-            self.are_counted(&product, &totals, &counted) & self.compare(&product, &totals, &HashMap::new(), old.as_ref()).await?
+            let counted = self.are_counted(&product, &totals, &counted);
+            counted & self.compare(&product, &totals, &HashMap::new(), &let_go, old.as_ref()).await?
         } else {
-            self.say_rows(&product);
+            self.say_rows(&product, &let_go);
             true
         };
         close(&product).await;
@@ -217,14 +220,8 @@ impl Rebuild<'_> {
 
     /// The product as planned, over its catalog, and what is to be read.
     fn product(&self, plan: Plan, catalog: Catalog, tail: Tail) -> (Arc<Product>, plan::Segments) {
-        let signer = self.shared.signer.clone();
         let journal = Journal::start(
-            JournalParts {
-                zones: Arc::clone(&self.shared.zones),
-                signer: Arc::new(move || signer.get()),
-                clock: Arc::clone(&self.shared.clock),
-                entropy: Arc::clone(&self.shared.entropy),
-            },
+            self.shared.journal_parts(),
             self.shared.settings.journal.clone(),
             &journal_name(self.id),
             Some(self.id),
@@ -232,14 +229,12 @@ impl Rebuild<'_> {
             self.shared.writer,
             tail,
         );
-        let product = Product::of_parts(
-            self.id,
-            self.key.public(),
-            Arc::clone(self.shared),
-            journal,
-            catalog,
-            (plan.state, journal::Head::default()),
-        );
+        let begun = Begun {
+            state: plan.state,
+            after: journal::Head::default(),
+            latest: Timestamp::default(),
+        };
+        let product = Product::of_parts(self.id, self.key.public(), Arc::clone(self.shared), journal, catalog, begun);
         (Arc::new(product), plan.segments)
     }
 

@@ -172,7 +172,8 @@ impl Product {
                     what: "table",
                     name: id.to_string(),
                 };
-                state.tables.get_mut(&id).ok_or_else(gone)?.records.claim(rows)
+                let table = state.tables.get_mut(&id).filter(|table| table.dropped.is_none());
+                table.ok_or_else(gone)?.records.claim(rows)
             };
             match claimed {
                 Ok(records) => {

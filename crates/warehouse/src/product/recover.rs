@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use base::{ProductId, Role, TableId};
+use base::{ProductId, Role, TableId, Timestamp};
 use columns::catalog::{BatchHash, Catalog};
 use events::Seen;
 use journal::{Recovered, Segment, Tail};
@@ -11,6 +11,7 @@ use seal::PrivateKey;
 use wire::v1::Head;
 
 use super::changes::commit;
+use super::drop::Dropped;
 use super::records::{Window, kept, kept_rows, memory_of_ids, unrepeated, with_id};
 use super::shape::{Shaped, Stored};
 use super::state::{SealedBatch, State, Table};
@@ -23,6 +24,8 @@ pub(super) struct Found {
     pub(super) state: State,
     /// Where the journal goes on.
     pub(super) tail: Tail,
+    /// The latest moment at which something was written, as its writers said.
+    pub(super) latest: Timestamp,
 }
 
 /// Reads the catalog, replays the clear headers of what the journal holds after a checkpoint over it, and notes which batches are still
@@ -35,30 +38,33 @@ pub(super) async fn recover(
     remembered: Option<&Head>,
 ) -> Result<Found, ProductError> {
     let recovered = raw_log(id, shared, after, remembered).await?;
-    let tail = recovered.tail();
+    let (tail, latest) = (recovered.tail(), recovered.latest);
     let mut windows = HashMap::new();
     let (mut state, changed_upto) = loaded(catalog).await?;
-    let mut gone = 0;
+    if !recovered.superseded.is_empty() {
+        // What trimmed them did not come to its end.
+        catalog.want_trim().await?;
+    }
     for segment in recovered.segments {
         let segment = Arc::new(segment);
+        let mut changes = Vec::new();
         for (entry, header) in segment.headers.iter().enumerate() {
             let header = Header::decode(header).map_err(|error| ProductError::Unreadable(error.to_string()))?;
             match header {
                 Header::Rows(header) => note_rows(&mut state, shared, catalog, &mut windows, (&segment, entry), header).await?,
                 // Made, and perhaps undone by a later change, which the catalog has seen as well.
                 _ if segment.id.sequence < changed_upto => {}
-                change => {
-                    gone += commit(catalog, &change, segment.id.sequence).await?.len();
-                    state.show(change);
-                }
+                change => changes.push(change),
             }
         }
-    }
-    if gone > 0 {
-        tracing::info!(product.id = %id, objects = gone, "the journal says that these files' tables were deleted");
+        note_trimmed(&mut state, catalog, &segment, shared).await?;
+        if !changes.is_empty() {
+            commit(catalog, &changes, segment.id.sequence).await?;
+            changes.into_iter().for_each(|change| state.show(change));
+        }
     }
     tracing::info!(product.id = %id, tables = state.tables.len(), sealed_batches = state.sealed.len(), "opened product {id}");
-    Ok(Found { state, tail })
+    Ok(Found { state, tail, latest })
 }
 
 /// The product's journal after a head, which is what others remember of it, or a continuation.
@@ -93,9 +99,31 @@ pub(super) async fn loaded(catalog: &Catalog) -> Result<(State, u64), ProductErr
     for table in contents.tables {
         state.insert_table(Table::new(table));
     }
+    for dropped in contents.dropped {
+        let mut table = Table::new(dropped.table);
+        table.dropped = Some(Dropped {
+            at: dropped.dropped_at,
+            with_database: dropped.with_database,
+        });
+        state.insert_table(table);
+    }
+    let gone = contents.dropped_databases.into_iter();
+    state
+        .dropped_databases
+        .extend(gone.map(|database| ((database.name, database.dropped_at), database.created_at)));
     for file in contents.files {
         if let Some(table) = state.tables.get_mut(&file.table) {
             table.files.push(Arc::new(file));
+        }
+    }
+    for (id, retention) in contents.retention {
+        if let Some(table) = state.tables.get_mut(&id) {
+            table.retention = retention;
+        }
+    }
+    for id in contents.raw_gone {
+        if let Some(table) = state.tables.get_mut(&id) {
+            table.raw_gone = true;
         }
     }
     for record in contents.declared {
@@ -143,6 +171,24 @@ async fn note_rows(
         header,
         keep,
     });
+    Ok(())
+}
+
+/// Rows of tables that are there and whose raw log was let go are in files that the catalog knows; a lost catalog cannot be told of them.
+async fn note_trimmed(state: &mut State, catalog: &Catalog, segment: &Segment, shared: &Shared) -> Result<(), ProductError> {
+    for header in &segment.trimmed {
+        let header = Header::decode(header).map_err(|error| ProductError::Unreadable(error.to_string()))?;
+        let Header::Rows(rows) = header else { continue };
+        let Some(table) = state.tables.get_mut(&rows.table) else { continue };
+        if !table.raw_gone {
+            catalog.let_raw_go(rows.table).await?;
+            table.raw_gone = true;
+        }
+        if !catalog.is_covered(rows.table, &rows.batch).await? {
+            // Sent again, it is a duplicate as before.
+            catalog.cover_nothing_of(rows.table, &rows.batch, shared.clock.now()).await?;
+        }
+    }
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
-use base::{DatabaseName, Role, TableId, TableName};
+use base::{DatabaseName, Role, TableId, TableName, Timestamp};
 use columns::catalog::{BatchHash, FileRecord, Swap};
 use events::{ColumnType, Declared, Seen};
 use journal::Segment;
@@ -40,6 +40,11 @@ struct Work {
     charges: Vec<Charge>,
     /// Whether anything stands in the overflow column.
     overflows: bool,
+    /// Rows from before this are not kept, and how many were left out for that.
+    from: Option<i64>,
+    left_out: u64,
+    /// Whether the table lets go of old rows at all.
+    lets_go: bool,
 }
 
 impl Product {
@@ -63,6 +68,13 @@ impl Product {
             }
             if based_on.is_some_and(|before| before != *table.declared) {
                 return Err(ProductError::DeclaredMeanwhile);
+            }
+            if table.raw_gone && table.must_be_read_again_under(&declared) {
+                return Err(ProductError::Invalid(
+                    "the raw log of this table was let go in part, so its older rows cannot be read again under other types: \
+                     declare types that show them as they are, or make another table"
+                        .into(),
+                ));
             }
             let columns = table.counted_under(&declared);
             // A table that has more already (identities, batches at the same moment) may have its types changed all the same.
@@ -112,12 +124,13 @@ impl Product {
     /// Makes a table show what is declared, unless `cancel` comes first, or another declaration. To be run to its end.
     pub(crate) async fn retype(&self, id: TableId, lease: &Lease, cancel: &CancellationToken) -> Result<(), ProductError> {
         let _one = self.retyping.lock().await;
-        let declared = {
+        let (declared, keep) = {
             let state = self.read();
             let Some(table) = state.tables.get(&id).filter(|table| table.is_changing()) else {
                 return Ok(());
             };
-            table.must_be_read_again().then(|| Arc::clone(&table.declared))
+            let declared = table.must_be_read_again().then(|| Arc::clone(&table.declared));
+            (declared, state.retention(table).keep)
         };
         let Some(declared) = declared else {
             return self.retype_without_reading(id).await;
@@ -130,6 +143,9 @@ impl Product {
             rows: Vec::new(),
             charges: Vec::new(),
             overflows: false,
+            from: self.surely_old(keep).map(Timestamp::as_secs),
+            left_out: 0,
+            lets_go: keep > 0,
         };
         let done = self.read_again(&mut work, lease, cancel).await;
         if !matches!(done, Ok(true)) {
@@ -143,7 +159,7 @@ impl Product {
     /// The tables whose rows do not show what is declared yet.
     fn changing(&self, reading: bool) -> Vec<TableId> {
         let state = self.read();
-        let due = state.tables.values().filter(|table| table.is_changing());
+        let due = state.tables.values().filter(|table| table.is_changing() && table.dropped.is_none());
         due.filter(|table| table.must_be_read_again() == reading)
             .map(|table| table.id)
             .collect()
@@ -192,7 +208,13 @@ impl Product {
                 old.iter().map(|file| file.rows).sum(),
                 work.files.iter().map(|file| file.rows).sum(),
             );
-            if before != after {
+            // Files of rows that are too old may have been let go, and their rows are in the raw log yet.
+            let fits = if work.lets_go {
+                before <= after + work.left_out
+            } else {
+                before == after
+            };
+            if !fits {
                 return Err(ProductError::Unreadable(format!(
                     "the raw log holds {after} rows of a table whose files hold {before}"
                 )));
@@ -275,6 +297,9 @@ impl Product {
 
     async fn take_in(&self, work: &mut Work, batches: Vec<(BatchHash, RecordBatch)>) -> Result<(), ProductError> {
         for (batch, raw) in batches {
+            let all = raw.num_rows();
+            let raw = super::retention::not_before(raw, work.from)?;
+            work.left_out += (all - raw.num_rows()) as u64;
             if raw.num_rows() == 0 {
                 work.batches.insert(batch);
                 continue;
@@ -325,7 +350,9 @@ impl Product {
 
     fn is_still(&self, id: TableId, declared: &Arc<Declared>) -> bool {
         let state = self.read();
-        state.tables.get(&id).is_some_and(|table| Arc::ptr_eq(&table.declared, declared))
+        // Of a dropped table it goes on when that comes back.
+        let table = state.tables.get(&id).filter(|table| table.dropped.is_none());
+        table.is_some_and(|table| Arc::ptr_eq(&table.declared, declared))
     }
 
     /// Shows the table under what is declared, with new files in place of all old ones, if there are any. Returns the objects of the old

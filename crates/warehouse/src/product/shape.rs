@@ -147,11 +147,16 @@ impl Table {
 
     /// Whether the rows in files have to be read from the raw log to show what is declared.
     pub(super) fn must_be_read_again(&self) -> bool {
+        self.must_be_read_again_under(&self.declared)
+    }
+
+    /// The same of another declaration.
+    pub(super) fn must_be_read_again_under(&self, declared: &Declared) -> bool {
         let unfolds = || {
-            let new = self.declared.columns().any(|(name, _)| self.schema.get(name).is_none());
+            let new = declared.columns().any(|(name, _)| self.schema.get(name).is_none());
             new && self.counted() >= MAX_COLUMNS
         };
-        !self.files.is_empty() && (!self.schema.looks_the_same_under(&self.declared) || unfolds())
+        !self.files.is_empty() && (!self.schema.looks_the_same_under(declared) || unfolds())
     }
 
     /// Puts rows where queries see them.

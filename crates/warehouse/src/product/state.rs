@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use base::{DatabaseName, TableId, TableName, Timestamp};
-use columns::catalog::{BatchHash, FileRecord, RecordHash, TableRecord};
+use columns::catalog::{BatchHash, FileRecord, RecordHash, Retention, TableRecord};
 use events::{ColumnType, Declared, Seen, TableSchema};
 use journal::Segment;
 use tokio::sync::Notify;
 
+use super::drop::Dropped;
 use super::records::Records;
 use super::shape::Shaped;
 use crate::entries::RowsHeader;
@@ -20,7 +21,9 @@ use crate::memory::Charge;
 pub(super) struct State {
     /// When each database was made.
     pub(super) databases: BTreeMap<DatabaseName, Timestamp>,
-    /// All tables.
+    /// When those that were dropped were made: by name and when they were dropped.
+    pub(super) dropped_databases: BTreeMap<(DatabaseName, Timestamp), Timestamp>,
+    /// All tables, dropped ones among them: those have no name.
     pub(super) tables: HashMap<TableId, Table>,
     /// Their names.
     pub(super) names: BTreeMap<(DatabaseName, TableName), TableId>,
@@ -38,6 +41,12 @@ pub(super) struct Table {
     pub(super) name: TableName,
     pub(super) created_at: Timestamp,
     pub(super) updated_at: Timestamp,
+    /// Set where it was dropped and can be brought back.
+    pub(super) dropped: Option<Dropped>,
+    /// How long its rows are kept.
+    pub(super) retention: Retention,
+    /// Whether rows of it are in files whose raw log was let go.
+    pub(super) raw_gone: bool,
     /// The columns as queries see them and files hold them, in all rows alike.
     pub(super) schema: TableSchema,
     /// What was declared last. Where it is not what the schema shows, the rows have to be read again.
@@ -99,6 +108,7 @@ pub(crate) struct TableSummary {
     pub(crate) last_event_at: i64,
     pub(crate) columns: Vec<(String, ColumnType)>,
     pub(crate) declared: Arc<Declared>,
+    pub(crate) retention: Retention,
     /// Whether rows are yet to be read again under what is declared.
     pub(crate) is_changing: bool,
 }
@@ -116,6 +126,9 @@ impl Table {
             name: record.name,
             created_at: record.created_at,
             updated_at: record.created_at,
+            dropped: None,
+            retention: Retention::default(),
+            raw_gone: false,
             schema,
             declared: Arc::default(),
             memory: Vec::new(),
@@ -161,7 +174,9 @@ impl State {
     pub(super) fn insert_table(&mut self, table: Table) {
         self.last_number = self.last_number.max(table.number);
         if !self.tables.contains_key(&table.id) {
-            self.names.insert((table.database.clone(), table.name.clone()), table.id);
+            if table.dropped.is_none() {
+                self.names.insert((table.database.clone(), table.name.clone()), table.id);
+            }
             self.tables.insert(table.id, table);
         }
     }
@@ -219,11 +234,12 @@ impl State {
                 .map(|(name, column_type)| (name.to_owned(), column_type))
                 .collect(),
             declared: Arc::clone(&table.declared),
+            retention: table.retention,
             is_changing: table.is_changing(),
         }
     }
 
-    fn rows(&self, table: &Table) -> u64 {
+    pub(super) fn rows(&self, table: &Table) -> u64 {
         let files: u64 = table.files.iter().map(|file| file.rows).sum();
         let memory: u64 = table.memory.iter().map(|part| part.shaped.rows.num_rows() as u64).sum();
         let sealed: u64 = self

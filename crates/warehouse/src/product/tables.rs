@@ -1,4 +1,4 @@
-//! Databases and tables: made, deleted, listed.
+//! Databases and tables: made and listed.
 
 use base::{DatabaseName, TableId, TableName};
 
@@ -7,9 +7,9 @@ use super::{Product, ProductError};
 use crate::entries::Header;
 
 /// How many tables a database may have.
-const MAX_TABLES: usize = 10_000;
+pub(super) const MAX_TABLES: usize = 10_000;
 /// How many databases a product may have.
-const MAX_DATABASES: usize = 1_000;
+pub(super) const MAX_DATABASES: usize = 1_000;
 
 impl Product {
     /// Makes a database.
@@ -33,14 +33,6 @@ impl Product {
         }
         let at = self.shared.clock.now();
         self.change(&mut waiting, Header::CreateDatabase { name, at }).await
-    }
-
-    /// Deletes a database with its tables.
-    pub(crate) async fn delete_database(&self, name: &DatabaseName) -> Result<(), ProductError> {
-        let mut waiting = self.control.lock().await;
-        self.make_waiting(&mut waiting).await?;
-        self.database_exists(name)?;
-        self.change(&mut waiting, Header::DeleteDatabase { name: name.clone() }).await
     }
 
     /// Makes a table. It takes rows from the moment this returns.
@@ -74,17 +66,6 @@ impl Product {
             at,
         };
         self.change(&mut waiting, table).await
-    }
-
-    /// Deletes a table, and before it what could not be rows of it: a table that is made again under its name must not inherit that.
-    pub(crate) async fn delete_table(&self, database: &DatabaseName, name: &TableName) -> Result<(), ProductError> {
-        let mut waiting = self.control.lock().await;
-        self.make_waiting(&mut waiting).await?;
-        let id = self.table_id(database, name)?;
-        if let Ok(beside) = self.table_id(database, &name.aside()) {
-            self.change(&mut waiting, Header::DeleteTable { id: beside }).await?;
-        }
-        self.change(&mut waiting, Header::DeleteTable { id }).await
     }
 
     /// The tables of a database, by name.

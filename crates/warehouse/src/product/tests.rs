@@ -3,13 +3,16 @@
 mod aside;
 mod control;
 mod crashes;
+mod drops;
 mod leftovers;
 mod memory;
 mod merging;
 mod rebuild;
 mod records;
+mod retention;
 mod revoked;
 mod starts;
+mod trims;
 mod types;
 
 use std::sync::Arc;
@@ -47,6 +50,7 @@ impl House {
         let chance = Arc::new(SeededEntropy::new(seed));
         let mut settings = WarehouseSettings::default();
         settings.journal.commit_after = Duration::from_millis(1);
+        settings.drops.settle = Duration::ZERO;
         Self {
             clock: Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000))),
             installation: InstallationSigner::generate(&*chance),
@@ -81,7 +85,7 @@ impl House {
     async fn shared(&self, zones: &Arc<Zones>) -> Arc<Shared> {
         let now = self.clock.now();
         let key = Signer::generate(&*self.chance);
-        let ends = now.plus(Duration::from_secs(86_400));
+        let ends = now.plus(Duration::from_secs(400 * 86_400));
         let certificate = self.installation.certify(Role::Warehouse, key.public_key(), now, ends);
         Arc::new(Shared {
             settings: self.settings.clone(),

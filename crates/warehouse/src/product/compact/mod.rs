@@ -374,6 +374,7 @@ impl Product {
             rows: file.rows,
             time_min: file.time_min,
             time_max: file.time_max,
+            not_before: None,
             sealed_key: file.sealed_key.clone(),
             aad_prefix: columns::aad_prefix(self.id, file.table, &file.file),
             key_context: columns::key_context(self.id, file.table, &file.file),

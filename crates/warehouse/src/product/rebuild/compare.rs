@@ -24,6 +24,11 @@ struct Held {
     name: TableName,
     schema: SchemaRef,
     files: Vec<Arc<FileRecord>>,
+    is_dropped: bool,
+    /// Whether it has rows of which there is no raw log.
+    is_carried: bool,
+    /// The first day of which all rows are kept.
+    kept_from: Option<i64>,
     /// The files from before, where their rows are to look as they do now.
     old_files: Option<Vec<Arc<FileRecord>>>,
 }
@@ -35,6 +40,7 @@ impl Rebuild<'_> {
         product: &Arc<Product>,
         totals: &HashMap<TableId, Totals>,
         waiting: &HashMap<TableId, u64>,
+        let_go: &HashMap<TableId, u64>,
         old: Option<&Old>,
     ) -> Result<bool, ProductError> {
         let mut tables: Vec<Held> = {
@@ -45,6 +51,9 @@ impl Rebuild<'_> {
                 name: table.name.clone(),
                 schema: hashed_schema(table),
                 files: table.files.clone(),
+                is_dropped: table.dropped.is_some(),
+                is_carried: table.raw_gone || self.order.compare_only && let_go.contains_key(&table.id),
+                kept_from: first_day(state.retention(table).keep, product.shared.clock.now()),
                 old_files: old.and_then(|old| {
                     let before = old.state.tables.get(&table.id)?;
                     let same = **before.schema.declared() == **table.schema.declared();
@@ -66,13 +75,22 @@ impl Rebuild<'_> {
             let held = self.digest(product, &lease, &table.files, &table.schema).await?;
             let mut state = Finding::Good;
             let mut says = "holds what the raw log says".to_owned();
-            if held != *expected {
+            // What was made is all that the log has; of what was there before, files of rows that are too old may be gone.
+            let from = table.kept_from.filter(|_| self.order.compare_only);
+            if table.is_carried {
+                let rows = expected.whole().rows;
+                says = format!("its raw log was let go in part: {rows} of its rows are in it, and the others cannot be compared");
+            } else if !same(&held, expected, from) {
                 (state, good) = (Finding::Different, false);
                 says = format!(
                     "does not hold what the raw log says: {} rows, {}",
                     expected.whole().rows,
                     hex(&expected.whole().sum())
                 );
+            }
+            if let Some(rows) = let_go.get(&table.id).filter(|_| !table.is_carried) {
+                state = if state == Finding::Good { Finding::Note } else { state };
+                says = format!("{says}; {rows} rows that the raw log had were let go and cannot be made again");
             }
             match self.before(product, &lease, &table, &said.earlier, old.is_some()).await {
                 Before::Unknown => {}
@@ -101,33 +119,45 @@ impl Rebuild<'_> {
     pub(super) fn are_counted(&self, product: &Product, totals: &HashMap<TableId, Totals>, counted: &HashMap<TableId, u64>) -> bool {
         let state = product.read();
         let mut all = true;
-        for table in state.tables.values() {
+        for table in state.tables.values().filter(|table| !table.raw_gone) {
             let read = totals.get(&table.id).map_or(0, |totals| totals.all.whole().rows);
             let said = counted.get(&table.id).copied().unwrap_or(0);
             if read != said {
                 all = false;
                 let says = format!("{read} rows were read of a raw log whose headers say that there are {said}");
-                self.log.found(self.about(&table.database, &table.name), Finding::Different, says);
+                let about = self.about(&table.database, &table.name, table.dropped.is_some());
+                self.log.found(about, Finding::Different, says);
             }
         }
         all
     }
 
     /// How many rows there are, where nothing was compared.
-    pub(super) fn say_rows(&self, product: &Product) {
+    pub(super) fn say_rows(&self, product: &Product, let_go: &HashMap<TableId, u64>) {
         let state = product.read();
         for table in state.tables.values() {
+            let (state, says) = match let_go.get(&table.id) {
+                None => (Finding::Good, "made anew, not compared".to_owned()),
+                Some(_) if table.raw_gone => (Finding::Good, "kept, as its raw log was let go in part; not compared".to_owned()),
+                Some(rows) => (
+                    Finding::Note,
+                    format!("made anew, not compared; {rows} rows that the raw log had were let go and cannot be made again"),
+                ),
+            };
             self.log.found_in(RebuildFinding {
-                about: self.about(&table.database, &table.name),
-                state: Finding::Good.as_str().into(),
+                about: self.about(&table.database, &table.name, table.dropped.is_some()),
+                state: state.as_str().into(),
                 rows: table.files.iter().map(|file| file.rows).sum(),
-                says: "made anew, not compared".into(),
+                says,
                 ..RebuildFinding::default()
             });
         }
     }
 
     async fn before(&self, product: &Arc<Product>, lease: &Arc<Lease>, table: &Held, said: &Digest, asked: bool) -> Before {
+        if table.is_carried {
+            return Before::Unknown;
+        }
         let Some(files) = &table.old_files else {
             return if asked {
                 Before::Unread("it is a new table, or its types were being changed".into())
@@ -136,7 +166,7 @@ impl Rebuild<'_> {
             };
         };
         match self.digest(product, lease, files, &table.schema).await {
-            Ok(before) if before == *said => Before::Same,
+            Ok(before) if same(&before, said, table.kept_from) => Before::Same,
             Ok(before) => Before::Different(before),
             Err(error) => Before::Unread(super::super::chain(&error)),
         }
@@ -199,7 +229,7 @@ impl Rebuild<'_> {
     }
 
     fn tell(&self, table: &Held, state: Finding, held: &Digest, says: String) {
-        let about = self.about(&table.database, &table.name);
+        let about = self.about(&table.database, &table.name, table.is_dropped);
         let finding = |day: String, part: columns::Part, says: String| RebuildFinding {
             about: about.clone(),
             day,
@@ -218,8 +248,9 @@ impl Rebuild<'_> {
         }
     }
 
-    fn about(&self, database: &DatabaseName, table: &TableName) -> String {
-        format!("product {}: {database}.{table}", self.id)
+    fn about(&self, database: &DatabaseName, table: &TableName, is_dropped: bool) -> String {
+        let dropped = if is_dropped { " (dropped)" } else { "" };
+        format!("product {}: {database}.{table}{dropped}", self.id)
     }
 }
 
@@ -230,6 +261,21 @@ enum Before {
     Same,
     Unread(String),
     Different(Digest),
+}
+
+/// The first UTC day of which all rows are kept; none where all are, whatever day they are of.
+fn first_day(keep: u64, now: Timestamp) -> Option<i64> {
+    let keep = i64::try_from(keep).ok().filter(|keep| *keep > 0)?;
+    Some(now.as_secs().saturating_sub(keep).div_euclid(86_400).saturating_add(1))
+}
+
+/// Whether two are the same from a day on.
+fn same(one: &Digest, other: &Digest, from: Option<i64>) -> bool {
+    let kept = |digest: &Digest| {
+        let days = digest.days().filter(|(day, _)| from.is_none_or(|from| *day >= from));
+        days.collect::<Vec<_>>()
+    };
+    kept(one) == kept(other)
 }
 
 fn hex(bytes: &[u8]) -> String {

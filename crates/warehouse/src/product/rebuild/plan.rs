@@ -3,6 +3,7 @@
 //! The whole log is gone through by its clear headers, so that tables that were deleted are known before anything is opened.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use base::TableId;
@@ -52,30 +53,51 @@ pub(super) struct Plan {
     pub(super) waiting: HashMap<TableId, u64>,
     /// How many rows of each table the log has in all.
     pub(super) counted: HashMap<TableId, u64>,
+    /// How many rows of each table it had before they were let go.
+    pub(super) let_go: HashMap<TableId, u64>,
 }
 
 impl Plan {
     /// To put all into `catalog` that is not in it yet, changes to databases and tables at once. `earlier` are those that were in files
-    /// before.
-    pub(super) async fn to_make(recovered: Recovered, catalog: &Catalog, earlier: Option<&Batches>) -> Result<Self, ProductError> {
-        let (state, upto) = loaded(catalog).await?;
-        let done = covered(catalog, &state).await?;
-        for segment in &recovered.segments {
+    /// before. A table of which the raw log was let go in part keeps what it has in the catalog `before`.
+    pub(super) async fn to_make(
+        recovered: Recovered,
+        catalog: &Catalog,
+        before: Option<&Path>,
+        earlier: Option<&Batches>,
+    ) -> Result<Self, ProductError> {
+        let (_, upto) = loaded(catalog).await?;
+        for segment in recovered.segments.iter().filter(|segment| segment.id.sequence >= upto) {
+            let mut changes = Vec::new();
             for header in &segment.headers {
                 match decoded(header)? {
                     Header::Rows(_) => {}
-                    _ if segment.id.sequence < upto => {}
-                    // A catalog that is not whole yet has no files of deleted tables.
-                    change => drop(commit(catalog, &change, segment.id.sequence).await?),
+                    change => changes.push(change),
                 }
             }
+            // A catalog that is not whole yet has no files of tables that went for good.
+            if !changes.is_empty() {
+                commit(catalog, &changes, segment.id.sequence).await?;
+            }
         }
+        let (mut state, mut upto) = loaded(catalog).await?;
+        if let Some(before) = before {
+            for table in rows_let_go(&recovered)?.into_keys() {
+                let has_files = earlier.is_some_and(|earlier| earlier.contains_key(&table));
+                if has_files && state.tables.contains_key(&table) {
+                    catalog.carry_over(before, table).await?;
+                }
+            }
+            (state, upto) = loaded(catalog).await?;
+        }
+        let done = covered(catalog, &state).await?;
         let is_in = |batches: &Batches, table: &TableId, batch: &BatchHash| batches.get(table).is_some_and(|all| all.contains(batch));
         let mut plan = go(recovered, state, upto, |table, batch| {
             let earlier = earlier.is_some_and(|earlier| is_in(earlier, table, batch));
             (!is_in(&done, table, batch)).then_some(earlier)
         })?;
-        for table in plan.state.tables.values_mut() {
+        // One whose older rows cannot be read again goes on showing them as it does.
+        for table in plan.state.tables.values_mut().filter(|table| !table.raw_gone) {
             let declared = Arc::clone(&table.declared);
             table.schema.declare(declared);
         }
@@ -102,9 +124,19 @@ fn go(
     let mut waiting: HashMap<TableId, u64> = HashMap::new();
     let mut counted: HashMap<TableId, u64> = HashMap::new();
     let mut segments: Segments = Vec::new();
+    let let_go = rows_let_go(&recovered)?;
     for segment in recovered.segments {
         let segment = Arc::new(segment);
         let mut here = Vec::new();
+        for header in &segment.trimmed {
+            // Of a table that has these rows yet they are known, as they were.
+            if let Header::Rows(header) = decoded(header)?
+                && !header.records.is_empty()
+                && state.tables.get(&header.table).is_some_and(|table| table.raw_gone)
+            {
+                windows.entry(header.table).or_default().take(&header.records, segment.created_at);
+            }
+        }
         for (entry, header) in segment.headers.iter().enumerate() {
             let header = match decoded(header)? {
                 Header::Rows(header) => header,
@@ -155,7 +187,19 @@ fn go(
         rows,
         waiting,
         counted,
+        let_go,
     })
+}
+
+/// How many rows of each table the log does not hold any more.
+fn rows_let_go(recovered: &Recovered) -> Result<HashMap<TableId, u64>, ProductError> {
+    let mut rows: HashMap<TableId, u64> = HashMap::new();
+    for header in recovered.segments.iter().flat_map(|segment| &segment.trimmed) {
+        if let Header::Rows(header) = decoded(header)? {
+            *rows.entry(header.table).or_default() += header.rows;
+        }
+    }
+    Ok(rows)
 }
 
 fn decoded(header: &[u8]) -> Result<Header, ProductError> {

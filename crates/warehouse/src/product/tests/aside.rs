@@ -173,7 +173,8 @@ async fn what_was_set_aside_goes_with_its_table_and_none_inherits_it() {
     product.flush_all().await;
     let (web, events): (base::DatabaseName, base::TableName) = ("web".parse().unwrap(), "events".parse().unwrap());
     product.delete_table(&web, &events).await.unwrap();
-    assert!(product.read().tables.is_empty());
+    assert!(product.read().names.is_empty());
+    product.flush_due().await;
     assert_eq!(product.shared.memory.used(), 0);
     product.create_table(web.clone(), events.clone()).await.unwrap();
     assert!(product.table_id(&web, &events.aside()).is_err());
@@ -184,7 +185,7 @@ async fn what_was_set_aside_goes_with_its_table_and_none_inherits_it() {
     let product = house.open(&zones).await.unwrap();
     assert_eq!(set_aside(&house, &product).await, ["new"]);
     product.delete_database(&web).await.unwrap();
-    assert!(product.read().tables.is_empty());
+    assert!(product.read().names.is_empty());
 }
 
 #[tokio::test]
@@ -307,4 +308,34 @@ async fn three_lives(seed: u64) -> usize {
         each = shared.iter().map(|zone| zone.crash_by_chance(&*house.chance)).collect();
     }
     stored.len()
+}
+
+#[tokio::test]
+async fn what_was_set_aside_goes_and_comes_back_with_its_table_under_its_new_name_and_in_one_segment() {
+    let house = House::new(37);
+    let (_, zones) = house.memory();
+    let product = house.open(&zones).await.unwrap();
+    with_table(&product).await;
+    both(&product, Some("x"), "old").await.unwrap();
+    let (web, events): (base::DatabaseName, base::TableName) = ("web".parse().unwrap(), "events".parse().unwrap());
+    let length = product.head().length;
+    product.delete_table(&web, &events).await.unwrap();
+    assert_eq!(product.head().length, length + 1);
+    product.create_table(web.clone(), events.clone()).await.unwrap();
+    both(&product, Some("x"), "new").await.unwrap();
+    assert_eq!(product.dropped(&Scope::Product).len(), 1, "a table and what is beside it are one");
+    product.undrop_table(&web, &events, Some("back".parse().unwrap())).await.unwrap();
+    assert_eq!(product.head().length, length + 5);
+    assert_eq!(set_aside(&house, &product).await, ["new"]);
+    let back = r#"SELECT sealed FROM "back$rejected""#;
+    assert_eq!(texts(&house.rows(&product, back).await), ["old"]);
+    product.close().await;
+    std::fs::remove_dir_all(house.directory.path().join("products")).unwrap();
+
+    let product = house.open(&zones).await.unwrap();
+    assert_eq!(texts(&house.rows(&product, back).await), ["old"]);
+    let back = product
+        .append(&web, &"back".parse().unwrap(), Some("x"), batch(&["old"]), &[], aside(&["old"]))
+        .await;
+    assert!(back.unwrap().duplicate);
 }

@@ -119,7 +119,7 @@ async fn answers(house: &House, product: &Arc<Product>) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn tables_come_back_from_the_raw_log_and_what_was_deleted_does_not() {
+async fn tables_come_back_from_the_raw_log_and_what_was_dropped_stays_dropped() {
     let house = House::new(70);
     let (each, zones) = house.memory();
     let product = house.open(&zones).await.unwrap();
@@ -131,13 +131,13 @@ async fn tables_come_back_from_the_raw_log_and_what_was_deleted_does_not() {
     product.close().await;
     let compared = house.rebuild(&zones, COMPARE).await.unwrap();
     let hashes = tables(&compared);
-    assert_eq!(hashes.len(), 3, "{compared:?}");
+    assert_eq!(hashes.len(), 4, "{compared:?}");
     assert!(hashes.iter().all(|(_, state, ..)| state == "ok"), "{compared:?}");
 
     house.lose_views(&each).await;
     let rebuilt = house.rebuild(&zones, MAKE).await.unwrap();
     assert_eq!(tables(&rebuilt), hashes);
-    assert_eq!(objects(&each, "tables").await, 2, "one file for each table that has rows");
+    assert_eq!(objects(&each, "tables").await, 3, "one file for each table that has rows");
     let product = house.open(&zones).await.unwrap();
     assert_eq!(answers(&house, &product).await, before);
     assert!(product.read().sealed.is_empty(), "nothing is left to be read back");
@@ -158,7 +158,7 @@ async fn tables_come_back_from_the_raw_log_and_what_was_deleted_does_not() {
     let over = house.rebuild(&zones, MAKE).await.unwrap();
     assert_eq!(tables(&over), hashes);
     assert!(
-        over.iter().filter(|f| f.says.contains("held that before")).count() == 3 || over.iter().all(|f| f.state == "ok"),
+        over.iter().filter(|f| f.says.contains("held that before")).count() == 4 || over.iter().all(|f| f.state == "ok"),
         "{over:?}"
     );
 }
@@ -269,4 +269,138 @@ async fn a_table_that_does_not_hold_what_the_raw_log_says_is_found() {
     let refused = house.rebuild(&zones, MAKE).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Corrupt);
     assert!(refused.to_string().contains("segment 2 is missing"), "{refused}");
+}
+
+fn web() -> base::DatabaseName {
+    "web".parse().unwrap()
+}
+
+fn table() -> base::TableName {
+    "events".parse().unwrap()
+}
+
+/// Everything that is due after so long, raw logs included.
+async fn pass(house: &House, product: &Arc<Product>, time: Duration) {
+    house.clock.advance(time);
+    let lease = Lease::new(house.private_key.clone());
+    for _ in 0..3 {
+        product.flush_due().await;
+        product.delete_condemned().await;
+        product.trim_due(Some(&lease), &CancellationToken::new()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_table_can_be_brought_back_after_a_rebuild_and_one_that_went_for_good_cannot() {
+    let house = House::new(74);
+    let (each, zones) = house.memory();
+    let product = house.open(&zones).await.unwrap();
+    with_table(&product).await;
+    append(&product, Some("one"), batch(&["for good"])).await.unwrap();
+    product.delete_table(&web(), &table()).await.unwrap();
+    pass(&house, &product, DAY * 8).await;
+    product.create_table(web(), table()).await.unwrap();
+    append(&product, Some("two"), batch(&["file"])).await.unwrap();
+    product.flush_all().await;
+    append(&product, Some("three"), batch(&["memory"])).await.unwrap();
+    product.delete_table(&web(), &table()).await.unwrap();
+    product.close().await;
+    let trimmed = each[0].list("raw").await.unwrap();
+    assert!(trimmed.iter().any(|object| object.id().contains("-t1")), "{trimmed:?}");
+
+    let compared = tables(&house.rebuild(&zones, COMPARE).await.unwrap());
+    assert_eq!(compared.len(), 1);
+    assert_eq!(
+        (&*compared[0].0, &*compared[0].1, compared[0].2),
+        ("product 7: web.events (dropped)", "ok", 2)
+    );
+    house.lose_views(&each).await;
+    assert_eq!(tables(&house.rebuild(&zones, MAKE).await.unwrap()), compared);
+    let product = house.open(&zones).await.unwrap();
+    assert_eq!(product.dropped(&Scope::Product).len(), 1);
+    product.undrop_table(&web(), &table(), None).await.unwrap();
+    assert_eq!(house.tags(&product).await, ["file", "memory"]);
+    assert!(append(&product, Some("two"), batch(&["file"])).await.unwrap().duplicate);
+    let gone = product.undrop_table(&web(), &table(), Some("other".parse().unwrap())).await;
+    assert_eq!(gone.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn rows_whose_raw_log_was_let_go_stay_where_there_is_a_catalog_and_it_is_said_where_there_is_none() {
+    let house = House::new(75);
+    let (each, zones) = house.memory();
+    let product = house.open(&zones).await.unwrap();
+    with_table(&product).await;
+    let send = async |product: &Product, id: &str, record: u8| {
+        let rows = batch(&[id]);
+        let sent = product
+            .append(&web(), &table(), Some(id), rows, &[record; 16], Beside::default())
+            .await;
+        sent.unwrap().rows
+    };
+    send(&product, "old", 1).await;
+    product.flush_all().await;
+    product.set_retention(&web(), &table(), None, Some(86_400)).await.unwrap();
+    pass(&house, &product, DAY * 2).await;
+    send(&product, "new", 2).await;
+    product.close().await;
+    assert!(each[0].list("raw").await.unwrap().iter().any(|object| object.id().contains("-t1")));
+
+    let compared = house.rebuild(&zones, COMPARE).await.unwrap();
+    assert_eq!((&*tables(&compared)[0].1, tables(&compared)[0].2), ("ok", 2), "{compared:?}");
+    for _ in 0..2 {
+        let made = house.rebuild(&zones, MAKE).await.unwrap();
+        assert_eq!((&*tables(&made)[0].1, tables(&made)[0].2), ("ok", 2), "{made:?}");
+        assert!(made[0].says.contains("its raw log was let go in part"), "{made:?}");
+    }
+    let product = house.open(&zones).await.unwrap();
+    assert_eq!(house.tags(&product).await, ["new", "old"]);
+    assert!(append(&product, Some("old"), batch(&["old"])).await.unwrap().duplicate);
+    assert_eq!(send(&product, "again", 1).await, 0, "a record is known as before");
+    product.close().await;
+    drop(product);
+
+    house.lose_views(&each).await;
+    let made = house.rebuild(&zones, MAKE).await.unwrap();
+    assert_eq!((&*tables(&made)[0].1, tables(&made)[0].2), ("note", 1), "{made:?}");
+    assert!(made[0].says.contains("1 rows that the raw log had were let go"), "{made:?}");
+    let product = house.open(&zones).await.unwrap();
+    assert_eq!(house.tags(&product).await, ["new"]);
+    assert!(append(&product, Some("old"), batch(&["old"])).await.unwrap().duplicate);
+}
+
+#[tokio::test]
+async fn rows_that_are_older_than_their_table_keeps_them_make_no_difference() {
+    let house = House::new(76);
+    let (_, zones) = house.memory();
+    let product = house.open(&zones).await.unwrap();
+    with_table(&product).await;
+    append(&product, Some("old"), batch(&["old"])).await.unwrap();
+    product.flush_all().await;
+    // `batch` is of 1,799,000,000 and now is a million seconds later.
+    product.set_retention(&web(), &table(), Some(12 * 86_400), None).await.unwrap();
+    pass(&house, &product, DAY).await;
+    assert!(product.read().tables.values().all(|table| table.files.is_empty()));
+    let now = house.clock.now().as_secs() as u32;
+    let row = [
+        &[0x82, 0xa4][..],
+        b"time",
+        &[0xce],
+        &now.to_be_bytes(),
+        &[0xa3],
+        b"tag",
+        &[0xa3],
+        b"new",
+    ]
+    .concat();
+    append(&product, Some("new"), sent(&row)).await.unwrap();
+    product.close().await;
+
+    let compared = house.rebuild(&zones, COMPARE).await.unwrap();
+    assert_eq!((&*tables(&compared)[0].1, tables(&compared)[0].2), ("ok", 1), "{compared:?}");
+    let made = house.rebuild(&zones, MAKE).await.unwrap();
+    assert_eq!(tables(&made)[0].1, "ok", "{made:?}");
+    assert!(made[0].says.contains("held that before"), "{made:?}");
+    let product = house.open(&zones).await.unwrap();
+    assert_eq!(house.tags(&product).await, ["new"]);
 }

@@ -62,7 +62,7 @@ async fn opened(house: &House, each: &[Arc<MemoryZone>]) -> (Arc<Product>, usize
 }
 
 /// Flushes, and looks until a checkpoint is made.
-async fn checkpointed(product: &Product) {
+pub(super) async fn checkpointed(product: &Product) {
     product.flush_all().await;
     for _ in 0..4 {
         product.advance_checkpoint().await;

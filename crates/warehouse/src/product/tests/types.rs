@@ -279,7 +279,7 @@ async fn a_table_that_is_deleted_or_whose_reader_is_revoked_while_it_is_read_aga
     let (lease, never) = (house.lease(), CancellationToken::new());
     let (done, ()) = futures::join!(product.retype(id, &lease, &never), deleting);
     assert!(done.is_ok() || done.is_err_and(|error| error.kind() == ErrorKind::NotFound));
-    product.delete_condemned().await;
+    house.pass_for_good(&product).await;
     assert_eq!(files(), 0);
 }
 
