@@ -96,7 +96,7 @@ pub(crate) fn run(role: Role, parts: Parts) -> Outcome {
         stop_when_asked(cancel.clone())?;
         let settings = std::mem::take(&mut handover.settings);
         if let Some(order) = handover.rebuild.filter(|_| role != Role::Vault) {
-            return rebuild(order, settings, handover, listeners, report, cancel).await;
+            return rebuild(order, (settings, hosts), handover, listeners, report, cancel).await;
         }
         match role {
             Role::Vault => {
@@ -263,7 +263,7 @@ fn prepare_vault(handover: &Handover, hosts: &Hosts) -> Outcome<vault::PreparedV
 /// A role that makes what it owns anew, and serves nobody.
 async fn rebuild(
     order: Order,
-    settings: serde_json::Value,
+    (settings, hosts): (serde_json::Value, Hosts),
     handover: Handover,
     listeners: Listeners,
     report: sandbox::Report,
@@ -272,17 +272,20 @@ async fn rebuild(
     let role = handover.role;
     match role {
         Role::Accounts => {
-            let settings = read(role, settings)?;
+            let mut settings: accounts::AccountsSettings = read(role, settings)?;
+            settings.zones.hosts = hosts;
             let context = enrolled(handover, listeners, report, cancel).await?.0;
             ended(role, accounts::rebuild(settings, context, order).await)
         }
         Role::Identity => {
-            let settings = read(role, settings)?;
+            let mut settings: identity::IdentitySettings = read(role, settings)?;
+            settings.zones.hosts = hosts;
             let context = enrolled(handover, listeners, report, cancel).await?.0;
             ended(role, identity::rebuild(settings, context, order).await)
         }
         Role::Warehouse => {
-            let settings = read(role, settings)?;
+            let mut settings: warehouse::WarehouseSettings = read(role, settings)?;
+            settings.zones.hosts = hosts;
             let context = enrolled(handover, listeners, report, cancel).await?.0;
             ended(role, warehouse::rebuild(settings, context, order).await)
         }

@@ -54,6 +54,11 @@ impl Segment {
         }
         let hash = *blake3::hash(head).as_bytes();
         let segment = Self::from_record(name.clone(), record, hash).ok_or("its head is not in the form it should have")?;
+        // One object has one name: else whoever owns a zone could bring back under another what was withdrawn or deleted under its own.
+        let day = segment.created_at.day();
+        if name.prefix().strip_prefix(journal).and_then(|rest| rest.strip_prefix('/')) != Some(&*day) {
+            return Err(format!("it is of another day ({day})"));
+        }
         if !verified.certificate.covers(segment.created_at) {
             return Err("its signer's certificate was not in force when it was written".into());
         }

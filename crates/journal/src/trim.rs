@@ -23,7 +23,7 @@ use zones::{ObjectName, PutError};
 use crate::record::{self, MAX_HEAD};
 use crate::{Entry, JournalParts, OpenError, Segment, SegmentId};
 
-const MAGIC: [u8; 8] = *b"cftrim\0\x01";
+pub(crate) const MAGIC: [u8; 8] = *b"cftrim\0\x01";
 /// Magic and two lengths.
 pub(crate) const PREAMBLE: u64 = 16;
 /// What a trim record may have at most: some bytes for each entry that a head has room for.

@@ -207,7 +207,13 @@ fn replace(role: Role, name: &str, path: &Path) -> Outcome {
             .why(format!("there is something, such as {}", entry.file_name().display()))
             .next("move it away if it is not the zone's; a zone that is only damaged is mended by itself"));
     }
-    fs::write(path.join(word), b"").during(what())?;
+    let word = path.join(word);
+    // Made anew or there as a plain file: a link would be followed to whatever it names.
+    match fs::OpenOptions::new().write(true).create_new(true).open(&word) {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && word.symlink_metadata().is_ok_and(|meta| meta.is_file()) => {}
+        Err(error) => return Err(error).during(what()),
+    }
     terminal::say(format_args!(
         "zone {name} of the {role} role begins empty and is filled from the others"
     ));

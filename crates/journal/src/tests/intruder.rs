@@ -419,18 +419,21 @@ async fn only_segments_that_the_role_wrote_are_copied_from_zone_to_zone() {
 
 #[tokio::test]
 async fn what_a_newer_version_wrote_is_not_passed_over() {
-    let world = World::with(&["one", "two"]).await;
-    let mut bytes = bytes_of(&world, in_order(&world).last().unwrap()).await.to_vec();
-    bytes[7] = 2;
-    let bytes = Bytes::from(bytes);
-    let id = in_order(&world).last().unwrap().id().to_owned();
-    let name = ObjectName::new(in_order(&world).last().unwrap().prefix(), &id.replace("-0", "-7"), &bytes).unwrap();
-    for zone in &world.each[..2] {
-        zone.put(&name, bytes.clone()).await.unwrap();
+    for (magic, attempt) in [(b"cfsegm\0\x02", "-7"), (b"cftrim\0\x02", "-0-t1")] {
+        let world = World::with(&["one", "two"]).await;
+        let last = in_order(&world).last().unwrap().clone();
+        let mut bytes = bytes_of(&world, &last).await.to_vec();
+        bytes[..8].copy_from_slice(magic);
+        let bytes = Bytes::from(bytes);
+        let id = last.id().strip_suffix("-0").unwrap();
+        let name = ObjectName::new(last.prefix(), &format!("{id}{attempt}"), &bytes).unwrap();
+        for zone in &world.each[..2] {
+            zone.put(&name, bytes.clone()).await.unwrap();
+        }
+
+        let refused = world.house.recover(&world.restarted()).await.unwrap_err();
+
+        assert!(matches!(&refused, RecoverError::Newer { version: 2, .. }), "{refused}");
+        assert!(refused.to_string().contains("a newer version wrote"), "{refused}");
     }
-
-    let refused = world.house.recover(&world.restarted()).await.unwrap_err();
-
-    assert!(matches!(&refused, RecoverError::Newer { version: 2, .. }), "{refused}");
-    assert!(refused.to_string().contains("a newer version wrote"), "{refused}");
 }

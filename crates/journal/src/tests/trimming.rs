@@ -247,7 +247,12 @@ async fn a_copy_of_a_segment_under_another_day_is_no_other_segment() {
     let copy = ObjectName::new(&format!("{JOURNAL}/20251101"), segment.name.id(), &bytes).unwrap();
     world.each.iter().for_each(|zone| zone.plant(&copy, bytes.clone()));
     let found = world.house.recover(&world.restarted()).await.unwrap();
-    assert_eq!((found.segments.len(), found.superseded.len()), (2, 1));
+    assert_eq!((found.segments.len(), found.superseded.len(), found.refused.len()), (2, 0, 1));
+    assert!(found.refused[0].why.contains("another day"), "{}", found.refused[0].why);
+    assert!(
+        !crate::is_segment(&world.house.installation.key(), Role::Warehouse, &copy, &bytes),
+        "nor is it copied to other zones"
+    );
     assert_eq!(world.read().await, ["a", "b"]);
 }
 

@@ -215,6 +215,7 @@ impl Removable {
                 }
                 (Some(until), Absence::Hangs) => {
                     tokio::select! {
+                        biased;
                         _ = changes.changed() => {}
                         () = sleep_until(until) => {}
                     }

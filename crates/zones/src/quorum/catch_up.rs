@@ -41,6 +41,7 @@ impl Zones {
             self.visit(member).await;
             // A zone that keeps failing is left alone for longer and longer, unless it gives a sign of life.
             tokio::select! {
+                biased;
                 () = base::time::sleep(member.pause(self.settings.probe_every)) => {}
                 () = member.answered.notified() => {}
             }

@@ -149,8 +149,9 @@ impl Zones {
         }))
         .await;
         if !clear.iter().all(|clear| *clear) {
-            // It stays dead for this process, which undoes what arrives. No grave is dug: should this process end before a majority has
-            // one, its successor may have counted what it found by the time that the zone with the grave is back.
+            // Undecided: what arrives may stay. No grave is dug, and nothing that arrives later is undone: by then another process may
+            // have counted it and built on it.
+            self.dead.remove(name);
             return false;
         }
         // Nothing is left and nothing is on its way.
