@@ -146,11 +146,15 @@ pub(crate) fn head_length(preamble: &[u8]) -> Option<u64> {
     (preamble[..8] == MAGIC && length as usize <= MAX_HEAD).then_some(u64::from(length))
 }
 
-/// The version of a segment, or of a trimmed one, that a later program wrote.
+/// The version of a segment that a later program wrote.
 pub(crate) fn newer_version(object: &[u8]) -> Option<u8> {
+    newer_than(&MAGIC, object)
+}
+
+/// The same of what begins with this magic.
+pub(crate) fn newer_than(magic: &[u8; 8], object: &[u8]) -> Option<u8> {
     let (version, name) = object.get(..8)?.split_last()?;
-    let is_newer = |magic: &[u8; 8]| *name == magic[..7] && *version > magic[7];
-    (is_newer(&MAGIC) || is_newer(&crate::trim::MAGIC)).then_some(*version)
+    (*name == magic[..7] && *version > magic[7]).then_some(*version)
 }
 
 /// Head and payload of a whole object.

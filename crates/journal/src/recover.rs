@@ -378,7 +378,7 @@ impl Reader<'_> {
             verdict = match self.zones.get(&name, trim::MAX_OBJECT).await {
                 Ok(object) => match Front::of(&object, said.generation > 0) {
                     Some(front) => self.believe(&name, &front),
-                    None => match record::newer_version(&object) {
+                    None => match record::newer_version(&object).or_else(|| trim::newer_version(&object)) {
                         Some(version) => return Ok(Found::Newer(name, version)),
                         None => Err("it is not in the form of a segment".into()),
                     },

@@ -23,7 +23,7 @@ use zones::{ObjectName, PutError};
 use crate::record::{self, MAX_HEAD};
 use crate::{Entry, JournalParts, OpenError, Segment, SegmentId};
 
-pub(crate) const MAGIC: [u8; 8] = *b"cftrim\0\x01";
+const MAGIC: [u8; 8] = *b"cftrim\0\x01";
 /// Magic and two lengths.
 pub(crate) const PREAMBLE: u64 = 16;
 /// What a trim record may have at most: some bytes for each entry that a head has room for.
@@ -273,6 +273,11 @@ pub(crate) fn latest(believed: Vec<Segment>) -> (Vec<Segment>, Vec<ObjectName>) 
         latest.push(best);
     }
     (latest, superseded)
+}
+
+/// Its version, where it is a trimmed form that a newer version of Coffer wrote.
+pub(crate) fn newer_version(object: &[u8]) -> Option<u8> {
+    record::newer_than(&MAGIC, object)
 }
 
 /// Whether an object is a trimmed form, under its own name, of a segment of one of the role's journals.

@@ -299,3 +299,16 @@ async fn after_any_power_cut_no_kept_entry_is_lost_and_none_that_was_taken_out_c
     // Without these the test would prove nothing.
     assert!(done > 20 && broken > 20, "{done} were done, {broken} broken off");
 }
+
+#[tokio::test]
+async fn a_form_that_a_newer_version_made_is_not_passed_over() {
+    let world = with_segments(&["ab", "c"]).await;
+    let form = world.trimmed(0, &[1]).await;
+    let mut bytes = world.zones.get(&form.name, 1 << 20).await.unwrap().to_vec();
+    bytes[7] = 2;
+    let (prefix, id) = (form.name.prefix().to_owned(), form.name.id().replace("-t1", "-t2"));
+    let newer = ObjectName::new(&prefix, &id, &bytes).unwrap();
+    world.zones.put(&newer, bytes.into()).await.unwrap();
+    let refused = world.house.recover(&world.restarted()).await.unwrap_err();
+    assert!(matches!(&refused, RecoverError::Newer { version: 2, .. }), "{refused}");
+}
