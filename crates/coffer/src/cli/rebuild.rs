@@ -21,7 +21,7 @@ pub(crate) struct Rebuild {
     /// Change nothing: only compare the tables that are there with what the raw logs say
     #[arg(long)]
     pub(crate) compare_only: bool,
-    /// Zones that are lost for good: where a role lacks them, they begin empty and are filled from those that are left
+    /// Zones that are lost for good: where a role lacks them, they begin empty and are filled from those that are left (directories only)
     #[arg(long, value_name = "ZONE", value_delimiter = ',', value_parser = zone)]
     pub(crate) lost: Vec<String>,
     /// Show each day of a table as well
