@@ -3,6 +3,7 @@
 //! At the start the vault compares what accounts remembers with what its zones hold; from then on it tells accounts of
 //! each new segment. Accounts starts after the vault, so the vault serves meanwhile, and stops if it turns out stale.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base::{ErrorKind, Role};
@@ -21,8 +22,8 @@ const EVERY: Duration = Duration::from_secs(2);
 const SOON: Duration = Duration::from_millis(100);
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// Returns only when the journal turns out to have gone back.
-pub(crate) async fn guard(shared: &Shared, recovered: &Recovered, peers: &Peers) -> RunError {
+/// Returns only when the journal turns out to have gone back. `compared` is told once it is known that it had not at the start.
+pub(crate) async fn guard(shared: &Shared, recovered: &Recovered, peers: &Peers, compared: &AtomicBool) -> RunError {
     let mut accounts = HeadsClient::new(peers.channel(Role::Accounts));
     let remembered = loop {
         match accounts.recall(soon(RecallRequest {})).await {
@@ -42,6 +43,7 @@ pub(crate) async fn guard(shared: &Shared, recovered: &Recovered, peers: &Peers)
             Err(_) => return RunError::WentBack,
         }
     }
+    compared.store(true, Ordering::SeqCst);
     if let Some(rebuilding) = &shared.rebuilding {
         rebuilding.compared(false);
     }

@@ -1,6 +1,7 @@
 //! The vault while it runs: services, its own renewal, readiness, and what keeps its history from going back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base::{ErrorKind, Role, Timestamp};
@@ -81,6 +82,7 @@ impl OpenedVault {
             None => for_operator,
         };
 
+        let compared = AtomicBool::new(false);
         let watching = ctx.cancel.child_token();
         let background = async {
             let ready = async {
@@ -94,7 +96,7 @@ impl OpenedVault {
                 }
             };
             let heads = async {
-                let went_back = own_head::guard(&shared, &recovered, &ctx.peers).await;
+                let went_back = own_head::guard(&shared, &recovered, &ctx.peers, &compared).await;
                 if let Some(rebuilding) = &shared.rebuilding {
                     // It serves nobody; whoever had it started is told.
                     rebuilding.compared(true);
@@ -108,7 +110,7 @@ impl OpenedVault {
             tokio::select! {
                 () = ready => None,
                 () = renew(&shared, &tls) => None,
-                () = note(&shared) => None,
+                () = note(&shared, &compared) => None,
                 went_back = heads => Some(went_back),
             }
         };
@@ -123,8 +125,11 @@ impl OpenedVault {
         if let Err(error) = catch_up.await {
             tracing::error!(%error, "the vault's zones were not caught up to the end");
         }
-        // The others have stopped before, and told how far they came.
-        note_all(&shared).await;
+        // The others have stopped before, and told how far they came. A journal that may be an older one is not written to: what is newer
+        // would then stand beside it when it is back.
+        if compared.load(Ordering::SeqCst) && !matches!(went_back, Some(Some(_))) {
+            note_all(&shared).await;
+        }
         shared.keyring.view.close().await;
         served?;
         match went_back.flatten() {
@@ -134,10 +139,12 @@ impl OpenedVault {
     }
 }
 
-async fn note(shared: &Shared) {
+async fn note(shared: &Shared, compared: &AtomicBool) {
     loop {
         sleep(NOTE_EVERY).await;
-        note_all(shared).await;
+        if compared.load(Ordering::SeqCst) {
+            note_all(shared).await;
+        }
     }
 }
 
