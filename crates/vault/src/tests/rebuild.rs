@@ -7,7 +7,7 @@ use seal::PrivateKey;
 use tonic::Status;
 use wire::v1::{AuthenticateRequest, Head, MintEnrolmentRequest, RebuildLeaseRequest, RecallRequest, RememberRequest};
 
-use super::world::{Roles, Running, World};
+use super::world::{Memory, Roles, Running, World};
 use crate::OpenError;
 
 const ORDER: Order = Order {
@@ -74,7 +74,9 @@ async fn a_vault_that_rebuilds_lends_keys_to_the_warehouse_of_its_own_start_and_
 #[tokio::test(flavor = "multi_thread")]
 async fn the_view_is_made_anew_and_what_it_remembered_is_taken_over_where_it_can_be_read() {
     let world = World::new();
-    let vault = world.start().await;
+    let (listener, memory) = (std::net::TcpListener::bind("127.0.0.1:0").unwrap(), Memory::default());
+    let vault = world.start_beside(Some(listener.local_addr().unwrap())).await;
+    let accounts = world.serve_accounts(&vault, listener, memory.clone()).await;
     let roles = Roles::enrolled(&vault).await;
     let public = vault.create_product(1).await;
     let (revoked, old_key) = vault.create_key(1, "read").await.unwrap();
@@ -87,7 +89,12 @@ async fn the_view_is_made_anew_and_what_it_remembered_is_taken_over_where_it_can
     }];
     let remember = RememberRequest { heads: heads.clone() };
     vault.heads(&roles.warehouse).remember(remember).await.unwrap();
+    // Before it has compared its own journal with what accounts remembers, it writes no heads into it.
+    while memory.0.lock().unwrap().is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
     vault.stop().await;
+    accounts.cancel();
 
     for kept in [true, false] {
         if !kept {
