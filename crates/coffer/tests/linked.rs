@@ -43,12 +43,11 @@ async fn identities_of_one_row_are_linked_only_where_the_product_says_so() -> an
     ensure!(serde_json::from_str::<Value>(&shown)?["link_identities"] == json!(true), "{shown}");
     // The gateway hears of it; until then each pair is two people, so each try is another pair.
     let mut tries = 0;
-    let tries = &mut tries;
     let mut linked = (0, 1);
     while linked.0 != linked.1 {
-        *tries += 1;
-        ensure!(*tries < 200, "the gateway does not hear of it");
-        let time = 10 + *tries;
+        tries += 1;
+        ensure!(tries < 200, "the gateway does not hear of it");
+        let time = 10 + tries;
         send(json!({"time": time, "email": format!("eve-{tries}@example.com"), "device": format!("tablet-{tries}")})).await?;
         linked = ids(&client, "events", time).await?;
         tokio::time::sleep(Duration::from_millis(100)).await;

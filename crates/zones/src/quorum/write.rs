@@ -148,15 +148,10 @@ impl Zones {
             }
         }))
         .await;
-        if !clear.iter().all(|clear| *clear) {
-            // Undecided: what arrives may stay. No grave is dug, and nothing that arrives later is undone: by then another process may
-            // have counted it and built on it.
-            self.dead.remove(name);
-            return false;
-        }
-        // Nothing is left and nothing is on its way.
+        // Where all are clear, nothing is left and nothing is on its way. Else it is undecided, and what arrives may stay: no grave is dug,
+        // and nothing that arrives later is undone, because by then another process may have counted it and built on it.
         self.dead.remove(name);
-        true
+        clear.into_iter().all(|clear| clear)
     }
 
     /// Writes to one zone. A copy that arrives after its object was withdrawn is removed again.
