@@ -18,7 +18,9 @@ mod write;
 pub use binding::{aad_prefix, key_context};
 pub use digest::{Digest, DigestError, Part};
 pub use footer::{FooterError, load_footer};
-pub use order::{OrderError, sort};
-pub use write::{BYTES_PER_GROUP, Contents, FileWriter, ROWS_PER_GROUP, WriteError, WrittenFile, bytes_of, write};
+pub use order::{InOrder, OrderError};
+pub use write::{
+    BYTES_PER_GROUP, Contents, FileWriter, ROWS_PER_GROUP, WriteError, WrittenFile, bytes_of, memory_of_columns, write, write_in_order,
+};
 #[cfg(test)]
 mod tests;

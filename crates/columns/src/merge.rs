@@ -4,15 +4,15 @@
 //! one input in the order in which they came. Does not know where rows come from: it says whose turn it is.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
+use std::sync::Arc;
 
 use arrow::array::{Array, Int64Array, RecordBatch};
 use arrow::compute::interleave_record_batch;
 use arrow::error::ArrowError;
 
 use crate::OrderError;
-use crate::order::time_of;
-use crate::write::bytes_of;
+use crate::order::{time_at, time_of};
 
 /// Batches that were read to their end are let go of once they are so many bytes.
 const MOST_SPENT: usize = 4 << 20;
@@ -89,7 +89,7 @@ impl Merge {
             return Ok(());
         }
         let times = time_of(&batch).ok_or(OrderError::NoTime)?.clone();
-        let bytes = bytes_of(&batch).map_err(OrderError::Join)?;
+        let bytes = held_by(&batch).map_err(OrderError::Join)?;
         self.next.push(Reverse((time_at(&times, 0), input)));
         of.current = Some(Current {
             times,
@@ -164,15 +164,16 @@ impl Merge {
     }
 }
 
-/// A null time cannot come from the decoder; should there be one, it counts as zero, as in `write`.
-fn time_at(times: &Int64Array, row: usize) -> i64 {
-    if times.is_null(row) { 0 } else { times.value(row) }
+/// How many bytes a batch holds. Columns that are one and the same array, as those are that it lacks, count once.
+fn held_by(batch: &RecordBatch) -> Result<usize, ArrowError> {
+    let mut seen = HashSet::new();
+    let columns = batch.columns().iter();
+    let different = columns.filter(|column| seen.insert(Arc::as_ptr(column).cast::<()>()));
+    different.map(|column| column.to_data().get_slice_memory_size()).sum()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::compute::concat_batches;
     use arrow::datatypes::Schema;
     use events::Seen;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Int64Array, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Int64Type, Schema};
 use base::{ErrorKind, ProductId, SeededEntropy, SystemClock, TableId, Timestamp};
 use bytes::Bytes;
 use events::Seen;
@@ -178,18 +178,64 @@ fn rows_of_the_same_time_stay_in_the_order_they_came() {
         let times = Int64Array::from(times.to_vec());
         RecordBatch::try_new(Arc::new(Schema::new(fields)), vec![Arc::new(times), Arc::new(nth)]).unwrap()
     };
-    let sorted = sort(&[batch(&[5, 1, 5], 0), batch(&[1, 5, 0], 3)]).unwrap();
-    assert_eq!(
-        sorted,
-        batch(&[0, 1, 1, 5, 5, 5], 0)
-            .project(&[0])
-            .map(|times| {
-                let nth = Int64Array::from(vec![5, 1, 3, 0, 2, 4]);
-                RecordBatch::try_new(sorted.schema(), vec![Arc::clone(times.column(0)), Arc::new(nth)]).unwrap()
-            })
-            .unwrap()
-    );
-    assert!(matches!(sort(&[]), Err(OrderError::Nothing)));
+    let sorted: Vec<RecordBatch> = InOrder::new(vec![batch(&[5, 1, 5], 0), batch(&[1, 5, 0], 3)])
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    let [sorted] = sorted.try_into().unwrap();
+    let nth = Int64Array::from(vec![5, 1, 3, 0, 2, 4]);
+    assert_eq!(sorted.column(0), batch(&[0, 1, 1, 5, 5, 5], 0).column(0));
+    assert_eq!(sorted.column(1).as_ref(), &nth as &dyn Array);
+    assert!(matches!(InOrder::new(vec![]), Err(OrderError::Nothing)));
+    assert!(InOrder::new(vec![batch(&[1], 0), rows(&[2])]).is_err());
+}
+
+#[test]
+fn rows_in_order_come_in_few_cells_and_few_bytes_however_wide_and_large_they_are() {
+    // Fifty batches of as many columns each, every one with columns of its own: 25 million cells, were all laid out.
+    let fields = |of: usize| (0..50).map(move |nth| events::field(&format!("{of} {nth}"), Seen::LONG));
+    let all: Vec<_> = std::iter::once(events::time_field()).chain((0..50).flat_map(fields)).collect();
+    let schema = Arc::new(Schema::new(all));
+    let narrow = |of: usize| {
+        let named = Schema::new(std::iter::once(events::time_field()).chain(fields(of)).collect::<Vec<_>>());
+        let times = Int64Array::from_iter_values((0..200).map(|row| row * 50 + of as i64));
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(times)];
+        columns.extend((0..50).map(|nth| Arc::new(Int64Array::from(vec![nth; 200])) as ArrayRef));
+        RecordBatch::try_new(Arc::new(named), columns).unwrap()
+    };
+    let batches = (0..50).map(|of| events::adapt(&narrow(of), &schema).unwrap()).collect();
+    let (mut rows, mut next) = (0, 0);
+    for part in InOrder::new(batches).unwrap() {
+        let part = part.unwrap();
+        assert!(part.num_rows() * part.num_columns() <= 512 << 10);
+        for time in part.column(0).as_primitive::<Int64Type>().values() {
+            assert_eq!(*time, next);
+            next += 1;
+        }
+        // Of each row those fifty columns have a value that its batch has.
+        let nulls: usize = part.columns().iter().map(|column| column.null_count()).sum();
+        assert_eq!(part.num_rows() * 2_500 - nulls, part.num_rows() * 50);
+        rows += part.num_rows();
+    }
+    assert_eq!(rows, 10_000);
+
+    let large = |times: Vec<i64>| {
+        let texts = StringArray::from(vec!["x".repeat(1 << 20); times.len()]);
+        let named = Schema::new(vec![events::time_field(), events::field("text", Seen::STRING)]);
+        RecordBatch::try_new(Arc::new(named), vec![Arc::new(Int64Array::from(times)), Arc::new(texts)]).unwrap()
+    };
+    for times in [(0..20).collect::<Vec<i64>>(), (0..20).rev().collect()] {
+        let mut next = 0;
+        for part in InOrder::new(vec![large(times.clone()), large(vec![20]), large(vec![21, 22])]).unwrap() {
+            let part = part.unwrap();
+            assert!((1..=4).contains(&part.num_rows()));
+            for time in part.column(0).as_primitive::<Int64Type>().values() {
+                assert_eq!(*time, next);
+                next += 1;
+            }
+        }
+        assert_eq!(next, 23);
+    }
 }
 
 #[tokio::test]

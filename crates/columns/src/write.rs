@@ -13,9 +13,10 @@ use parquet::encryption::encrypt::FileEncryptionProperties;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
 use seal::DataKey;
 
-use crate::order::time_of;
+use crate::order::{InOrder, OrderError, time_of};
 
 /// How many rows a row group holds: what a query skips or reads as a whole.
 pub const ROWS_PER_GROUP: usize = 128 * 1024;
@@ -26,6 +27,12 @@ pub const BYTES_PER_GROUP: usize = 32 << 20;
 const FOOTER_PER_COLUMN: usize = 300;
 /// How many bytes are encoded at a time.
 const BYTES_PER_PIECE: usize = 4 << 20;
+/// A file of more columns is compressed with Snappy: each column of a row group that is written or read has a compressor of its own, of
+/// 100 kilobytes and more with Zstandard, used or not. Its numbers have no dictionaries.
+const SQUEEZED_COLUMNS: usize = 64;
+/// What a column of an open row group takes, whatever is in it: as measured, with what compresses it.
+const PER_COLUMN: usize = 12 << 10;
+const PER_SQUEEZED: usize = 700 << 10;
 
 /// A file that is ready to be placed.
 #[derive(Debug, Clone)]
@@ -63,6 +70,9 @@ pub enum WriteError {
     /// Readers rely on the order.
     #[error("the rows are not in order of time")]
     NotSorted,
+    /// They could not be put in order.
+    #[error(transparent)]
+    Order(#[from] OrderError),
     /// The batches differ in schema, or a type cannot be stored.
     #[error("could not write the rows")]
     Parquet(#[from] ParquetError),
@@ -83,17 +93,23 @@ impl WriteError {
 /// Takes CPU for a while: call it off the async threads.
 pub fn write(batches: &[RecordBatch], key: &DataKey, aad_prefix: &[u8]) -> Result<WrittenFile, WriteError> {
     let schema = batches.first().ok_or(WriteError::NoRows)?.schema();
-    let mut writer = FileWriter::new(Vec::new(), &schema, key, aad_prefix)?;
+    let mut writer = FileWriter::new(Vec::new(), &schema, key, aad_prefix, usize::MAX)?;
     for batch in batches {
         writer.write(batch)?;
     }
-    let (bytes, contents) = writer.finish()?;
-    Ok(WrittenFile {
-        bytes: Bytes::from(bytes),
-        rows: contents.rows,
-        time_min: contents.time_min,
-        time_max: contents.time_max,
-    })
+    writer.into_written()
+}
+
+/// Writes all rows that come, as [`write()`] does, with so many bytes of memory for compressing: beside the rows and the file no more is
+/// in memory than what comes at once.
+///
+/// Takes CPU for a while: call it off the async threads.
+pub fn write_in_order(rows: InOrder, schema: &Schema, key: &DataKey, aad_prefix: &[u8], memory: usize) -> Result<WrittenFile, WriteError> {
+    let mut writer = FileWriter::new(Vec::new(), schema, key, aad_prefix, memory)?;
+    for batch in rows {
+        writer.write(&batch?)?;
+    }
+    writer.into_written()
 }
 
 /// A file being written, of which no more than a row group is in memory. All that reaches the sink is encrypted.
@@ -107,10 +123,12 @@ pub struct FileWriter<W: Write + Send> {
 }
 
 impl<W: Write + Send> FileWriter<W> {
-    /// Begins a file under a key that is used for this file only.
-    pub fn new(sink: W, schema: &Schema, key: &DataKey, aad_prefix: &[u8]) -> Result<Self, WriteError> {
+    /// Begins a file under a key that is used for this file only, with so many bytes of memory for compressing: many columns need much to
+    /// be compressed well.
+    pub fn new(sink: W, schema: &Schema, key: &DataKey, aad_prefix: &[u8], memory: usize) -> Result<Self, WriteError> {
         let time_at = schema.index_of("time").map_err(|_| WriteError::NoTime)?;
-        let properties = properties(time_at, key, aad_prefix)?;
+        let squeezed = is_squeezed(schema.fields().len(), memory);
+        let properties = properties(schema, time_at, squeezed, key, aad_prefix)?;
         Ok(Self {
             writer: ArrowWriter::try_new(sink, std::sync::Arc::new(schema.clone()), Some(properties))?,
             columns: schema.fields().len(),
@@ -192,10 +210,33 @@ impl<W: Write + Send> FileWriter<W> {
     }
 }
 
+impl FileWriter<Vec<u8>> {
+    fn into_written(self) -> Result<WrittenFile, WriteError> {
+        let (bytes, contents) = self.finish()?;
+        Ok(WrittenFile {
+            bytes: Bytes::from(bytes),
+            rows: contents.rows,
+            time_min: contents.time_min,
+            time_max: contents.time_max,
+        })
+    }
+}
+
 impl<W: Write + Send> std::fmt::Debug for FileWriter<W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FileWriter").field("rows", &self.rows).finish_non_exhaustive()
     }
+}
+
+/// What a file of so many columns takes while it is written, beside what [`FileWriter::memory`] knows of, with `memory` for compressing.
+pub fn memory_of_columns(columns: usize, memory: usize) -> usize {
+    let each = if is_squeezed(columns, memory) { PER_SQUEEZED } else { PER_COLUMN };
+    columns.saturating_mul(each)
+}
+
+/// Whether a file of so many columns is compressed well, rather than in little memory.
+fn is_squeezed(columns: usize, memory: usize) -> bool {
+    columns <= SQUEEZED_COLUMNS && columns * PER_SQUEEZED <= memory
 }
 
 /// How many bytes the rows of a batch are, of the batch they may be cut from nothing else.
@@ -213,16 +254,28 @@ fn values_of(batch: &RecordBatch) -> Result<usize, ArrowError> {
     batch.columns().iter().map(of).sum()
 }
 
-fn properties(time_at: usize, key: &DataKey, aad_prefix: &[u8]) -> Result<WriterProperties, WriteError> {
+fn properties(schema: &Schema, time_at: usize, squeezed: bool, key: &DataKey, aad_prefix: &[u8]) -> Result<WriterProperties, WriteError> {
     // The narrow profile: AES-GCM, one key for everything, footer encrypted, prefix not stored. pyarrow opens it too.
     let encryption = FileEncryptionProperties::builder(key.reveal().to_vec())
         .with_aad_prefix(aad_prefix.to_vec())
         .with_aad_prefix_storage(false)
         .build()?;
     let time = i32::try_from(time_at).map_err(|_| WriteError::NoTime)?;
-    Ok(WriterProperties::builder()
+    let compression = if squeezed {
+        Compression::ZSTD(ZstdLevel::try_new(1)?)
+    } else {
+        Compression::SNAPPY
+    };
+    let mut builder = WriterProperties::builder();
+    if !squeezed {
+        // A dictionary of numbers takes 80 kilobytes from the beginning.
+        for field in schema.fields().iter().filter(|field| field.data_type().is_primitive()) {
+            builder = builder.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), false);
+        }
+    }
+    Ok(builder
         .set_created_by("coffer".to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+        .set_compression(compression)
         .set_max_row_group_row_count(Some(ROWS_PER_GROUP))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_sorting_columns(Some(vec![SortingColumn {

@@ -38,4 +38,4 @@ pub use lines::{LineFormat, Lines, LinesError};
 pub use schema::TableSchema;
 pub use text::{bool_text, double_text};
 pub use types::{ColumnType, OVERFLOW, Seen, TIME, field, seen_of, time_field};
-pub use widen::{AdaptError, adapt, cast_field, widen};
+pub use widen::{AdaptError, Missing, adapt, cast_field, widen};

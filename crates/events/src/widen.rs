@@ -55,15 +55,40 @@ impl AdaptError {
     }
 }
 
-/// The batch with exactly the columns of `schema`: widened where the table has widened, null where the batch has none.
+/// Columns that a batch lacks: nulls of its length. All of one type are the same array, so that thousands take no more memory than one.
+#[derive(Debug)]
+pub struct Missing {
+    rows: usize,
+    columns: Vec<ArrayRef>,
+}
+
+impl Missing {
+    /// For a batch of so many rows.
+    pub fn of(rows: usize) -> Self {
+        Self { rows, columns: Vec::new() }
+    }
+
+    /// One of this type.
+    pub fn column(&mut self, of: &DataType) -> ArrayRef {
+        if let Some(made) = self.columns.iter().find(|column| column.data_type() == of) {
+            return Arc::clone(made);
+        }
+        let column = new_null_array(of, self.rows);
+        self.columns.push(Arc::clone(&column));
+        column
+    }
+}
+
+/// The batch with exactly the columns of `schema`: widened where the table has widened, null where the batch has none ([`Missing`]).
 pub fn adapt(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, AdaptError> {
     if batch.schema_ref() == schema {
         return Ok(batch.clone());
     }
+    let mut missing = Missing::of(batch.num_rows());
     let columns = schema.fields().iter().map(|field| match batch.column_by_name(field.name()) {
         Some(array) => cast_field(array, field.data_type()),
         None if field.name() == TIME => Err(AdaptError::NoTime),
-        None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+        None => Ok(missing.column(field.data_type())),
     });
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
     // A query without columns still counts rows.
@@ -153,4 +178,31 @@ fn texts_of(array: &ArrayRef, to: &DataType) -> Result<StringArray, AdaptError> 
 pub(crate) fn cells_as_text(array: &ArrayRef) -> Result<StringArray, AdaptError> {
     let texts = cast_field(array, Field::new("", DataType::Utf8, true).data_type())?;
     Ok(texts.as_string::<i32>().clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{BooleanArray, Int64Array};
+    use arrow::datatypes::Schema;
+
+    use super::*;
+    use crate::{Seen, field, time_field};
+
+    #[test]
+    fn columns_that_a_batch_lacks_are_one_array_for_each_type() {
+        let kinds = [Seen::LONG, Seen::STRING, Seen::JSON];
+        let wide = (0..9_000).map(|nth| field(&nth.to_string(), kinds[nth % 3]));
+        let schema = Arc::new(Schema::new(std::iter::once(time_field()).chain(wide).collect::<Vec<_>>()));
+        let times: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1_000));
+        let flags: ArrayRef = Arc::new(BooleanArray::from(vec![true; 1_000]));
+        let batch = RecordBatch::try_from_iter([(TIME, times), ("none of these", flags)]).unwrap();
+        let adapted = adapt(&batch, &schema).unwrap();
+        assert_eq!((adapted.num_rows(), adapted.num_columns()), (1_000, 9_001));
+        let mut different: Vec<*const ()> = adapted.columns().iter().map(|column| Arc::as_ptr(column).cast()).collect();
+        different.sort_unstable();
+        different.dedup();
+        // The times, the longs, and the texts.
+        assert_eq!(different.len(), 3);
+        assert!(adapted.columns().iter().skip(1).all(|column| column.null_count() == 1_000));
+    }
 }

@@ -23,9 +23,10 @@ pub(crate) fn bare(schema: &Schema) -> SchemaRef {
 
 /// A batch of the table with the columns of `schema`: widened where the table has widened, null where it has none.
 pub(crate) fn present_batch(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let mut missing = events::Missing::of(batch.num_rows());
     let columns = schema.fields().iter().map(|field| match batch.column_by_name(field.name()) {
         Some(array) => present(array, field.data_type()),
-        None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+        None => Ok(missing.column(field.data_type())),
     });
     let columns = columns.collect::<Result<Vec<_>>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));

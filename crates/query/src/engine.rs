@@ -28,8 +28,11 @@ use crate::{constants, session, show};
 /// How many bytes the copies of all constants may have in one batch of rows.
 const MOST_CONSTANTS: usize = 64 << 20;
 
-/// How many cells one batch of rows may have: none has fewer rows for it than usual unless it has hundreds of columns.
-const MOST_CELLS: usize = 4 << 20;
+/// How many cells one batch of rows may have, for so much memory: with what queries have by default, none has fewer rows for it than usual
+/// unless it has hundreds of columns.
+fn most_cells(memory: usize) -> usize {
+    (memory / 64).clamp(64 << 10, 4 << 20)
+}
 
 /// Answers queries. Holds nothing of any product.
 #[derive(Debug, Clone)]
@@ -90,10 +93,12 @@ impl Engine {
         let other = |error: QueryError| (Failure::Other(error), Arc::clone(&touched));
         let engine = |error| other(self.said(&error));
 
+        let pool = session::pool(&self.settings);
         let readers = Arc::new(ZoneReaders {
             zones: Arc::clone(&self.zones),
             lease: Arc::clone(lease),
             touched: Arc::clone(&touched),
+            pool: Arc::clone(&pool),
             verified,
         });
         let catalog = SnapshotCatalog::new(product, &readers).map_err(engine)?;
@@ -108,10 +113,12 @@ impl Engine {
             }
         };
 
-        let state = session::state(&self.settings, &catalog, database, 1).map_err(engine)?;
+        let state = session::state(&self.settings, &pool, &catalog, database, 1).map_err(engine)?;
         let plan = self.plan(&state, &catalog, &statement, database).await.map_err(other)?;
         let (stop, guard) = Stop::new(cancel, self.settings.timeout);
-        let (physical, context) = physical(state, &plan).await.map_err(engine)?;
+        let (physical, context) = physical(state, &plan, most_cells(self.settings.memory_limit_bytes))
+            .await
+            .map_err(engine)?;
         let physical = watch(physical, &stop).map_err(engine)?;
         let schema = named(&statement, &physical.schema());
         let stream = execute_stream(physical, context).map_err(engine)?;
@@ -160,9 +167,9 @@ impl Engine {
 
 /// The plan as it runs. Where long constants stand in it, fewer rows are worked on at a time, as each row may get a copy; and where
 /// there are very many columns.
-async fn physical(mut state: SessionState, plan: &LogicalPlan) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
+async fn physical(mut state: SessionState, plan: &LogicalPlan, cells: usize) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
     let plan = state.optimize(plan)?;
-    let rows = (MOST_CONSTANTS / constants::copied(&plan)?.max(1)).min(MOST_CELLS / constants::widest(&plan)?);
+    let rows = (MOST_CONSTANTS / constants::copied(&plan)?.max(1)).min(cells / constants::widest(&plan)?);
     let execution = &mut state.config_mut().options_mut().execution;
     execution.batch_size = execution.batch_size.min(ConfigNonZeroUsize::try_new(rows.max(1))?);
     let physical = state.query_planner().create_physical_plan(&plan, &state).await?;

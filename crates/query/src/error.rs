@@ -152,6 +152,9 @@ impl QueryError {
             return (*reason).into();
         }
         if let Some(failure) = cause::<ReadFailure>(root) {
+            if matches!(failure, ReadFailure::Memory { .. }) {
+                return Self::TooLarge { limit: memory_limit };
+            }
             tracing::warn!(error = %failure, "a file was not read");
             return match failure.kind() {
                 ErrorKind::Unavailable | ErrorKind::TooMuch => Self::Unavailable,

@@ -12,6 +12,7 @@ use futures::{FutureExt, StreamExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::arrow::async_reader::{ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
+use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use zones::{ObjectName, Zones};
@@ -27,6 +28,9 @@ const MOST_BYTES: u64 = 2 << 20;
 const MOST_PAGE: u64 = 1 << 20;
 const ROWS_PER_PAGE: u64 = 20_000;
 const SQUEEZED: u64 = 8;
+/// What each column that is read takes beside its bytes: what decodes and decrypts it, and what decompresses it, if that is Zstandard.
+const PER_COLUMN: u64 = 6 << 10;
+const PER_ZSTD: u64 = 100 << 10;
 
 /// Why a file could not be read to its end.
 #[derive(Debug, thiserror::Error)]
@@ -84,16 +88,22 @@ impl OpenFile {
     /// decoded at once. Rows can be very different: at worst these are all that the row group holds.
     pub fn memory(&self) -> usize {
         let at_once = self.rows_at_once() as u64;
+        let decoder = decoder_of(self.footer.metadata());
         let of = |group: &RowGroupMetaData| {
             let rows = rows_of(group).max(1);
             let columns = group.columns().iter();
             let bytes: u64 = columns
-                .map(|column| unsigned(column.compressed_size()) + page_of(column, rows))
+                .map(|column| unsigned(column.compressed_size()) + page_of(column, rows) + decoder)
                 .sum();
             bytes + 2 * decoded(group) * at_once.min(rows) / rows
         };
         let group = groups(self.footer.metadata()).map(of).max().unwrap_or(0);
         self.footer.metadata().memory_size() + usize::try_from(group).unwrap_or(usize::MAX / 2)
+    }
+
+    /// What the rows of the file have columns for.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        self.footer.schema().fields().iter().map(|field| field.name().as_str())
     }
 
     /// All rows, in their order.
@@ -181,6 +191,15 @@ fn decoded(group: &RowGroupMetaData) -> u64 {
         None => (rows * 9).max(unsigned(column.uncompressed_size())),
     };
     group.columns().iter().map(of).sum()
+}
+
+/// What reading a column takes, whatever is in it: all columns of a file are compressed alike.
+pub(crate) fn decoder_of(footer: &ParquetMetaData) -> u64 {
+    let first = groups(footer).flat_map(|group| group.columns().first()).next();
+    match first.map(ColumnChunkMetaData::compression) {
+        Some(Compression::ZSTD(_)) => PER_COLUMN + PER_ZSTD,
+        _ => PER_COLUMN,
+    }
 }
 
 /// What a page of a column takes, and its dictionary.

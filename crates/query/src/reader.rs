@@ -10,6 +10,7 @@ use columns::FooterError;
 use datafusion::common::{Result, internal_datafusion_err};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -22,6 +23,7 @@ use seal::SealError;
 use tokio::sync::OnceCell;
 use zones::{GetError, ObjectName, Zones};
 
+use crate::file::decoder_of;
 use crate::lease::Lease;
 use crate::view::FileView;
 
@@ -34,6 +36,8 @@ pub(crate) enum ReadFailure {
     Key { object: ObjectName, source: SealError },
     #[error(transparent)]
     Footer(FooterError),
+    #[error("what is read of {object} does not fit into the query's memory")]
+    Memory { object: ObjectName },
 }
 
 impl ReadFailure {
@@ -42,6 +46,7 @@ impl ReadFailure {
             Self::Range { source, .. } => source.kind(),
             Self::Key { source, .. } => source.kind(),
             Self::Footer(source) => source.kind(),
+            Self::Memory { .. } => ErrorKind::TooLarge,
         }
     }
 }
@@ -83,6 +88,8 @@ pub(crate) struct ZoneReaders {
     pub(crate) zones: Arc<Zones>,
     pub(crate) lease: Arc<Lease>,
     pub(crate) touched: Arc<Touched>,
+    /// What bytes are charged to, as they are stored, while they are read.
+    pub(crate) pool: Arc<dyn MemoryPool>,
     /// Whether to read objects as a whole, verified, instead of the parts that are needed: after damage was found.
     pub(crate) verified: bool,
 }
@@ -110,6 +117,9 @@ impl ParquetFileReaderFactory for ZoneReaders {
             lease: Arc::clone(&self.lease),
             file: Arc::clone(&file.0),
             whole: self.verified.then(OnceCell::new),
+            charge: Some(MemoryConsumer::new("files that are read").register(&self.pool)),
+            footer: None,
+            decoder: 0,
         }))
     }
 }
@@ -120,6 +130,24 @@ pub(crate) struct ZoneReader {
     lease: Arc<Lease>,
     file: Arc<FileView>,
     whole: Option<OnceCell<Bytes>>,
+    /// Empty: where what is read is charged to, if it is.
+    charge: Option<MemoryReservation>,
+    /// For the footer, while the file is read.
+    footer: Option<MemoryReservation>,
+    /// What it takes to decode a column.
+    decoder: u64,
+}
+
+/// Bytes that are charged for while anybody has them.
+struct Charged {
+    bytes: Bytes,
+    _charge: Arc<MemoryReservation>,
+}
+
+impl AsRef<[u8]> for Charged {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl ZoneReader {
@@ -130,7 +158,30 @@ impl ZoneReader {
             lease: Arc::clone(lease),
             file: Arc::clone(file),
             whole: None,
+            charge: None,
+            footer: None,
+            decoder: 0,
         }
+    }
+
+    /// A charge of so many bytes, where bytes are charged for.
+    fn charged(&self, bytes: u64) -> Result<Option<MemoryReservation>, ParquetError> {
+        let Some(charge) = self.charge.as_ref().map(MemoryReservation::new_empty) else {
+            return Ok(None);
+        };
+        let fits = usize::try_from(bytes).is_ok_and(|bytes| charge.try_grow(bytes).is_ok());
+        let object = self.file.object.clone();
+        fits.then_some(Some(charge)).ok_or_else(|| ReadFailure::Memory { object }.into())
+    }
+
+    async fn charged_range(&self, range: Range<u64>) -> Result<Bytes, ParquetError> {
+        let charge = self.charged(range.end.saturating_sub(range.start))?;
+        Ok(kept_with(self.range(range).await?, charge.map(Arc::new).as_ref()))
+    }
+
+    /// What decodes so many columns is charged for as long as their bytes are there.
+    fn decoders(&self, columns: usize) -> Result<Option<Arc<MemoryReservation>>, ParquetError> {
+        Ok(self.charged(self.decoder.saturating_mul(columns as u64))?.map(Arc::new))
     }
 
     async fn range(&self, range: Range<u64>) -> Result<Bytes, ParquetError> {
@@ -156,18 +207,40 @@ impl ZoneReader {
 
 impl AsyncFileReader for ZoneReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
-        self.range(range).boxed()
+        self.charged_range(range).boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
         let this = &*self;
-        async move { coalesce_ranges(&ranges, |range| this.range(range), OBJECT_STORE_COALESCE_DEFAULT).await }.boxed()
+        async move {
+            let decoders = this.decoders(ranges.len())?;
+            let read = coalesce_ranges(&ranges, |range| this.charged_range(range), OBJECT_STORE_COALESCE_DEFAULT).await?;
+            Ok(read.into_iter().map(|bytes| kept_with(bytes, decoders.as_ref())).collect())
+        }
+        .boxed()
     }
 
     fn get_metadata<'a>(
         &'a mut self,
         _options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
-        async move { self.lease.footer(&self.zones, &self.file).await.map_err(ParquetError::from) }.boxed()
+        async move {
+            let footer = self.lease.footer(&self.zones, &self.file).await?;
+            self.decoder = decoder_of(&footer);
+            self.footer = self.charged(footer.memory_size() as u64)?;
+            Ok(footer)
+        }
+        .boxed()
+    }
+}
+
+/// The bytes, with which the charge goes.
+fn kept_with(bytes: Bytes, charge: Option<&Arc<MemoryReservation>>) -> Bytes {
+    match charge {
+        Some(charge) => Bytes::from_owner(Charged {
+            bytes,
+            _charge: Arc::clone(charge),
+        }),
+        None => bytes,
     }
 }

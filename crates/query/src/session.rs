@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
 use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStoreRegistry, ObjectStoreUrl};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
@@ -24,7 +24,13 @@ pub(crate) fn store_url() -> ObjectStoreUrl {
 }
 
 /// The engine for a statement that names something, a constant among them, so often at most.
-pub(crate) fn state(settings: &QuerySettings, catalog: &SnapshotCatalog, database: &str, names: usize) -> Result<SessionState> {
+pub(crate) fn state(
+    settings: &QuerySettings,
+    pool: &Arc<dyn MemoryPool>,
+    catalog: &SnapshotCatalog,
+    database: &str,
+    names: usize,
+) -> Result<SessionState> {
     let mut config = SessionConfig::new()
         .with_default_catalog_and_schema(CATALOG, database)
         .with_create_default_catalog_and_schema(false)
@@ -37,21 +43,26 @@ pub(crate) fn state(settings: &QuerySettings, catalog: &SnapshotCatalog, databas
     options.sql_parser.map_string_types_to_utf8view = false;
     let state = SessionStateBuilder::new()
         .with_config(config)
-        .with_runtime_env(Arc::new(runtime(settings)?))
+        .with_runtime_env(Arc::new(runtime(pool)?))
         .with_catalog_list(Arc::new(catalog.clone()));
     let allowance = Allowance::new(settings.memory_limit_bytes, names);
     Ok(functions::register(state, &allowance).build())
 }
 
+/// The memory of one query.
+pub(crate) fn pool(settings: &QuerySettings) -> Arc<dyn MemoryPool> {
+    Arc::new(GreedyMemoryPool::new(settings.memory_limit_bytes))
+}
+
 /// Memory up to the limit, no disk, no file system.
-fn runtime(settings: &QuerySettings) -> Result<RuntimeEnv> {
+fn runtime(pool: &Arc<dyn MemoryPool>) -> Result<RuntimeEnv> {
     let stores = DefaultObjectStoreRegistry::new();
     // The default one knows the machine's own files.
     stores.deregister_store(ObjectStoreUrl::local_filesystem().as_ref())?;
     stores.register_store(store_url().as_ref(), Arc::new(InMemory::new()));
     RuntimeEnvBuilder::new()
         .with_object_store_registry(Arc::new(stores))
-        .with_memory_pool(Arc::new(GreedyMemoryPool::new(settings.memory_limit_bytes)))
+        .with_memory_pool(Arc::clone(pool))
         .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
         .build()
 }

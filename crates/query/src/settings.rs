@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct QuerySettings {
     /// How much memory one query may hold. There is no spill to disk beyond it.
     pub memory_limit_bytes: usize,
+    /// How much memory the footers of files may take that are kept for the next query, over all queries.
+    pub footer_bytes: usize,
     /// How long one query may take.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
@@ -31,6 +33,7 @@ impl Default for QuerySettings {
         const ROWS: NonZeroUsize = NonZeroUsize::new(8192).expect("8192 is not zero");
         Self {
             memory_limit_bytes: 256 << 20,
+            footer_bytes: 128 << 20,
             timeout: Duration::from_secs(300),
             target_partitions: TWO,
             batch_size: ROWS,

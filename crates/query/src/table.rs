@@ -4,17 +4,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
-use datafusion::arrow::compute::take_record_batch;
-use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
-use datafusion::catalog::memory::{DataSourceExec, MemorySourceConfig};
+use datafusion::arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt64Array};
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::memory::DataSourceExec;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::stats::Precision;
-use datafusion::common::{Column, DFSchema, DataFusionError, Result, ScalarValue, Statistics, internal_datafusion_err};
+use datafusion::common::{Column, DFSchema, Result, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
-use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::expressions::{Column as PhysicalColumn, binary, lit};
@@ -24,13 +22,11 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::union::UnionExec;
 
-use crate::adapt::{PresentTypes, bare, present_batch};
+use crate::adapt::{PresentTypes, bare};
+use crate::memory::MemoryRows;
 use crate::reader::{FileRef, ZoneReaders};
 use crate::session::store_url;
 use crate::view::{FileView, TableView};
-
-/// What a cell takes in memory, empty or not.
-const CELL: usize = 8;
 
 /// A table of the snapshot, read through one lease.
 #[derive(Debug)]
@@ -53,7 +49,7 @@ impl SnapshotTable {
         }
     }
 
-    async fn in_memory(
+    fn in_memory(
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
@@ -66,25 +62,9 @@ impl SnapshotTable {
             Some(columns) => Arc::new(self.schema.project(columns)?),
             None => Arc::clone(&self.schema),
         };
-        // Empty columns take as much memory as full ones: of rows with few of a table's thousands, many times what the rows take.
-        let missing: usize = self.memory.iter().map(|batch| empty_cells(batch, &wanted)).sum();
-        let room = MemoryConsumer::new("columns that rows lack").register(&state.runtime_env().memory_pool);
-        room.try_grow(missing.saturating_mul(CELL))?;
-        let (memory, schema, most) = (self.memory.clone(), Arc::clone(&wanted), state.config().batch_size());
-        let present = move || {
-            let batches = memory.iter().map(|batch| in_pieces(present_batch(batch, &schema)?, most));
-            batches.collect::<Result<Vec<_>>>().map(|pieces| pieces.concat())
-        };
-        let batches = tokio::task::spawn_blocking(present)
-            .await
-            .map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))??;
-        let mut spread = vec![Vec::new(); state.config().target_partitions().clamp(1, batches.len().max(1))];
-        let into = spread.len();
-        for (nth, batch) in batches.into_iter().enumerate() {
-            spread[nth % into].push(batch);
-        }
-        let source = MemorySourceConfig::try_new(&spread, wanted, None)?.with_limit(limit);
-        Ok(Some(DataSourceExec::from_data_source(source)))
+        let (at_once, partitions) = (state.config().batch_size(), state.config().target_partitions());
+        let rows = MemoryRows::new(&self.memory, wanted, at_once, partitions, limit)?;
+        Ok(Some(DataSourceExec::from_data_source(rows)))
     }
 
     /// The files that may hold what is asked for: as they are, or those rows of them that are shown.
@@ -218,7 +198,7 @@ impl TableProvider for SnapshotTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let mut parts = Vec::new();
-        parts.extend(self.in_memory(state, projection, limit).await?);
+        parts.extend(self.in_memory(state, projection, limit)?);
         parts.extend(self.in_files(state, projection, filters, limit)?);
         if parts.len() > 1 {
             return UnionExec::try_new(parts);
@@ -238,28 +218,6 @@ impl TableProvider for SnapshotTable {
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
-}
-
-/// How many cells of the columns of `schema` a batch has not.
-fn empty_cells(batch: &RecordBatch, schema: &SchemaRef) -> usize {
-    let has = |field: &&FieldRef| batch.column_by_name(field.name()).is_some();
-    let missing = schema.fields().len() - schema.fields().iter().filter(has).count();
-    missing.saturating_mul(batch.num_rows())
-}
-
-/// The batch in pieces that share no memory.
-///
-/// The engine would cut it by itself, but then charges the query for the whole batch with every piece.
-fn in_pieces(batch: RecordBatch, most: usize) -> Result<Vec<RecordBatch>> {
-    if batch.num_rows() <= most || batch.num_columns() == 0 {
-        return Ok(vec![batch]);
-    }
-    let rows = u32::try_from(batch.num_rows()).map_err(|_| internal_datafusion_err!("a batch is too long"))?;
-    let piece = |from: u32| {
-        let rows = UInt32Array::from_iter_values(from..rows.min(from.saturating_add(most as u32)));
-        Ok(take_record_batch(&batch, &rows)?)
-    };
-    (0..rows).step_by(most).map(piece).collect()
 }
 
 /// Whether a filter leaves few rows, so that deciding it while decoding pays. For others it was measured to cost.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use base::{OsEntropy, ProductId, SeededEntropy, SystemClock, TableId, Timestamp};
 use bytes::Bytes;
-use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::array::{Array as _, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::arrow::util::display::array_value_to_string;
 use events::Seen;
@@ -19,7 +19,7 @@ use seal::{DataKey, PrivateKey};
 use tokio_util::sync::CancellationToken;
 use zones::{MemoryZone, ObjectName, Zone, Zones, ZonesSettings};
 
-use crate::{DatabaseView, Engine, FileView, Lease, ProductView, QueryError, QuerySettings, TableView};
+use crate::{DatabaseView, Engine, FileView, FooterRoom, Lease, ProductView, QueryError, QuerySettings, TableView};
 
 /// Zones, a product's key and an engine.
 struct World {

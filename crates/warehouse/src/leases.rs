@@ -13,7 +13,7 @@ use std::time::Duration;
 use base::{CredentialId, ErrorKind, Op, ProductId, Role, SecretBytes, Timestamp};
 use edge::revocations::{Ended, Watch};
 use edge::{Peers, kind_of, with_pass};
-use query::Lease;
+use query::{FooterRoom, Lease};
 use seal::PrivateKey;
 use tokio_util::sync::CancellationToken;
 use wire::v1::LeaseRequest;
@@ -110,6 +110,8 @@ impl Reading {
 pub(crate) struct Leases {
     /// What was revoked. Without it nobody reads.
     watch: Option<Arc<Watch>>,
+    /// For the footers of all leases.
+    footers: Arc<FooterRoom>,
     all: Mutex<All>,
 }
 
@@ -142,9 +144,10 @@ struct Held {
 }
 
 impl Leases {
-    pub(crate) fn new(watch: Option<Arc<Watch>>) -> Self {
+    pub(crate) fn new(watch: Option<Arc<Watch>>, footers: Arc<FooterRoom>) -> Self {
         Self {
             watch,
+            footers,
             all: Mutex::default(),
         }
     }
@@ -174,7 +177,7 @@ impl Leases {
             let right = all.rights.get(&actor).and_then(Weak::upgrade).unwrap_or_default();
             all.rights.insert(actor, Arc::downgrade(&right));
             let held = all.held.entry(product).or_insert_with(|| Held {
-                lease: Arc::new(Lease::new(key)),
+                lease: Arc::new(Lease::sharing(key, &self.footers)),
                 readers: HashMap::new(),
                 nobody: CancellationToken::new(),
             });

@@ -6,6 +6,7 @@
 //! Start at [`run`], then `service.rs` (what the gateway may ask), `product/` (rows in, files, recovery) and `jobs/` (questions).
 //! Does not know identities, HTTP or who members are.
 
+mod arriving;
 mod aside;
 mod entries;
 mod jobs;
@@ -37,6 +38,7 @@ use zones::Zones;
 pub use rebuild::rebuild;
 pub use settings::{DropSettings, FlushSettings, JobSettings, WarehouseSettings};
 
+use crate::arriving::Arriving;
 use crate::product::LOOK_EVERY;
 use crate::service::Service;
 use crate::shared::Shared;
@@ -118,6 +120,7 @@ pub async fn run(settings: WarehouseSettings, ctx: RoleContext) -> Result<(), Ru
     let service = WarehouseServer::new(Service::new(Arc::clone(&warehouse)))
         .max_decoding_message_size(wire::MAX_MESSAGE)
         .max_encoding_message_size(wire::MAX_MESSAGE);
+    let service = Arriving::new(service, Arc::clone(&warehouse.shared.memory));
     serve_role(&ctx, Routes::new(service), Routes::default()).await?;
 
     // Requests in flight have finished. What stands in memory goes into files, so that the next start has nothing to replay.

@@ -10,6 +10,7 @@ use edge::{op, raw_pass, status};
 use events::{ColumnType, DeclareError, Declared};
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use tokio::sync::SemaphorePermit;
 use tonic::{Request, Response, Status};
 use wire::CONFLICT_HEADER;
 use wire::v1::warehouse_server::Warehouse as WarehouseRpc;
@@ -20,6 +21,7 @@ use wire::v1::{
     ListTablesResponse, Table, TableRequest, TailRequest, TailResponse, UndropRequest,
 };
 
+use crate::arriving::Arrived;
 use crate::aside::{Page, list_aside};
 use crate::jobs::{self, JobError, OpenedJob, PartsError};
 use crate::leases::{LeaseError, Reading};
@@ -30,6 +32,8 @@ use crate::warehouse::{Open, Warehouse};
 
 /// How long a change of types is waited for.
 const RETYPED_AT_ONCE: Duration = Duration::from_secs(5);
+/// How long whoever looks at rows without a job waits for others who do.
+const LOOK_WITHIN: Duration = Duration::from_secs(10);
 /// The most jobs that one list returns.
 const MAX_JOBS: u64 = 1_000;
 
@@ -49,6 +53,13 @@ impl Service {
         self.warehouse.open(op.product).await.map_err(job_failed)
     }
 
+    /// The turn to look at rows without a job.
+    async fn look(&self) -> Result<SemaphorePermit<'_>, Status> {
+        let turn = tokio::time::timeout(LOOK_WITHIN, self.warehouse.looks.acquire()).await;
+        let busy = || status(ErrorKind::TooMuch, "many look at rows just now, try again in a few seconds");
+        turn.map_err(|_| busy())?.map_err(|_| busy())
+    }
+
     /// For what reads: the product and the right to read it.
     async fn reading<T>(&self, op: &Op, request: &Request<T>) -> Result<(Arc<Open>, Reading), Status> {
         let pass = raw_pass(request)?;
@@ -61,6 +72,7 @@ impl Service {
 impl WarehouseRpc for Service {
     async fn append(&self, request: Request<AppendRequest>) -> Answer<AppendResponse> {
         let op = op(&request)?;
+        let arrived = request.extensions().get::<Arrived>().and_then(Arrived::take);
         let message = request.into_inner();
         let (database, table) = (database(&message.database)?, table(&message.table)?);
         allowed(op.authorize_in(Verb::Append, &database))?;
@@ -70,7 +82,7 @@ impl WarehouseRpc for Service {
         let (aside, replays) = (message.aside, message.replays);
         let stored = async move {
             let (rows, records) = (message.batches, message.record_ids);
-            let beside = Beside { aside, replays };
+            let beside = Beside { aside, replays, arrived };
             open.product.append(&database, &table, id.as_deref(), rows, &records, beside).await
         };
         let appended = finished(stored).await?.map_err(failed)?;
@@ -260,6 +272,7 @@ impl WarehouseRpc for Service {
         allowed(op.authorize_in(Verb::Query, &database))?;
         let (open, reading) = self.reading(&op, &request).await?;
         let count = request.get_ref().count;
+        let _turn = self.look().await?;
         let (engine, queries) = (&self.warehouse.engine, &self.warehouse.queries);
         let rows = tail(engine, queries, &open.product, &reading, op.scope(), (&database, &table), count)
             .await
@@ -273,6 +286,7 @@ impl WarehouseRpc for Service {
         allowed(op.authorize_in(Verb::Query, &database))?;
         let (open, reading) = self.reading(&op, &request).await?;
         let page = Page::of(request.get_ref()).map_err(failed)?;
+        let _turn = self.look().await?;
         let (engine, queries) = (&self.warehouse.engine, &self.warehouse.queries);
         let listed = list_aside(engine, queries, &open.product, &reading, op.scope(), (&database, &table), page)
             .await

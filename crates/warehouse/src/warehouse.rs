@@ -8,10 +8,10 @@ use base::{CredentialId, Op, ProductId, Role};
 use edge::revocations::Watch;
 use edge::{Counter, Gauge, Metrics, Peers};
 use futures::{StreamExt as _, stream};
-use query::Engine;
+use query::{Engine, FooterRoom};
 use seal::PublicKey;
 use tokio::runtime::Handle;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 use wire::v1::vault_client::VaultClient;
 use wire::v1::{Head, PublicKeyRequest};
@@ -22,6 +22,8 @@ use crate::product::{Product, ProductError, journal_name};
 use crate::queries::Queries;
 use crate::shared::Shared;
 
+/// How many look at once at the newest rows of a table, or at what was set aside. Each may take what a query may.
+const LOOKS: usize = 2;
 /// Products that are closed at the same time.
 const CLOSED_AT_ONCE: usize = 32;
 
@@ -39,6 +41,8 @@ pub(crate) struct Warehouse {
     pub(crate) queries: Handle,
     /// Where files are to be merged: one thread, which takes no more than its share however much there is to do.
     pub(crate) merging: Handle,
+    /// For each who looks at rows without a job.
+    pub(crate) looks: Semaphore,
     _threads: (Queries, Queries),
     peers: Arc<Peers>,
     leases: Leases,
@@ -65,14 +69,16 @@ impl Warehouse {
         remembered: Vec<Head>,
     ) -> Self {
         let remembered = remembered.into_iter().map(|head| (head.journal.clone(), head)).collect();
+        let footers = FooterRoom::new(shared.settings.query.footer_bytes);
         Self {
             shared,
             engine,
             queries: threads.0.handle(),
             merging: threads.1.handle(),
+            looks: Semaphore::new(LOOKS),
             _threads: threads,
             peers,
-            leases: Leases::new(watch),
+            leases: Leases::new(watch, footers),
             remembered,
             products: Mutex::default(),
             counted: OnceCell::new(),

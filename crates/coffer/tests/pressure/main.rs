@@ -1,9 +1,10 @@
-//! Pressure: large numbers and full disks. Each works, or is refused with what to do about it, and nothing that was
+//! Pressure: large numbers, full disks, too little memory. Each works, or is refused with what to do about it, and nothing that was
 //! acknowledged is lost. What is refused, and where the bounds are, is in docs/limits.md.
 
 mod disks;
 mod numbers;
 mod results;
+mod roles;
 
 use std::time::{Duration, Instant};
 

@@ -342,3 +342,74 @@ async fn aggregates_that_collect_text_keep_to_their_memory() {
         assert!(matches!(refused, QueryError::NotAQuery { .. }), "{sql}: {refused:?}");
     }
 }
+
+#[tokio::test]
+async fn rows_in_memory_are_laid_out_as_they_are_read_however_many_columns_they_lack() {
+    let settings = QuerySettings {
+        memory_limit_bytes: 16 << 20,
+        ..QuerySettings::default()
+    };
+    let world = World::with(settings);
+    let named: Vec<String> = (0..1_000).map(|nth| format!("c{nth}")).collect();
+    let all: Vec<_> = named.iter().map(|name| (name.as_str(), Seen::LONG)).collect();
+    let values: Vec<i64> = (0..200).collect();
+    let batches = named.chunks(20).map(|own| {
+        let columns: Vec<_> = own.iter().map(|name| (name.as_str(), Seen::LONG, longs(&values))).collect();
+        batch(&values, &columns)
+    });
+    let view = product(schema(&all), batches.collect(), vec![]);
+
+    let asked = world
+        .engine
+        .run(&view, world.lease(), "web", "SELECT * FROM events", CancellationToken::new());
+    let mut rows = asked.await.unwrap();
+    let (mut count, mut nulls) = (0, 0);
+    while let Some(part) = rows.next().await {
+        let part = part.unwrap();
+        assert!(part.num_rows() * part.num_columns() <= 256 << 10);
+        count += part.num_rows();
+        nulls += part.columns().iter().map(|column| column.null_count()).sum::<usize>();
+    }
+
+    // Ten million cells, of which two in a hundred hold something.
+    assert_eq!((count, nulls), (10_000, 10_000 * 980));
+    assert_eq!(
+        world.rows(&view, "SELECT count(*), sum(c0), sum(c999) FROM events").await,
+        ["10000\t19900\t19900"]
+    );
+    assert_eq!(
+        world.rows(&view, "SELECT count(*) FROM (SELECT * FROM events LIMIT 7)").await,
+        ["7"]
+    );
+}
+
+#[tokio::test]
+async fn footers_are_kept_while_there_is_room_for_them_over_all_leases() {
+    let world = World::new();
+    let mut files = Vec::new();
+    for name in ["one", "two", "three"] {
+        files.push(world.file(name, &sales(0..1_000)).await);
+    }
+    let view = product(sales(0..1).schema(), vec![], files);
+    let sum = "SELECT count(price) FROM events WHERE price >= 0";
+    let key = || PrivateKey::try_from(world.key.to_secret_bytes().reveal()).unwrap();
+    let ask = async |lease: &Arc<Lease>| {
+        let asked = world.engine.run(&view, Arc::clone(lease), "web", sum, CancellationToken::new());
+        lines(&asked.await.unwrap().collect().await.unwrap())
+    };
+    let roomy = FooterRoom::new(64 << 20);
+    let first = Arc::new(Lease::sharing(key(), &roomy));
+    assert_eq!(ask(&first).await, ["3000"]);
+    let three = roomy.used();
+    assert!(first.footers().len() == 3 && three > 0);
+
+    let narrow = FooterRoom::new(three / 2);
+    let (one, two) = (Arc::new(Lease::sharing(key(), &narrow)), Arc::new(Lease::sharing(key(), &narrow)));
+    for lease in [&one, &two, &one, &two] {
+        assert_eq!(ask(lease).await, ["3000"]);
+        assert!(narrow.used() <= three / 2);
+        assert!(one.footers().len() + two.footers().len() < 3);
+    }
+    drop((first, one, two));
+    assert_eq!((roomy.used(), narrow.used()), (0, 0));
+}

@@ -20,7 +20,7 @@ impl World {
         watch.hear(Role::Vault);
         watch.hear(Role::Accounts);
         Self {
-            leases: Leases::new(Some(Arc::clone(&watch))),
+            leases: Leases::new(Some(Arc::clone(&watch)), query::FooterRoom::new(1 << 20)),
             watch,
             clock,
             key: PrivateKey::generate(&SeededEntropy::new(1)),
@@ -96,7 +96,7 @@ async fn while_revocations_are_not_heard_nobody_reads() {
 
     world.clock.advance(Duration::from_secs(60));
     assert_eq!(world.hold(credential(1)).unwrap_err().kind(), ErrorKind::Unavailable);
-    let deaf = Leases::new(None);
+    let deaf = Leases::new(None, query::FooterRoom::new(1 << 20));
     assert!(deaf.hold(product(), credential(1), world.key.clone(), world.a_minute()).is_err());
 }
 

@@ -41,7 +41,7 @@ impl Product {
         sender_id: Option<&str>,
         ipc: Bytes,
         record_ids: &[u8],
-        beside: Beside,
+        mut beside: Beside,
     ) -> Result<Appended, ProductError> {
         let table = self.table_id(database, name)?;
         let wire = ipc.len();
@@ -49,7 +49,10 @@ impl Product {
         if wire > limit {
             return Err(ProductError::BatchTooLarge { bytes: wire, limit });
         }
-        let charge = memory.charge(wire).ok_or(ProductError::MemoryFull)?;
+        let charge = match beside.arrived.take() {
+            Some(arrived) => arrived,
+            None => memory.charge(wire).ok_or(ProductError::MemoryFull)?,
+        };
         let mut lap = Lap::begin();
         let (ipc, rows, mut charge) = decode(ipc, charge, limit).await?;
         let count = rows.num_rows() as u64;

@@ -54,6 +54,8 @@ pub(crate) struct Beside {
     pub(crate) aside: Option<v1::AsideBatch>,
     /// The rows are this one, tried again.
     pub(crate) replays: Option<AsideName>,
+    /// What was charged for the message that brought all of it.
+    pub(crate) arrived: Option<Charge>,
 }
 
 impl Beside {

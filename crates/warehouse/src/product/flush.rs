@@ -16,6 +16,7 @@ use zones::ObjectName;
 use super::state::MemoryPart;
 use super::{Product, ProductError};
 use crate::known::TABLES;
+use crate::memory::memory_of;
 
 /// How many cells a file that is written from memory has at most, empty ones included, unless one batch has more.
 const FILE_CELLS: usize = 8 << 20;
@@ -80,17 +81,8 @@ impl Product {
         if parts.is_empty() {
             return Ok(());
         }
-        let mut files = Vec::new();
         let batches = parts.iter().map(|part| part.shaped.rows.clone()).collect();
-        for (rows, schema) in groups(batches, &schema, FILE_CELLS) {
-            match self.write_file(id, rows, schema).await {
-                Ok(file) => files.push(file),
-                Err(error) => {
-                    self.give_up(&objects(&files)).await;
-                    return Err(error);
-                }
-            }
-        }
+        let files = self.write_files(id, batches, &schema).await?;
         let covered: Vec<BatchHash> = parts.iter().map(|part| part.batch).collect();
         let left_out: Vec<_> = parts.iter().filter_map(|part| Some((part.batch, part.keep.clone()?))).collect();
         let records: Vec<RecordHash> = parts.iter().flat_map(|part| part.records.iter().copied()).collect();
@@ -132,14 +124,36 @@ impl Product {
         Ok(())
     }
 
-    /// Sorts rows, encrypts them under a key of their own, and puts the file into a majority of zones. It is staged until it is swapped
+    /// Writes rows into files: into several where they have too few columns in common, of each table's column what its rows have. All of
+    /// them are staged, until they are swapped in or given up; after an error none is.
+    pub(super) async fn write_files(
+        &self,
+        table: TableId,
+        rows: Vec<RecordBatch>,
+        schema: &SchemaRef,
+    ) -> Result<Vec<FileRecord>, ProductError> {
+        let mut files = Vec::new();
+        let most = (FILE_CELLS, self.shared.settings.flush.table_bytes);
+        for (rows, schema) in groups(rows, schema, most) {
+            match self.write_file(table, rows, schema).await {
+                Ok(file) => files.push(file),
+                Err(error) => {
+                    self.give_up(&objects(&files)).await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// Puts rows in order, encrypts them under a key of their own, and puts the file into a majority of zones. It is staged until it is swapped
     /// in or given up.
     pub(super) async fn write_file(&self, table: TableId, rows: Vec<RecordBatch>, schema: SchemaRef) -> Result<FileRecord, ProductError> {
         let file = WriterId::generate(self.shared.clock.now(), &*self.shared.entropy).to_string();
         let aad = columns::aad_prefix(self.id, table, &file);
         let key = DataKey::generate(&*self.shared.entropy);
         let sealed_key = seal_key(&self.public_key, &key, &columns::key_context(self.id, table, &file));
-        let stages = self.shared.stages.clone();
+        let (stages, memory) = (self.shared.stages.clone(), self.shared.settings.flush.table_bytes);
         let count: u64 = rows.iter().map(|part| part.num_rows() as u64).sum();
         let written = tokio::task::spawn_blocking(move || {
             let mut lap = Lap::begin();
@@ -149,10 +163,9 @@ impl Product {
                 .map(|part| events::adapt(part, &schema))
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(|e| failed(&e))?;
-            let sorted = columns::sort(&adapted).map_err(|e| failed(&e))?;
-            drop(adapted);
+            let in_order = columns::InOrder::new(adapted).map_err(|e| failed(&e))?;
             stages.took("sort for a file", lap.end(), count);
-            let written = columns::write(&[sorted], &key, &aad).map_err(|e| failed(&e))?;
+            let written = columns::write_in_order(in_order, &schema, &key, &aad, memory).map_err(|e| failed(&e))?;
             stages.took("encode and encrypt a file", lap.end(), count);
             Ok::<_, ProductError>(written)
         })
@@ -194,24 +207,27 @@ impl Product {
     }
 }
 
-/// The rows of parts as they go into files, in their order, each with the columns that something of it has.
+/// The rows of parts as they go into files, in their order, each with the columns that something of it has: at most so many cells and
+/// bytes of memory, unless one batch has more.
 ///
-/// A file's rows are in memory with all of its columns, where some may be empty in most of them: of a table with thousands, a few small
-/// batches would take gigabytes. What a file lacks reads as nothing.
-fn groups(batches: Vec<RecordBatch>, schema: &SchemaRef, most: usize) -> Vec<(Vec<RecordBatch>, SchemaRef)> {
+/// Whoever reads a file lays its rows out with all of its columns, where some may be empty in most of them: of a table with thousands, a
+/// few small batches would take gigabytes. What a file lacks reads as nothing.
+fn groups(batches: Vec<RecordBatch>, schema: &SchemaRef, most: (usize, usize)) -> Vec<(Vec<RecordBatch>, SchemaRef)> {
     let mut groups = Vec::new();
-    let (mut rows, mut names, mut count) = (Vec::new(), HashSet::new(), 0);
+    let (mut rows, mut names, mut count, mut bytes) = (Vec::new(), HashSet::new(), 0, 0_usize);
     for batch in batches {
         let fields = batch.schema();
         let new = fields.fields().iter().filter(|field| !names.contains(field.name()));
         let cells = (names.len() + new.count()).saturating_mul(count + batch.num_rows());
-        if cells > most && !rows.is_empty() {
+        let own = memory_of(&batch);
+        if (cells > most.0 || bytes.saturating_add(own) > most.1) && !rows.is_empty() {
             groups.push((std::mem::take(&mut rows), only(schema, &names)));
             names.clear();
-            count = 0;
+            (count, bytes) = (0, 0);
         }
         names.extend(fields.fields().iter().map(|field| field.name().clone()));
         count += batch.num_rows();
+        bytes += own;
         rows.push(batch);
     }
     groups.push((rows, only(schema, &names)));
@@ -222,7 +238,8 @@ fn objects(files: &[FileRecord]) -> Vec<ObjectName> {
     files.iter().map(|file| file.object.clone()).collect()
 }
 
-fn only(schema: &SchemaRef, names: &HashSet<String>) -> SchemaRef {
+/// The columns of these names.
+pub(super) fn only(schema: &SchemaRef, names: &HashSet<String>) -> SchemaRef {
     let fields = schema.fields().iter().filter(|field| names.contains(field.name()));
     Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
 }
@@ -264,7 +281,7 @@ mod tests {
             batch(100, &["time", "c", "d"]),
             batch(1, &["time", "d"]),
         ];
-        let found: Vec<(usize, Vec<String>)> = groups(batches, &all, 100)
+        let found: Vec<(usize, Vec<String>)> = groups(batches.clone(), &all, (100, usize::MAX))
             .iter()
             .map(|(rows, schema)| {
                 let names = schema.fields().iter().map(|field| field.name().clone()).collect();
@@ -279,5 +296,9 @@ mod tests {
         ];
         let named = |(rows, names): (usize, Vec<&str>)| (rows, names.into_iter().map(str::to_owned).collect());
         assert_eq!(found, expected.map(named));
+
+        let bytes = memory_of(&batches[0]);
+        assert_eq!(groups(batches[..3].to_vec(), &all, (usize::MAX, 2 * bytes)).len(), 2);
+        assert_eq!(groups(batches, &all, (usize::MAX, 0)).len(), 5);
     }
 }

@@ -159,6 +159,8 @@ pub(crate) struct Product {
     trimming: trim::Trimming,
     #[cfg(test)]
     merge_peak: std::sync::atomic::AtomicUsize,
+    #[cfg(test)]
+    merge_cells: std::sync::atomic::AtomicUsize,
 }
 
 impl Product {
@@ -225,6 +227,8 @@ impl Product {
             trimming: trim::Trimming::default(),
             #[cfg(test)]
             merge_peak: std::sync::atomic::AtomicUsize::new(0),
+            #[cfg(test)]
+            merge_cells: std::sync::atomic::AtomicUsize::new(0),
         }
     }
 

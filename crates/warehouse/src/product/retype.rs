@@ -327,7 +327,7 @@ impl Product {
         Ok(())
     }
 
-    /// Makes a file of what was read, which is none of the table's yet.
+    /// Makes files of what was read, which are none of the table's yet.
     async fn write_staged(&self, work: &mut Work) -> Result<(), ProductError> {
         if work.rows.is_empty() {
             return Ok(());
@@ -342,8 +342,8 @@ impl Product {
             }
             schema.arrow_schema()
         };
-        let file = self.write_file(work.table, std::mem::take(&mut work.rows), schema).await?;
-        work.files.push(file);
+        let files = self.write_files(work.table, std::mem::take(&mut work.rows), &schema).await?;
+        work.files.extend(files);
         work.charges.clear();
         Ok(())
     }

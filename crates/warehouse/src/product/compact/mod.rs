@@ -10,7 +10,7 @@
 mod plan;
 pub(super) mod spool;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,18 +38,35 @@ use crate::settings::FlushSettings;
 pub(super) const SPOOLS: &str = "merging";
 /// How many rows are written at once.
 const ROWS_AT_ONCE: usize = 8_192;
+/// How many cells are laid out at once, empty ones included, unless one row has more.
+const CELLS_AT_ONCE: usize = 256 << 10;
+/// What a cell takes that was laid out: where rows were picked, and once more where they are encoded.
+const PER_CELL: usize = 2 * 9;
+/// What a file of very little may take.
+const SMALL: u64 = 1 << 20;
 /// Between two batches, how long a merge waits at most for memory that rows on their way in need more.
 const GIVE_WAY: Duration = Duration::from_millis(100);
 
-/// Of the memory that a merge may take, what is left for the rows that are read beside a file that is put into the zones and a row group
-/// that is written.
-fn for_reading(memory: &Memory, sizes: Sizes) -> usize {
-    let put = usize::try_from(sizes.most()).unwrap_or(usize::MAX);
-    memory.limit().saturating_sub(put).saturating_sub(for_writing(memory))
+/// How large a file may become that is made of so many bytes, and how much memory it takes while it is put into the zones: it can be
+/// larger than they were, where it is compressed less well.
+fn largest(sizes: Sizes, bytes: u64) -> u64 {
+    sizes.most().min(bytes.saturating_mul(2).saturating_add(SMALL))
 }
 
-fn for_writing(memory: &Memory) -> usize {
-    memory.limit() / 12
+/// What writing files of so many columns takes: a row group, what each column needs, and rows as they are laid out.
+fn for_writing(memory: &Memory, columns: usize) -> usize {
+    let cells = columns.saturating_mul(rows_at_once(columns));
+    memory.limit() / 12 + columns::memory_of_columns(columns, for_compressing(memory)) + cells.saturating_mul(PER_CELL)
+}
+
+/// What compressing may take of it.
+fn for_compressing(memory: &Memory) -> usize {
+    memory.limit() / 8
+}
+
+/// How many rows of so many columns are laid out at once.
+fn rows_at_once(columns: usize) -> usize {
+    (CELLS_AT_ONCE / columns.max(1)).clamp(1, ROWS_AT_ONCE)
 }
 
 impl FlushSettings {
@@ -82,6 +99,8 @@ struct Work<'a> {
     output: Option<Output>,
     made: Vec<FileRecord>,
     rows: u64,
+    /// How large a file may become.
+    largest: u64,
 }
 
 impl Product {
@@ -137,10 +156,10 @@ impl Product {
     ) -> Result<(), ProductError> {
         let mut lap = Lap::begin();
         let memory = &self.shared.rewriting;
-        let inputs = self.open_files(&mut files, &reader, lease, for_reading(memory, sizes)).await?;
+        let (inputs, columns) = self.open_files(&mut files, &reader, lease, sizes).await?;
         let taken: usize = inputs.iter().map(OpenFile::memory).sum();
         let _charge = memory
-            .charge(taken + for_writing(memory))
+            .charge(taken + for_writing(memory, columns.len()))
             .ok_or(ProductError::Internal("two merges run at once"))?;
         let (schema, own) = {
             let state = self.read();
@@ -149,7 +168,9 @@ impl Product {
                 .files
                 .iter()
                 .filter(|file| !files.iter().any(|input| input.object == file.object));
-            (table.schema.arrow_schema(), plan::own_bytes(others.map(AsRef::as_ref)))
+            // Of the table's columns those that something of the files has: others read as nothing.
+            let schema = super::flush::only(&table.schema.arrow_schema(), &columns);
+            (schema, plan::own_bytes(others.map(AsRef::as_ref)))
         };
         let bytes: u64 = files.iter().map(|file| file.bytes).sum();
         let days = days_of(&files, &inputs, bytes, sizes, cancel).await?;
@@ -162,8 +183,9 @@ impl Product {
             output: None,
             made: Vec::new(),
             rows: 0,
+            largest: largest(sizes, bytes),
         };
-        let done = self.rewrite(&mut work, &inputs, sizes).await;
+        let done = self.rewrite(&mut work, &inputs).await;
         let made: Vec<_> = work.made.iter().map(|file| file.object.clone()).collect();
         drop((work.output.take(), inputs, reader));
         let expected: u64 = files.iter().map(|file| file.rows).sum();
@@ -189,38 +211,46 @@ impl Product {
         Ok(())
     }
 
-    /// Opens as many of the files as can be read at once within so many bytes, and leaves the others out.
+    /// Opens as many of the files as can be merged at once within the memory for it, and leaves the others out. Returns their columns as well.
     async fn open_files(
         &self,
         files: &mut Vec<Arc<FileRecord>>,
         reader: &query::Held,
         lease: &Arc<Lease>,
-        most: usize,
-    ) -> Result<Vec<OpenFile>, ProductError> {
-        let (mut inputs, mut taken) = (Vec::new(), 0_usize);
+        sizes: Sizes,
+    ) -> Result<(Vec<OpenFile>, HashSet<String>), ProductError> {
+        let (mut inputs, mut taken, mut bytes, mut columns) = (Vec::new(), 0_usize, 0, HashSet::new());
+        let memory = &self.shared.rewriting;
         for file in files.iter() {
             let view = self.file_view(file, reader);
             let input = OpenFile::open(&self.shared.zones, lease, view).await?;
+            let more: Vec<String> = input.columns().filter(|name| !columns.contains(*name)).map(str::to_owned).collect();
             taken = taken.saturating_add(input.memory());
-            if taken > most {
+            bytes += file.bytes;
+            let put = usize::try_from(largest(sizes, bytes)).unwrap_or(usize::MAX);
+            let writing = for_writing(memory, columns.len() + more.len());
+            if taken.saturating_add(put).saturating_add(writing) > memory.limit() {
                 break;
             }
+            columns.extend(more);
             inputs.push(input);
         }
         files.truncate(inputs.len());
         if inputs.len() < 2 {
             return Err(ProductError::File(format!(
-                "two of the files cannot be read at once within {most} bytes: let `flush.rewrite_memory` be larger"
+                "two of the files cannot be read at once within {} bytes, with the columns that they have: let `flush.rewrite_memory` be larger",
+                memory.limit()
             )));
         }
-        Ok(inputs)
+        Ok((inputs, columns))
     }
 
     /// Reads all inputs side by side and writes their rows into new files.
-    async fn rewrite(&self, work: &mut Work<'_>, inputs: &[OpenFile], sizes: Sizes) -> Result<(), ProductError> {
+    async fn rewrite(&self, work: &mut Work<'_>, inputs: &[OpenFile]) -> Result<(), ProductError> {
         let mut readers = inputs.iter().map(OpenFile::rows).collect::<Result<Vec<_>, _>>()?;
         // Wide rows come in small batches, and go out in such.
-        let most = inputs.iter().map(OpenFile::rows_at_once).min().unwrap_or(1).clamp(1, ROWS_AT_ONCE);
+        let most = inputs.iter().map(OpenFile::rows_at_once).min().unwrap_or(1);
+        let most = most.clamp(1, rows_at_once(work.schema.fields().len()));
         let mut merge = Merge::new(readers.len(), most);
         let failed = |error: &dyn std::error::Error| ProductError::File(super::flush::chain(error));
         loop {
@@ -232,8 +262,11 @@ impl Product {
                     merge.give(input, adapted?).map_err(|error| failed(&error))?;
                 }
                 Step::Rows(rows) => {
+                    #[cfg(test)]
+                    self.merge_cells
+                        .fetch_max(rows.num_rows() * rows.num_columns(), std::sync::atomic::Ordering::SeqCst);
                     self.give_way(work.cancel).await?;
-                    self.write_rows(work, rows, sizes).await?;
+                    self.write_rows(work, rows).await?;
                 }
                 Step::Done => break,
             }
@@ -256,7 +289,7 @@ impl Product {
         stopped(cancel)
     }
 
-    async fn write_rows(&self, work: &mut Work<'_>, mut rows: RecordBatch, sizes: Sizes) -> Result<(), ProductError> {
+    async fn write_rows(&self, work: &mut Work<'_>, mut rows: RecordBatch) -> Result<(), ProductError> {
         while rows.num_rows() > 0 {
             let mut output = match work.output.take() {
                 Some(output) => output,
@@ -265,7 +298,7 @@ impl Product {
                     self.begin_output(work, left.unwrap_or(u64::MAX))?
                 }
             };
-            let piece = rows_within(&rows, sizes.most() / 16)?;
+            let piece = rows_within(&rows, work.largest / 16)?;
             let count = usize::try_from(output.left).map_or(piece, |left| left.min(piece));
             let written = output.writer.write(&rows.slice(0, count));
             written.map_err(|error| ProductError::File(super::flush::chain(&error)))?;
@@ -274,7 +307,7 @@ impl Product {
             work.rows += count as u64;
             let left = output.left;
             // Rows can be larger than those before them were. What is not encoded to the end seems larger than it will be.
-            let limit = sizes.most() / 8 * 7;
+            let limit = work.largest / 8 * 7;
             if output.writer.size() >= limit {
                 output
                     .writer
@@ -298,7 +331,7 @@ impl Product {
         let sealed_key = seal_key(&self.public_key, &key, &columns::key_context(self.id, work.table, &file));
         let spool = Spool::begin(&self.spools(), &file).map_err(ProductError::Spool)?;
         let aad = columns::aad_prefix(self.id, work.table, &file);
-        let writer = FileWriter::new(spool, &work.schema, &key, &aad);
+        let writer = FileWriter::new(spool, &work.schema, &key, &aad, for_compressing(&self.shared.rewriting));
         Ok(Output {
             writer: writer.map_err(|error| ProductError::File(super::flush::chain(&error)))?,
             file,
@@ -386,8 +419,10 @@ impl Product {
     #[cfg(test)]
     fn note_peak(&self, work: &Work<'_>, merge: &Merge) {
         let writing = work.output.as_ref().map_or(0, |output| output.writer.memory());
+        let columns = work.output.as_ref().map_or(0, |_| work.schema.fields().len());
+        let open = columns::memory_of_columns(columns, for_compressing(&self.shared.rewriting));
         self.merge_peak
-            .fetch_max(writing + merge.held(), std::sync::atomic::Ordering::SeqCst);
+            .fetch_max(writing + open + merge.held(), std::sync::atomic::Ordering::SeqCst);
     }
 }
 

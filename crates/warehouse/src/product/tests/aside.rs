@@ -35,6 +35,7 @@ fn aside(tags: &[&str]) -> Beside {
             ..AsideBatch::default()
         }),
         replays: None,
+        arrived: None,
     }
 }
 
@@ -209,6 +210,7 @@ async fn a_replay_is_stored_once_and_noted_whatever_a_sender_calls_its_imports()
         let beside = Beside {
             aside: None,
             replays: Some(name(1, 7)),
+            arrived: None,
         };
         append_with(&product, Some("any"), batch(&["replayed"]), beside)
     };

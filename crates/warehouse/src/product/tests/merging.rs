@@ -267,6 +267,39 @@ async fn a_merge_takes_little_memory_however_large_the_rows_are_that_it_reads() 
 }
 
 #[tokio::test]
+async fn files_of_few_columns_each_are_merged_a_few_cells_at_a_time_however_many_columns_their_table_has() {
+    let house = House::new(128);
+    let (_, zones) = house.memory();
+    let product = house.open(&zones).await.unwrap();
+    with_table(&product).await;
+    for number in 0..200 {
+        let row = |row: usize| {
+            let cells: String = (0..50).map(|column| format!(r#","c{number}_{column}":{}"#, row * column)).collect();
+            format!(r#"{{"time":{}{cells}}}"#, row * 200 + number)
+        };
+        append(&product, None, rows(&(0..20).map(row).collect::<String>())).await.unwrap();
+        product.flush_all().await;
+    }
+    let table = &product.tables(&"web".parse().unwrap()).unwrap()[0];
+    assert_eq!(table.columns.len(), 10_000);
+    house.settle(&product).await;
+    let (cells, peak) = (&product.merge_cells, &product.merge_peak);
+    let (cells, peak) = (
+        cells.load(std::sync::atomic::Ordering::SeqCst),
+        peak.load(std::sync::atomic::Ordering::SeqCst),
+    );
+    // Laid out as wide as the table, a single batch of twenty rows would have 200,000, and what is read of eight files 1.6 million.
+    assert!(cells <= 256 << 10, "{cells} cells at once");
+    eprintln!("PEAK {peak} {}", product.shared.rewriting.peak());
+    assert!(peak <= house.settings.flush.rewrite_memory / 2, "{peak} bytes");
+    assert!(product.shared.rewriting.peak() <= house.settings.flush.rewrite_memory);
+    assert!(files(&product).len() < 16, "{} files", files(&product).len());
+    let sums = "SELECT concat_ws(' ', cast(count(*) AS varchar), cast(sum(c0_1) AS varchar), cast(sum(c199_49) AS varchar), cast(count(c77_7) AS varchar)) FROM events";
+    assert_eq!(texts(&house.rows(&product, sums).await), ["4000 190 9310 20"]);
+    nothing_is_left_over(&product, &zones).await;
+}
+
+#[tokio::test]
 async fn files_that_cannot_be_read_within_the_memory_for_it_are_left_alone() {
     let mut house = House::new(123);
     house.settings.flush.merge_files = 2;

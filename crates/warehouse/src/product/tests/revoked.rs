@@ -39,7 +39,7 @@ impl Reader {
         watch.hear(Role::Vault);
         watch.hear(Role::Accounts);
         Self {
-            leases: Leases::new(Some(watch)),
+            leases: Leases::new(Some(watch), query::FooterRoom::new(1 << 20)),
             house,
             each,
             zones,

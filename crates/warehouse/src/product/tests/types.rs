@@ -342,7 +342,7 @@ async fn cut_in_between(seed: u64) -> bool {
     append(&product, Some("late"), rows(r#"{"tag":"e","x":[5]}"#)).await.unwrap();
     declare(&product, &[("x", ColumnType::Long)]).await;
 
-    power.cut_after(1 + house.chance.next_u64() % 700);
+    power.cut_after(1 + house.chance.next_u64() % 350);
     let (lease, never) = (house.lease(), CancellationToken::new());
     let done = product.retype_due(&lease, &never);
     let more = append(&product, Some("more"), rows(r#"{"tag":"f","x":"much"}"#));
