@@ -112,9 +112,9 @@ impl Product {
             records: with_id(&fresh.ids).collect(),
             keep: None,
         };
-        self.show(table, stored, shaped, charge).await?;
-        self.show_aside(aside).await?;
-        appending.done();
+        let shown = self.show(table, stored, shaped, charge).await;
+        // Its table may be there when the other has gone.
+        appending.shown([shown, self.show_aside(aside).await])?;
         self.shared.stages.took("show", lap.end(), count);
         Ok(Appended {
             rows: count,

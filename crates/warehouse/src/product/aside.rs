@@ -296,9 +296,7 @@ impl Product {
     pub(super) async fn store_aside(&self, aside: Option<Aside>) -> Result<(), ProductError> {
         let Some(aside) = aside else { return Ok(()) };
         let appending = self.append_entries(vec![aside.entry()]).await?;
-        self.show_aside(Some(aside)).await?;
-        appending.done();
-        Ok(())
+        appending.shown([self.show_aside(Some(aside)).await, Ok(())])
     }
 
     /// Puts it where queries see it.

@@ -4,8 +4,13 @@
 //! reads the last segment before it, which shows that the journal still is the same, and what came after.
 //!
 //! A checkpoint is begun at the journal's end and made once all who were appending by then are done and all rows have left memory that
-//! were there then. An append whose end nobody knows may be in the journal and in no memory: from then on there is no further checkpoint
-//! in this process, and the next start reads what came since the last.
+//! were there then.
+//!
+//! An append that is undecided when it is done is in no memory and need not be: the journal tries its place again, and has moved past it
+//! only with another segment in that place, beside which the undecided one never counts. So it either stands after the checkpoint, where
+//! the next start looks for it, or is not in the journal. What was shown nowhere because its table has gone for good is not looked for either.
+//! An append of which nobody heard the end (whoever waited for it broke off) may be in the journal and in no memory: from then on there is
+//! no further checkpoint in this process, and the next start reads what came since the last.
 //!
 //! Invariant for whoever takes tables away: rows in memory of a table that may come back are to be in a file before.
 
@@ -62,9 +67,18 @@ pub(super) struct Appending<'a> {
 }
 
 impl Appending<'_> {
-    /// It is shown, or will never be in the journal.
+    /// Nothing of it is in the journal before a checkpoint that is not shown.
     pub(super) fn done(mut self) {
         self.is_known = true;
+    }
+
+    /// It was to be shown, which came to this: all of it, or its table has gone for good and there is nothing to show.
+    pub(super) fn shown(self, outcomes: [Result<(), ProductError>; 2]) -> Result<(), ProductError> {
+        let is_known = |outcome: &Result<(), ProductError>| matches!(outcome, Ok(()) | Err(ProductError::NotFound { .. }));
+        if outcomes.iter().all(is_known) {
+            self.done();
+        }
+        outcomes.into_iter().collect()
     }
 }
 
@@ -124,14 +138,15 @@ impl Product {
         match self.journal.append_all(entries).await {
             Ok(_) => Ok(appending),
             Err(error) => {
-                let refused = matches!(
+                // Invariant: not in the journal, or, undecided, not in it before the end that it has now or will have: see above.
+                let is_decided = matches!(
                     error,
                     AppendError::TooFewZones { .. }
                         | AppendError::TooMuch { .. }
                         | AppendError::TooLarge { .. }
                         | AppendError::NoCertificate
                 );
-                if refused {
+                if is_decided || matches!(error, AppendError::Undecided { .. }) {
                     appending.done();
                 }
                 Err(error.into())
