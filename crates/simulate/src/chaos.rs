@@ -1,6 +1,7 @@
 //! What befalls zones.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::time::sleep;
 
@@ -8,6 +9,9 @@ use crate::oracle::Fate;
 use crate::site::{Condition, Site};
 use crate::trace::short;
 use crate::world::World;
+
+/// Longer than a write takes to be decided.
+const DECIDED: Duration = Duration::from_secs(5);
 
 /// Weather without end.
 pub(crate) async fn rage(world: Arc<World>) {
@@ -76,7 +80,10 @@ async fn destroy(world: &World) {
         _ => {}
     }
     if !world.may.wild {
-        // Nothing else happens until what was kept is whole again.
+        // Nothing else happens until what was kept is whole again. What was on its way to a majority when the zone lost its copy is accepted
+        // after that, on the strength of what the zone had said before; so it is waited for first, or the zone's loss and the next zone's
+        // absence would meet in one object: two of three, which nothing promises to survive.
+        sleep(DECIDED).await;
         for _ in 0..60 {
             if is_whole(world, site).await {
                 return;

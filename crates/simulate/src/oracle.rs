@@ -52,7 +52,7 @@ pub(crate) struct Found {
 pub(crate) struct Oracle {
     pub(crate) sent: BTreeMap<String, Sent>,
     pub(crate) files: BTreeMap<ObjectName, File>,
-    /// What the last process found when it started: whoever comes later finds the same and more.
+    /// What the last process found that was alone when it started: whoever comes later finds the same and more.
     pub(crate) seen: Vec<Found>,
     /// The newest head that a writer without a successor has told.
     pub(crate) head: Head,
@@ -66,7 +66,11 @@ impl Oracle {
     ///
     /// `seen_stays` says whether even what nobody was told of stays once a process has found it. (Where zones lose things while others are
     /// away, the segment without entries that decided about it can be lost for a while.)
-    pub(crate) fn look_at(&mut self, found: &[Found], seen_stays: bool) -> Vec<String> {
+    ///
+    /// `alone` says whether no other process lived when this one began to look: what it found then is what later ones find, and more. While a
+    /// predecessor goes on writing it may yet decide otherwise about an entry of which it has told nobody, and did so in seed 1647 while the
+    /// successor was looking; that one had written nothing of its own, on which a decision could have been built. Nothing acknowledged hangs on it.
+    pub(crate) fn look_at(&mut self, found: &[Found], seen_stays: bool, alone: bool) -> Vec<String> {
         let mut broken = Vec::new();
         let mut places: BTreeMap<&str, SegmentId> = BTreeMap::new();
         for entry in found {
@@ -103,7 +107,9 @@ impl Oracle {
         if seen_stays && !found.starts_with(&self.seen) {
             broken.push("what an earlier process found is not what is there now".into());
         }
-        self.seen = found.to_vec();
+        if alone {
+            self.seen = found.to_vec();
+        }
         broken
     }
 

@@ -93,6 +93,7 @@ impl Process {
     pub(crate) async fn recover(&self) -> Option<(Recovered, Vec<Found>)> {
         let (world, key) = (&self.world, self.world.house.installation.key());
         loop {
+            let alone = world.lives().iter().all(|life| life.number == self.life.number || !life.is_alive());
             let recovered = journal::recover(&self.zones, &key, Role::Warehouse, JOURNAL, product()).await;
             let why = match recovered {
                 Ok(recovered) => {
@@ -105,7 +106,7 @@ impl Process {
                                 let broken = if self.lingers() {
                                     Vec::new()
                                 } else {
-                                    world.oracle().look_at(&found, !world.may.wild)
+                                    world.oracle().look_at(&found, !world.may.wild, alone)
                                 };
                                 broken
                                     .into_iter()
