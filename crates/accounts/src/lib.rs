@@ -157,6 +157,7 @@ async fn open_zones(settings: &AccountsSettings, ctx: &RoleContext, state_key: &
     if settings.installation.is_empty() {
         settings.installation = ctx.installation.name();
     }
+    settings.role = Role::Accounts.to_string();
     settings.grave_key = zones::GraveKey::new(*derive(state_key.to_secret_bytes().reveal(), Purpose::Graves, b"accounts").reveal());
     let opened = tokio::task::spawn_blocking(move || open(settings, &directory, clock)).await;
     let (zones, key) = (opened.map_err(|_| RunError::Interrupted)??, ctx.installation);

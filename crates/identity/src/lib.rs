@@ -153,6 +153,7 @@ async fn open_zones(
     if settings.installation.is_empty() {
         settings.installation = ctx.installation.name();
     }
+    settings.role = Role::Identity.to_string();
     settings.grave_key = zones::GraveKey::new(*seal::derive(state_key.reveal(), seal::Purpose::Graves, b"identity").reveal());
     let opened = tokio::task::spawn_blocking(move || open(settings, &directory, clock)).await;
     let (zones, key) = (opened.map_err(|_| RunError::Interrupted)??, ctx.installation);

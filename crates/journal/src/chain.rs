@@ -7,7 +7,8 @@
 //! begun, what it wrote from there on stands beside the chain, all of it, however long it is.
 //!
 //! Of two ends without a successor the later writer's stands. Writers are counted, but one that left something only in a zone that
-//! is away is not: its successor has the same number. So whoever starts without having seen everything first writes an opening, a
+//! is away is not, nor one whose only segment is on its way through a network yet: its successor has the same number. So whoever starts
+//! without having seen everything, or over zones where what a dead writer sent may arrive later, first writes an opening, a
 //! segment without entries, and accepts entries after it only: whatever turns up beside the opening has no successor, or no entry
 //! is lost with it. That is also why an opening at the end is not part of the head that others remember.
 //!

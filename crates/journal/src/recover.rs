@@ -230,7 +230,7 @@ impl Reader<'_> {
             journal: self.journal.to_owned(),
             source,
         })?;
-        let (silent, strangers) = (settled.silent > 0, settled.strangers);
+        let (unsettled, strangers) = (settled.silent > 0 || !settled.is_final, settled.strangers);
         // The last segment before is read along: it shows that the journal still is the one that was recovered.
         let from = after.length.saturating_sub(1);
         let mut listed = Vec::new();
@@ -268,7 +268,7 @@ impl Reader<'_> {
         let last = last.into_iter().next();
         let latest = last.iter().chain(&believed).map(|segment| segment.created_at).max();
         let known = after.length == 0 || last.is_some();
-        let uncertain = silent || !unreadable.is_empty();
+        let uncertain = unsettled || !unreadable.is_empty();
         let mut chain = chain::link(after, known, &passed_over, believed, unreadable);
         chain.tail.uncertain = uncertain;
         if let Some(segment) = last {

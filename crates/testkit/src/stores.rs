@@ -58,6 +58,10 @@ pub struct Store {
     child: Option<Child>,
 }
 
+fn key_file() -> String {
+    format!("access_key_id = {KEY}\nsecret_access_key = {SECRET}\n")
+}
+
 impl Stores {
     /// Starts stores with these names, each with an empty bucket, and waits until they answer.
     pub async fn start(names: &[&str]) -> anyhow::Result<Self> {
@@ -73,8 +77,7 @@ impl Stores {
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }]});
         fs::write(place.path().join("s3.json"), identities.to_string())?;
-        let credentials = format!("access_key_id = {KEY}\nsecret_access_key = {SECRET}\n");
-        private(&place.path().join("credentials"), &credentials)?;
+        private(&place.path().join("credentials"), &key_file())?;
         let mut stores = Self { each: Vec::new(), place };
         for name in names {
             let mut store = Store {
@@ -104,6 +107,16 @@ impl Stores {
         self.place.path().join("credentials")
     }
 
+    /// The same in a file of its own for what lies below `prefix`: no two roles may share one.
+    fn credentials_for(&self, prefix: &str) -> PathBuf {
+        let path = self.place.path().join(format!("credentials-{}", prefix.replace('/', "-")));
+        if !path.exists() {
+            // What is missing then is said by whoever reads it.
+            let _ = private(&path, &key_file());
+        }
+        path
+    }
+
     /// A file with an access key that none of them knows the secret of.
     pub fn wrong_credentials(&self) -> anyhow::Result<PathBuf> {
         let path = self.place.path().join("wrong");
@@ -123,7 +136,7 @@ impl Stores {
                 "{{ name = '{}', url = '{}', credentials = '{}', ca = '{}' }}",
                 store.name,
                 store.url(prefix),
-                self.credentials().display(),
+                self.credentials_for(prefix).display(),
                 self.ca().display()
             )
         };

@@ -164,6 +164,7 @@ fn prepare_for(settings: VaultSettings, parts: VaultParts, rebuilding: Option<Re
     let root = kept.unwrap_or_else(|| RootKey::generate(&*parts.entropy));
     let mut zones_settings = settings.zones.clone();
     zones_settings.grave_key = zones::GraveKey::new(*root.graves().reveal());
+    zones_settings.role = Role::Vault.to_string();
     let zones = Zones::open(zones_settings, first_start, Arc::clone(&parts.clock))?;
     let key = root.installation().key();
     zones.vouch_with(Arc::new(move |name, object| journal::is_segment(&key, Role::Vault, name, object)));

@@ -53,6 +53,7 @@ pub(crate) async fn start(settings: WarehouseSettings, ctx: &RoleContext, open: 
     if zones_settings.installation.is_empty() {
         zones_settings.installation = ctx.installation.name();
     }
+    zones_settings.role = Role::Warehouse.to_string();
     let (directory, clock) = (ctx.directory.clone(), Arc::clone(&ctx.clock));
     let opened = tokio::task::spawn_blocking(move || open(zones_settings, &directory, clock)).await;
     let zones = opened.map_err(|_| RunError::Interrupted)??;

@@ -21,6 +21,7 @@ use base::{Entropy, OsEntropy};
 use bytes::Bytes;
 
 use crate::disk::{Disk, NewFile, RealDisk, Whole};
+use crate::marker::Owner;
 use crate::{ObjectName, Zone, ZoneError};
 
 mod marker;
@@ -43,7 +44,7 @@ pub struct DirectoryZone(Arc<Inner>);
 
 struct Inner {
     name: String,
-    installation: String,
+    owner: Owner,
     root: PathBuf,
     disk: Arc<dyn Disk>,
     // Temporary files have names of their own in each process: another one may not be done with the same zone yet.
@@ -66,14 +67,14 @@ impl DirectoryZone {
     ///
     /// Never fails: a directory that cannot be used is a zone that is down and may come back.
     pub fn open(name: &str, path: impl Into<PathBuf>, create: bool) -> Self {
-        Self::open_for("", name, path, if create { Empty::New } else { Empty::Unknown })
+        Self::open_for(Owner::default(), name, path, if create { Empty::New } else { Empty::Unknown })
     }
 
-    /// The same, and a directory that belongs to another installation is refused.
-    pub fn open_for(installation: &str, name: &str, path: impl Into<PathBuf>, empty: Empty) -> Self {
+    /// The same, and a directory that belongs to another is refused.
+    pub(crate) fn open_for(owner: Owner, name: &str, path: impl Into<PathBuf>, empty: Empty) -> Self {
         let root = path.into();
         let disk = Arc::new(RealDisk::at(root.clone()));
-        let zone = Self::on(Arc::clone(&disk) as Arc<dyn Disk>, installation, name, root, OsEntropy.next_u64());
+        let zone = Self::on(Arc::clone(&disk) as Arc<dyn Disk>, owner, name, root, OsEntropy.next_u64());
         if empty != Empty::Unknown
             && let Err(error) = disk.make_root()
         {
@@ -86,10 +87,10 @@ impl DirectoryZone {
     }
 
     /// A zone on any disk, without touching it yet. No two runs on one disk have the same number.
-    pub(crate) fn on(disk: Arc<dyn Disk>, installation: &str, name: &str, root: PathBuf, run: u64) -> Self {
+    pub(crate) fn on(disk: Arc<dyn Disk>, owner: Owner, name: &str, root: PathBuf, run: u64) -> Self {
         Self(Arc::new(Inner {
             name: name.to_owned(),
-            installation: installation.to_owned(),
+            owner,
             root,
             disk,
             run,

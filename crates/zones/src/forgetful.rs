@@ -15,6 +15,7 @@ use base::Entropy;
 use bytes::Bytes;
 
 use crate::disk::{Disk, DiskEntry, EntryKind, NewFile, Whole};
+use crate::marker::Owner;
 use crate::{DirectoryZone, Empty, ObjectName, Zone, ZoneError};
 
 /// The power supply of one or more simulated disks.
@@ -116,7 +117,7 @@ impl ForgetfulZone {
             disk: Arc::clone(&disk),
             negligence,
         };
-        let zone = DirectoryZone::on(Arc::new(session), "", name, PathBuf::from("/"), boot);
+        let zone = DirectoryZone::on(Arc::new(session), Owner::default(), name, PathBuf::from("/"), boot);
         // As `DirectoryZone::open` does; without power the zone stays down until it is probed.
         let _ = zone.prepare(Empty::New);
         Self { zone, disk, negligence }

@@ -1,4 +1,7 @@
 //! The small file that makes a place a zone: which zone it is, whose, and whether it lacks nothing.
+//!
+//! Promise: a place that one role of one installation has taken is nobody else's. Markers of before roles were named say nothing of a role;
+//! the first role that finds one writes its name into it.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +17,8 @@ pub(crate) struct Marker {
     zone: String,
     #[serde(default)]
     installation: String,
+    #[serde(default)]
+    role: String,
     /// Whether it has been compared with all others since it was empty. Where nothing is said it was so from the beginning.
     #[serde(default = "complete")]
     complete: bool,
@@ -23,23 +28,39 @@ fn complete() -> bool {
     true
 }
 
+/// Whose a zone is. What is empty is not compared.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) installation: String,
+    pub(crate) role: String,
+}
+
 impl Marker {
-    pub(crate) fn new(zone: &str, installation: &str, complete: bool) -> Self {
+    pub(crate) fn new(zone: &str, owner: &Owner, complete: bool) -> Self {
         Self {
             format: 1,
             zone: zone.to_owned(),
-            installation: installation.to_owned(),
+            installation: owner.installation.clone(),
+            role: owner.role.clone(),
             complete,
         }
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Whether it says less than its owner knows: not which role's it is.
+    pub(crate) fn lacks_role(&self, owner: &Owner) -> bool {
+        self.role.is_empty() && !owner.role.is_empty()
     }
 
     pub(crate) fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec(self)
     }
 
-    /// Whether the zone that `bytes` mark is complete; or why it is not this zone of this installation. `place` is what it is in,
-    /// in a word.
-    pub(crate) fn judge(bytes: &[u8], zone: &str, installation: &str, place: &str) -> Result<bool, String> {
+    /// What the marker says; or why it is not that of this zone of this owner. `place` is what it is in, in a word.
+    pub(crate) fn judge(bytes: &[u8], zone: &str, owner: &Owner, place: &str) -> Result<Self, String> {
         let Ok(marker) = serde_json::from_slice::<Self>(bytes) else {
             return Err(unreadable());
         };
@@ -53,11 +74,22 @@ impl Marker {
         if marker.zone != zone {
             return Err(format!("the {place} belongs to zone {}", marker.zone));
         }
-        if !named(&marker.installation, installation) {
+        if !named(&marker.installation, &owner.installation) {
             return Err(format!("the {place} belongs to another installation"));
         }
-        Ok(marker.complete)
+        if !named(&marker.role, &owner.role) {
+            return Err(format!(
+                "the {place} belongs to the role {}: give each role a {place} or a prefix of its own",
+                short(&marker.role)
+            ));
+        }
+        Ok(marker)
     }
+}
+
+/// What another wrote, as far as it is fit to be shown.
+fn short(text: &str) -> String {
+    text.chars().filter(char::is_ascii_alphanumeric).take(40).collect()
 }
 
 /// What is said of a marker that is none.

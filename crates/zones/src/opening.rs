@@ -55,7 +55,7 @@ pub(crate) fn open(settings: &ZonesSettings, create: bool, clock: &Arc<dyn Clock
     let zones = found.iter().map(|zone| -> Arc<dyn Zone> {
         match zone {
             Found::Directory(zone) => {
-                let opened = DirectoryZone::open_for(&settings.installation, &zone.name, &zone.path, empty);
+                let opened = DirectoryZone::open_for(settings.owner(), &zone.name, &zone.path, empty);
                 usable += usize::from(zone.path.join("zone.json").symlink_metadata().is_ok());
                 Arc::new(opened)
             }
@@ -79,6 +79,7 @@ fn find<'a>(zone: &'a ZoneSettings, settings: &ZonesSettings, clock: &Arc<dyn Cl
     Ok(Found::Store(S3Zone::new(S3Parts {
         name: zone.name.clone(),
         installation: settings.installation.clone(),
+        role: settings.role.clone(),
         address,
         region: region.to_owned(),
         credentials: credentials.to_owned(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use base::ErrorKind;
 use serde::{Deserialize, Serialize};
 
+use crate::marker::Owner;
 use crate::s3::{Address, Hosts};
 use crate::{GraveKey, s3};
 
@@ -111,6 +112,9 @@ pub struct ZonesSettings {
     pub zones: Vec<ZoneSettings>,
     /// Written into each zone's marker, so that another installation's directory is not taken for ours. Empty: not compared.
     pub installation: String,
+    /// Written there too, so that no role takes another's place for its own. Set by the role, never from a file. Empty: not compared.
+    #[serde(skip)]
+    pub role: String,
     /// How long one zone may take for one write before it counts as failed there; a second longer for each 16 MiB.
     #[serde(with = "humantime_serde")]
     pub put_timeout: Duration,
@@ -138,6 +142,9 @@ pub struct ZonesSettings {
     pub scrub_bytes_per_second: u64,
     /// How many names are asked of a zone at once.
     pub page: usize,
+    /// How many objects one zone may list that most zones lack, those deleted not counted; one that lists more is taken for down. What a
+    /// role remembers of a listing is bounded by it.
+    pub most_alone: usize,
     /// Under which the role marks what it deleted. Set by the role from its own secret, never from a file.
     #[serde(skip)]
     pub grave_key: GraveKey,
@@ -155,6 +162,7 @@ impl Default for ZonesSettings {
         Self {
             zones: Vec::new(),
             installation: String::new(),
+            role: String::new(),
             put_timeout: Duration::from_secs(2),
             read_timeout: Duration::from_secs(10),
             hedge_after: Duration::from_millis(300),
@@ -165,6 +173,7 @@ impl Default for ZonesSettings {
             scrub_every: Duration::from_secs(24 * 3600),
             scrub_bytes_per_second: 32 << 20,
             page: 8192,
+            most_alone: 50_000,
             grave_key: GraveKey::default(),
             hosts: Hosts::default(),
             max_in_flight: 16,
@@ -235,6 +244,13 @@ impl ZonesSettings {
             }
         }
         Ok(())
+    }
+
+    pub(crate) fn owner(&self) -> Owner {
+        Owner {
+            installation: self.installation.clone(),
+            role: self.role.clone(),
+        }
     }
 
     /// The addresses of all stores.

@@ -123,6 +123,13 @@ pub trait Zone: Send + Sync + fmt::Debug {
     /// there are no more. `after` need not be the name of anything; before all names is the empty text.
     async fn list_page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<ObjectName>, ZoneError>;
 
+    /// The same in steps, for a listing with a number of its own: `None` where the zone was asked something and has to be asked more for
+    /// the page. So no call takes longer than one answer of a store, and one that lists in no order is not gone through for each page.
+    async fn list_step(&self, listing: u64, prefix: &str, after: &str, most: usize) -> Result<Option<Vec<ObjectName>>, ZoneError> {
+        let _ = listing;
+        self.list_page(prefix, after, most).await.map(Some)
+    }
+
     /// Removes an object durably. Removing what is not there is no error.
     async fn delete(&self, name: &ObjectName) -> Result<(), ZoneError>;
 

@@ -173,6 +173,7 @@ pub(super) fn together(shape: &Shape, problems: &mut Vec<Problem>) {
 fn zones(shape: &Shape, problems: &mut Vec<Problem>) {
     let mut parents: Vec<(Role, &Path)> = Vec::new();
     let mut stores: Vec<(Role, Address)> = Vec::new();
+    let mut keys: Vec<(Role, &Path)> = Vec::new();
     for (role, settings) in shape.zones() {
         let place = format!("{role}.zones");
         if settings.zones.is_empty() {
@@ -182,6 +183,8 @@ fn zones(shape: &Shape, problems: &mut Vec<Problem>) {
             problems.push(Problem::new(place.as_str(), error.to_string()));
         }
         stores.extend(settings.stores().into_iter().map(|address| (role, address)));
+        let files = settings.zones.iter().filter_map(|zone| zone.credentials.as_deref());
+        keys.extend(files.map(|file| (role, file)));
         for zone in settings.zones.iter().filter(|zone| matches!(zone.place(), Ok(Place::Directory(_)))) {
             match zone.path.parent() {
                 Some(parent) if zone.path.is_absolute() => parents.push((role, parent)),
@@ -202,6 +205,19 @@ fn zones(shape: &Shape, problems: &mut Vec<Problem>) {
                 format!(
                     "its zones and those of {other} lie in one directory ({}); give each role a directory of its own",
                     parent.display()
+                ),
+            ));
+            break;
+        }
+    }
+    for (role, file) in &keys {
+        if let Some((other, _)) = keys.iter().find(|(other, at)| other < role && at == file) {
+            problems.push(Problem::new(
+                format!("{role}.zones"),
+                format!(
+                    "its zones and those of {other} share the credentials {}; give each role an access key of its own, with rights to its own \
+                     buckets or prefixes only",
+                    file.display()
                 ),
             ));
             break;

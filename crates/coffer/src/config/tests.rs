@@ -85,6 +85,10 @@ fn zones_in_stores_are_settings_and_show_no_secret() {
             "in one place of a store",
         ),
         (
+            "{name='a', url='https://b.example/events', credentials='/k'}",
+            "its zones and those of identity share the credentials /k",
+        ),
+        (
             "{name='a', url='https://a.example/events', secret_access_key='hidden'}",
             "unknown name `secret_access_key`",
         ),

@@ -375,6 +375,25 @@ async fn the_end_that_a_dead_writer_left_in_a_zone_that_was_away_at_the_next_sta
 }
 
 #[tokio::test]
+async fn what_a_dead_writer_sent_through_a_network_comes_too_late_to_displace_what_was_accepted() {
+    let (world, left, bytes) = left_behind().await;
+    world.each.iter().for_each(|zone| zone.set_final(false));
+    let zones = world.restarted();
+    let tail = world.house.recover(&zones).await.unwrap().tail();
+    // All zones have answered and none has it, and still it is on its way.
+    let journal = start_late(&world, &zones, tail);
+    journal.append(entry("accepted")).await.unwrap();
+    journal.close().await;
+
+    world.each.iter().for_each(|zone| zone.plant(&left, bytes.clone()));
+
+    let recovered = world.house.recover(&world.restarted()).await.unwrap();
+    assert_eq!(recovered.orphans, [left]);
+    assert_eq!(recovered.check_head(&journal.head()), Ok(()));
+    assert_eq!(world.read().await, ["one", "accepted"]);
+}
+
+#[tokio::test]
 async fn an_opening_without_anything_after_it_is_not_remembered() {
     let (world, left, bytes) = left_behind().await;
     world.down(&[2]);

@@ -13,7 +13,13 @@ impl Inner {
     /// Brings the directory into use: looks at the marker, adopts an empty directory if it may, and clears what the last run
     /// left.
     pub(super) fn prepare(&self, empty: Empty) -> Result<(), ZoneError> {
-        if self.read_marker()?.is_none() {
+        let found = self.read_marker()?;
+        if found.as_ref().is_some_and(|marker| marker.lacks_role(&self.owner)) {
+            // Where it cannot be written now it is at another time; two who try it find out at their next look whose it is.
+            let _ = self.write_marker(self.complete.load(Ordering::SeqCst));
+            self.check_marker()?;
+        }
+        if found.is_none() {
             self.forget_directories();
             self.adopt(empty).map_err(|error| self.down(&error))?;
             self.check_marker()?;
@@ -53,7 +59,7 @@ impl Inner {
     }
 
     pub(super) fn write_marker(&self, complete: bool) -> io::Result<()> {
-        let marker = Marker::new(&self.name, &self.installation, complete);
+        let marker = Marker::new(&self.name, &self.owner, complete);
         let path = self.write_temporary(&marker.to_bytes().map_err(io::Error::other)?)?;
         self.disk.rename(&path, Path::new(MARKER))?;
         self.disk.sync_dir(Path::new(""))
@@ -61,13 +67,13 @@ impl Inner {
 
     pub(super) fn check_marker(&self) -> Result<(), ZoneError> {
         match self.read_marker()? {
-            Some(()) => Ok(()),
+            Some(_) => Ok(()),
             None => Err(self.down(&io::Error::other(format!("the directory has no {MARKER}")))),
         }
     }
 
     /// `None` when the directory is there and has no marker.
-    fn read_marker(&self) -> Result<Option<()>, ZoneError> {
+    fn read_marker(&self) -> Result<Option<Marker>, ZoneError> {
         let refuse = |why: String| Err(self.down(&io::Error::other(why)));
         let bytes = match self.disk.read(Path::new(MARKER), MARKER_BYTES) {
             Ok(Whole::Bytes(bytes)) => bytes,
@@ -78,10 +84,12 @@ impl Inner {
             }
             Err(error) => return Err(self.down(&error)),
         };
-        match Marker::judge(&bytes, &self.name, &self.installation, "directory") {
-            Ok(complete) => self.complete.store(complete, Ordering::SeqCst),
-            Err(why) => return refuse(why),
+        match Marker::judge(&bytes, &self.name, &self.owner, "directory") {
+            Ok(marker) => {
+                self.complete.store(marker.is_complete(), Ordering::SeqCst);
+                Ok(Some(marker))
+            }
+            Err(why) => refuse(why),
         }
-        Ok(Some(()))
     }
 }

@@ -105,16 +105,23 @@ async fn an_empty_directory_is_adopted_at_the_first_start_and_anybody_elses_is_n
     fs::create_dir(at("full")).unwrap();
     fs::write(at("full").join("file"), b"").unwrap();
 
+    let owner = |installation: &str| Owner {
+        installation: installation.to_owned(),
+        role: String::new(),
+    };
     for empty in [Empty::New, Empty::Unknown, Empty::New] {
-        DirectoryZone::open_for("here", "a", at("empty"), empty).probe().await.unwrap();
+        DirectoryZone::open_for(owner("here"), "a", at("empty"), empty)
+            .probe()
+            .await
+            .unwrap();
     }
 
     let refused = |zone: DirectoryZone| async move { detail(zone.probe().await.unwrap_err()) };
     assert_eq!(
-        refused(DirectoryZone::open_for("here", "b", at("empty"), Empty::Unknown)).await,
+        refused(DirectoryZone::open_for(owner("here"), "b", at("empty"), Empty::Unknown)).await,
         "the directory belongs to zone a"
     );
-    let elsewhere = DirectoryZone::open_for("there", "a", at("empty"), Empty::Unknown);
+    let elsewhere = DirectoryZone::open_for(owner("there"), "a", at("empty"), Empty::Unknown);
     assert_eq!(refused(elsewhere).await, "the directory belongs to another installation");
     let full = DirectoryZone::open("a", at("full"), true);
     assert_eq!(refused(full).await, "the directory is not empty and has no zone.json");
@@ -122,6 +129,39 @@ async fn an_empty_directory_is_adopted_at_the_first_start_and_anybody_elses_is_n
         refused(DirectoryZone::open("a", at("none"), false)).await,
         "the directory is missing"
     );
+}
+
+#[tokio::test]
+async fn a_directory_is_one_roles_and_the_first_to_find_one_that_names_none_takes_it() {
+    let base = tempfile::tempdir().unwrap();
+    let zone = |role: &str| {
+        let owner = Owner {
+            installation: "here".to_owned(),
+            role: role.to_owned(),
+        };
+        DirectoryZone::open_for(owner, "a", base.path(), Empty::Joins)
+    };
+    // As versions before this left it.
+    fs::write(
+        base.path().join("zone.json"),
+        br#"{"format":1,"zone":"a","installation":"here","complete":false}"#,
+    )
+    .unwrap();
+
+    let first = zone("warehouse");
+    first.probe().await.unwrap();
+    assert!(!first.is_complete(), "whether it is complete stays as it was");
+    let said = detail(zone("identity").probe().await.unwrap_err());
+    assert_eq!(
+        said,
+        "the directory belongs to the role warehouse: give each role a directory or a prefix of its own"
+    );
+    // A version before this does not look at it.
+    zone("").probe().await.unwrap();
+    zone("warehouse").probe().await.unwrap();
+    first.set_complete().await.unwrap();
+    assert!(zone("warehouse").is_complete());
+    zone("identity").probe().await.unwrap_err();
 }
 
 #[tokio::test]

@@ -266,6 +266,10 @@ impl Zone for Removable {
         self.pass(self.zone.list_page(prefix, after, most)).await
     }
 
+    async fn list_step(&self, listing: u64, prefix: &str, after: &str, most: usize) -> Result<Option<Vec<ObjectName>>, ZoneError> {
+        self.pass(self.zone.list_step(listing, prefix, after, most)).await
+    }
+
     async fn delete(&self, name: &ObjectName) -> Result<(), ZoneError> {
         self.pass(self.zone.delete(name)).await
     }

@@ -64,8 +64,8 @@ impl Zones {
         }
         let mut with_all = false;
         if member.take_compare() {
-            let Some(compared) = self.compare(member).await else {
-                member.request_compare();
+            let comparing = Comparing::begin(self, member);
+            let Some(compared) = self.compare(member, comparing).await else {
                 return;
             };
             with_all = compared == self.members.len();
@@ -138,9 +138,9 @@ impl Zones {
         }
     }
 
-    /// Compares the zone's listing with all others and queues what is missing on either side. Says how many zones were compared;
-    /// nothing when it could not be done.
-    async fn compare(self: &Arc<Self>, member: &Arc<Member>) -> Option<usize> {
+    /// Compares the zone's listing with all others and queues what is missing on either side, for this zone and for all others that wait
+    /// to be compared. Says how many zones were compared; nothing when it could not be done.
+    async fn compare(self: &Arc<Self>, member: &Arc<Member>, comparing: Comparing<'_>) -> Option<usize> {
         let me = self.members.iter().position(|other| Arc::ptr_eq(other, member))?;
         let silent = self.hear_of_graves().await;
         let mut walk = Walk::without(self, What::Objects(""), silent);
@@ -169,6 +169,7 @@ impl Zones {
         if walk.failed(me).is_some() || (walk.answering() < 2 && self.members.len() > 1) {
             return None;
         }
+        comparing.done(|at| walk.failed(at).is_none());
         if lacks > 0 {
             tracing::info!(
                 zone = member.zone.name(),
@@ -198,5 +199,31 @@ impl Zones {
         for member in places.iter().filter_map(|at| self.members.get(*at)) {
             member.queue([name.clone()]);
         }
+    }
+}
+
+/// A comparison under way, and for whom. Dropped before it is done, all of them ask for another.
+struct Comparing<'a>(Vec<(usize, &'a Arc<Member>)>);
+
+impl<'a> Comparing<'a> {
+    /// For this zone, which has taken it up, and for all others that ask for one by now: after a start that is all of them, and each is
+    /// listed once.
+    fn begin(zones: &'a Zones, member: &Arc<Member>) -> Self {
+        let each = zones.members.iter().enumerate();
+        Self(
+            each.filter(|(_, other)| Arc::ptr_eq(other, member) || other.take_compare())
+                .collect(),
+        )
+    }
+
+    /// It is done for those that have listed all they hold.
+    fn done(mut self, listed: impl Fn(usize) -> bool) {
+        self.0.drain(..).for_each(|(at, member)| member.compared(listed(at)));
+    }
+}
+
+impl Drop for Comparing<'_> {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|(_, member)| member.compared(false));
     }
 }

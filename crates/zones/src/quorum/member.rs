@@ -52,6 +52,8 @@ struct Health {
     circuit: Breaker,
     waiting: Waiting,
     compare: bool,
+    /// How many comparisons that were asked for go on.
+    comparing: usize,
 }
 
 /// What a request is for: each kind has permits of its own, so that reads do not hold up writes.
@@ -73,6 +75,7 @@ impl Member {
             circuit: Breaker::new(settings.probe_every, settings.back_off_to),
             waiting: Waiting::default(),
             compare: true,
+            comparing: 0,
         };
         let permits = |count: usize| Arc::new(Semaphore::new(count.max(1)));
         Arc::new(Self {
@@ -193,10 +196,17 @@ impl Member {
         health.detail = detail;
     }
 
+    /// It is taken for down: it lists more than `most` objects that most zones lack. Says so in words for an operator.
+    pub(super) fn listed_too_much(&self, most: usize) -> String {
+        let detail = format!("it lists more than {most} objects that most other zones lack");
+        self.went_down(Use::Read, detail.clone());
+        detail
+    }
+
     /// Nothing waits for the zone any more, unless something went wrong or came in meanwhile.
     pub(super) fn caught_up(&self) {
         let mut health = self.health();
-        if health.up && health.waiting.is_empty() && !health.compare && !health.detail.is_empty() {
+        if health.up && health.waiting.is_empty() && !health.compare && health.comparing == 0 && !health.detail.is_empty() {
             health.detail.clear();
             let away = self.clock.now().since(health.since).as_secs();
             tracing::info!(zone = self.zone.name(), seconds = away, "zone {} has caught up", self.zone.name());
@@ -259,13 +269,24 @@ impl Member {
         self.on_their_way().contains_key(name)
     }
 
-    /// Takes note that the listing has to be compared; `take_compare` begins that.
+    /// Takes note that the listing has to be compared.
     pub(super) fn request_compare(&self) {
         self.health().compare = true;
     }
 
+    /// Begins the comparison that was asked for, if one was. To be followed by `compared`.
     pub(super) fn take_compare(&self) -> bool {
-        std::mem::take(&mut self.health().compare)
+        let mut health = self.health();
+        let asked = std::mem::take(&mut health.compare);
+        health.comparing += usize::from(asked);
+        asked
+    }
+
+    /// The comparison that was begun is over; where it came to nothing another is asked for.
+    pub(super) fn compared(&self, done: bool) {
+        let mut health = self.health();
+        health.comparing = health.comparing.saturating_sub(1);
+        health.compare |= !done;
     }
 
     pub(super) fn queue(&self, names: impl IntoIterator<Item = ObjectName>) {
@@ -318,7 +339,7 @@ impl Member {
             waiting: health.waiting.len(),
             waiting_bytes: health.waiting.bytes(),
             waiting_since: health.waiting.oldest(),
-            compare: health.compare,
+            compare: health.compare || health.comparing > 0,
             missing: self.found.missing.load(Ordering::Relaxed),
             corrupt: self.found.wrong.load(Ordering::Relaxed),
             repaired: self.found.repaired.load(Ordering::Relaxed),

@@ -1,6 +1,5 @@
 //! Reading: the first good copy, whichever zone it is in; what was found wrong is repaired.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::Mutex;
 
 use super::member::{Member, Use};
-use super::walk::{Pages, What};
+use super::walk::{Step, Walk, What};
 use super::write::is_object;
 use super::{GetError, ListError, Zones};
 use crate::{ObjectName, Zone, ZoneError};
@@ -27,13 +26,24 @@ pub struct Listed {
     pub zones: usize,
 }
 
-/// What one zone holds below a prefix.
-#[derive(Debug, Default)]
-pub(super) struct Holding {
-    pub(super) objects: BTreeSet<ObjectName>,
-    pub(super) buried: BTreeSet<ObjectName>,
-    /// Whether what is not in it is not in the zone as it was before it was lost, either.
-    pub(super) complete: bool,
+/// What the zones hold below a prefix. Zones stand for themselves by their place among all.
+#[derive(Debug)]
+pub(super) struct Holdings {
+    /// In order, each with who has it.
+    pub(super) objects: Vec<(ObjectName, Vec<usize>)>,
+    /// Of each zone that said what it holds, whether what it lacks says something: not where it has yet to be filled.
+    pub(super) zones: Vec<Result<bool, ZoneError>>,
+}
+
+impl Holdings {
+    /// What those said that did not say what they hold.
+    pub(super) fn silent(&self) -> Vec<String> {
+        self.zones
+            .iter()
+            .filter_map(|zone| zone.as_ref().err())
+            .map(ToString::to_string)
+            .collect()
+    }
 }
 
 /// Objects up to this size are read at the same time as others; longer ones one at a time.
@@ -119,51 +129,64 @@ impl Zones {
 
     /// Every object below `prefix` in any zone that answers, sorted; deleted ones and those being decided are left out.
     pub async fn list(&self, prefix: &str) -> Result<Vec<Listed>, ListError> {
-        let (holdings, silent) = self.holdings(prefix).await;
-        if holdings.is_empty() {
-            return Err(ListError { detail: silent.join("; ") });
+        let holdings = self.holdings(prefix).await;
+        if holdings.zones.iter().all(Result::is_err) {
+            let detail = holdings.silent().join("; ");
+            return Err(ListError { detail });
         }
-        let mut count: BTreeMap<&ObjectName, usize> = BTreeMap::new();
-        for name in holdings.iter().flat_map(|(_, holding)| &holding.objects) {
-            *count.entry(name).or_default() += 1;
-        }
-        let visible = |name: &ObjectName| !self.is_dead(name) && !self.is_in_flight(name);
-        let listed = count.into_iter().filter(|(name, _)| visible(name));
-        Ok(listed.map(|(name, zones)| Listed { name: name.clone(), zones }).collect())
+        let visible = holdings
+            .objects
+            .into_iter()
+            .filter(|(name, _)| !self.is_dead(name) && !self.is_in_flight(name));
+        Ok(visible
+            .map(|(name, holders)| Listed {
+                name,
+                zones: holders.len(),
+            })
+            .collect())
     }
 
     /// What each zone that answers holds, and what the others say. Graves found are remembered.
-    pub(super) async fn holdings(&self, prefix: &str) -> (Vec<(&Arc<Member>, Holding)>, Vec<String>) {
-        let asked = join_all(self.members.iter().map(|m| async move { (m, self.holding(m, prefix).await) })).await;
-        let (mut holdings, mut silent) = (Vec::new(), Vec::new());
-        for (member, answer) in asked {
-            match answer {
-                Ok(holding) => holdings.push((member, holding)),
-                Err(error) => silent.push(error.to_string()),
-            }
+    pub(super) async fn holdings(&self, prefix: &str) -> Holdings {
+        match self.holdings_as_listed(prefix).await {
+            (holdings, false) => holdings,
+            // It may have been away while much was deleted, of which this process has heard by now.
+            (_, true) => self.holdings_as_listed(prefix).await.0,
         }
-        for (_, holding) in &holdings {
-            holding.buried.iter().for_each(|name| self.dead.insert(name));
-        }
-        (holdings, silent)
     }
 
-    async fn holding(&self, member: &Arc<Member>, prefix: &str) -> Result<Holding, ZoneError> {
+    /// The same, and whether a zone listed too much to be listened to.
+    async fn holdings_as_listed(&self, prefix: &str) -> (Holdings, bool) {
         // Before and after: another disk may be put in its place meanwhile.
-        let complete = member.zone.is_complete();
-        let mut holding = Holding::default();
+        let complete = || self.members.iter().map(|member| member.zone.is_complete()).collect::<Vec<bool>>();
+        let before = complete();
+        let mut objects = Vec::new();
         // Objects before graves: what is deleted between the two is then known to be.
-        let mut objects = Pages::new(member, What::Objects(prefix));
-        while let Some(names) = objects.next(self).await? {
-            holding.objects.extend(names);
+        let mut walk = Walk::new(self, What::Objects(prefix));
+        while let Some(Step { name, holders, .. }) = walk.next(self).await {
+            objects.push((name, holders));
         }
-        let mut graves = Pages::new(member, What::Graves(prefix));
-        while let Some(names) = graves.next(self).await? {
-            let buried = names.iter().filter_map(|grave| grave.buried(&self.settings.grave_key));
-            holding.buried.extend(buried);
+        let too_much = walk.has_listed_too_much(self);
+        let mut walk = Walk::without(self, What::Graves(prefix), walk.failures());
+        while let Some(step) = walk.next(self).await {
+            if let Some(buried) = step.name.buried(&self.settings.grave_key) {
+                self.dead.insert(&buried);
+            }
         }
-        holding.complete = complete && member.zone.is_complete();
-        Ok(holding)
+        let failed = walk.failures();
+        let answers = |at: &usize| failed.get(*at).is_some_and(Option::is_none);
+        objects.retain_mut(|(_, holders)| {
+            // What it said before it failed may be a part.
+            holders.retain(answers);
+            !holders.is_empty()
+        });
+        let complete = before.into_iter().zip(complete()).map(|(before, after)| before && after);
+        let zones = failed
+            .into_iter()
+            .zip(complete)
+            .map(|(failed, complete)| failed.map_or(Ok(complete), Err));
+        let zones = zones.collect();
+        (Holdings { objects, zones }, too_much)
     }
 
     /// A good copy of at most `most` bytes from any zone, graves included.

@@ -186,8 +186,16 @@ impl Zones {
             }
             // Every zone has answered, and none has a good one.
             Err(GetError::Corrupt { .. }) => examined.verdict = Verdict::Lost,
-            Err(GetError::NotFound { .. }) if self.is_dead(&name) => return (name, Examined::default()),
-            Err(GetError::NotFound { .. }) => examined.verdict = Verdict::Lost,
+            // It was listed, and now none has it: it was withdrawn meanwhile, unless it still is listed.
+            Err(GetError::NotFound { .. }) => match self.still_listed(&holders, &name).await {
+                _ if self.is_dead(&name) => return (name, Examined::default()),
+                Ok(true) => examined.verdict = Verdict::Lost,
+                Ok(false) => return (name, Examined::default()),
+                Err(silent) => {
+                    examined.silent.push(silent);
+                    examined.verdict = Verdict::Doubtful;
+                }
+            },
             Err(GetError::Unavailable { .. }) => examined.verdict = Verdict::Doubtful,
         }
         if examined.verdict != Verdict::Foreign {

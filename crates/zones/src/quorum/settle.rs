@@ -7,7 +7,6 @@
 //! What cannot be read cannot be copied. Whether it matters is told by who lists it: what was accepted is in a majority, so an
 //! object that even with all silent zones is in fewer was never accepted, whatever its one holder did to it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::member::Member;
@@ -30,6 +29,9 @@ pub struct Settled {
     pub strangers: Vec<ObjectName>,
     /// How many zones did not say what they hold, or are new and not filled: there may be more that was never accepted.
     pub silent: usize,
+    /// Whether what a zone failed at is over once it has said so (see [`Zone::is_final`](crate::Zone::is_final)): if not, what a dead writer
+    /// sent may arrive yet.
+    pub is_final: bool,
 }
 
 impl Zones {
@@ -56,12 +58,18 @@ impl Zones {
 
     async fn settle_now(self: &Arc<Self>, prefix: &str) -> Result<Settled, SettleError> {
         let zones = self;
-        let (holdings, mut silent) = zones.holdings(prefix).await;
+        let holdings = zones.holdings(prefix).await;
         let needed = zones.needed();
-        let speaks = |member: &Arc<Member>| holdings.iter().any(|(m, holding)| Arc::ptr_eq(m, member) && holding.complete);
-        let answering = holdings.iter().filter(|(_, holding)| holding.complete).count();
+        let member = |at: &usize| zones.members.get(*at);
+        let speaks = |at: &usize| matches!(holdings.zones.get(*at), Some(Ok(true)));
+        let answering = (0..zones.members.len()).filter(speaks).count();
         if answering < needed {
-            let new = holdings.iter().filter(|(_, holding)| !holding.complete);
+            let mut silent = holdings.silent();
+            let new = zones
+                .members
+                .iter()
+                .zip(&holdings.zones)
+                .filter(|(_, says)| matches!(says, Ok(false)));
             silent.extend(new.map(|(member, _)| format!("zone {} is new and not filled yet", member.zone.name())));
             return Err(SettleError::TooFewZones {
                 answering,
@@ -69,44 +77,37 @@ impl Zones {
                 detail: silent.join("; "),
             });
         }
-        let mut holders: BTreeMap<&ObjectName, Vec<&Arc<Member>>> = BTreeMap::new();
-        for (member, holding) in &holdings {
-            for name in &holding.objects {
-                holders.entry(name).or_default().push(*member);
-            }
-        }
         let mut settled = Settled {
             silent: zones.members.len() - answering,
+            is_final: zones.members.iter().all(|member| member.zone.is_final()),
             ..Settled::default()
         };
-        for (name, holders) in holders {
+        for (name, holders) in &holdings.objects {
             if zones.is_in_flight(name) {
                 continue;
             }
             if zones.is_dead(name) {
-                for member in holders {
+                for member in holders.iter().filter_map(member) {
                     zones.drop_copy(member, name).await;
                 }
                 continue;
             }
-            let lacking = holdings
-                .iter()
-                .map(|(member, _)| *member)
-                .filter(|m| !holders.iter().any(|h| Arc::ptr_eq(h, m)));
+            let answers = |at: &usize| matches!(holdings.zones.get(*at), Some(Ok(_)));
+            let lacking = (0..zones.members.len()).filter(|at| answers(at) && !holders.contains(at));
+            let lacking: Vec<&Arc<Member>> = lacking.filter_map(|at| member(&at)).collect();
             if holders.len() >= needed {
-                lacking.for_each(|member| member.queue([name.clone()]));
+                lacking.iter().for_each(|member| member.queue([name.clone()]));
                 settled.objects.push(name.clone());
                 continue;
             }
-            match zones.spread(name, holders.len(), lacking.collect()).await {
+            match zones.spread(name, holders.len(), lacking).await {
                 Ok(()) => {
                     settled.copied += 1;
                     settled.objects.push(name.clone());
                 }
                 Err(Spread::Unreadable(error)) => {
                     tracing::warn!(object.name = %name, "an object in fewer zones than a majority cannot be read: {error}");
-                    let holds = |member: &Arc<Member>| holders.iter().any(|holder| Arc::ptr_eq(holder, member));
-                    let perhaps = zones.members.iter().filter(|member| holds(member) || !speaks(member));
+                    let perhaps = (0..zones.members.len()).filter(|at| holders.contains(at) || !speaks(at));
                     if perhaps.count() < needed {
                         settled.unreadable.push(name.clone());
                     } else {

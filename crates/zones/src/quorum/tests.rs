@@ -203,7 +203,11 @@ async fn a_copy_that_a_disk_denied_having_renamed_is_withdrawn_too() {
     let refused = over(each()).put(&name, bytes).await.unwrap_err();
 
     assert!(matches!(refused, PutError::TooFewZones { .. }), "{refused:?}");
-    assert_eq!(over(each()).settle("raw").await.unwrap(), Settled::default());
+    let nothing = Settled {
+        is_final: true,
+        ..Settled::default()
+    };
+    assert_eq!(over(each()).settle("raw").await.unwrap(), nothing);
 }
 
 #[tokio::test]

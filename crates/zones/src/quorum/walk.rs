@@ -1,9 +1,11 @@
 //! Going through what several zones hold, in the order of the names, a page of each at a time.
 //!
 //! Promise: however much lies in the zones, this takes the memory of a page for each, and no single request lists more than a page.
+//! However much one of them says it holds, it comes to an end: a zone that lists too much of what most others lack is not listened to.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Zones;
 use super::member::{Member, Use};
@@ -42,6 +44,8 @@ struct Column {
     pages: Pages,
     ready: VecDeque<ObjectName>,
     failed: Option<ZoneError>,
+    /// How many names it has listed that most zones lack.
+    alone: usize,
 }
 
 /// One zone's names, page by page.
@@ -52,7 +56,11 @@ pub(super) struct Pages {
     objects: bool,
     after: String,
     ended: bool,
+    /// Its own, see [`Zone::list_step`].
+    listing: u64,
 }
+
+static LISTINGS: AtomicU64 = AtomicU64::new(0);
 
 impl Pages {
     pub(super) fn new(member: &Arc<Member>, what: What<'_>) -> Self {
@@ -67,6 +75,7 @@ impl Pages {
             objects,
             after: String::new(),
             ended: false,
+            listing: LISTINGS.fetch_add(1, Ordering::Relaxed),
         }
     }
 
@@ -75,18 +84,12 @@ impl Pages {
         if self.ended {
             return Ok(None);
         }
-        let (prefix, after, most) = (self.prefix.clone(), self.after.clone(), zones.settings.page.max(1));
-        let list = move |zone: Arc<dyn Zone>| async move {
-            let names = zone.list_page(&prefix, &after, most).await?;
-            let in_order = names.first().is_none_or(|first| first.as_str() > after.as_str()) && names.is_sorted_by(|a, b| a < b);
-            if names.len() > most || !in_order || !names.iter().all(|name| name.is_below(&prefix)) {
-                // Taken as it is it would be gone through for ever, or pass for what the zone lacks.
-                let (zone, detail) = (zone.name().to_owned(), "what it lists is not what it was asked for".to_owned());
-                return Err(ZoneError::Down { zone, detail });
+        let most = zones.settings.page.max(1);
+        let mut names = loop {
+            if let Some(names) = self.step(zones, most).await? {
+                break names;
             }
-            Ok(names)
         };
-        let mut names = self.member.call(Use::Read, zones.settings.read_timeout, list).await?;
         self.ended = names.len() < most;
         if let Some(last) = names.last() {
             last.as_str().clone_into(&mut self.after);
@@ -98,6 +101,24 @@ impl Pages {
             }
         }
         Ok(Some(names))
+    }
+
+    /// Asks the zone once: the page, or nothing when there is more to ask for it.
+    async fn step(&self, zones: &Zones, most: usize) -> Result<Option<Vec<ObjectName>>, ZoneError> {
+        let (listing, prefix, after) = (self.listing, self.prefix.clone(), self.after.clone());
+        let list = move |zone: Arc<dyn Zone>| async move {
+            let Some(names) = zone.list_step(listing, &prefix, &after, most).await? else {
+                return Ok(None);
+            };
+            let in_order = names.first().is_none_or(|first| first.as_str() > after.as_str()) && names.is_sorted_by(|a, b| a < b);
+            if names.len() > most || !in_order || !names.iter().all(|name| name.is_below(&prefix)) {
+                // Taken as it is it would be gone through for ever, or pass for what the zone lacks.
+                let (zone, detail) = (zone.name().to_owned(), "what it lists is not what it was asked for".to_owned());
+                return Err(ZoneError::Down { zone, detail });
+            }
+            Ok(Some(names))
+        };
+        self.member.call(Use::Read, zones.settings.read_timeout, list).await
     }
 }
 
@@ -112,6 +133,7 @@ impl Walk {
             pages: Pages::new(member, what),
             ready: VecDeque::new(),
             failed,
+            alone: 0,
         };
         Self {
             columns: zones.members.iter().zip(failed).map(column).collect(),
@@ -138,7 +160,27 @@ impl Walk {
                 step.lacking.push(at);
             }
         }
+        self.count(zones, &step);
         Some(step)
+    }
+
+    /// Counts of what each has listed what a majority says it lacks. What is in a grave may lie in a zone that was away; a zone that was put in a lost one's place
+    /// lacks everything.
+    fn count(&mut self, zones: &Zones, step: &Step) {
+        let lacks = |at: &&usize| zones.members.get(**at).is_some_and(|member| member.zone.is_complete());
+        if step.holders.len() >= zones.needed() || step.lacking.iter().filter(lacks).count() < zones.needed() || zones.is_dead(&step.name) {
+            return;
+        }
+        for (at, member) in step.holders.iter().filter_map(|at| Some((*at, zones.members.get(*at)?))) {
+            let Some(column) = self.columns.get_mut(at) else { continue };
+            column.alone += 1;
+            if column.alone > zones.settings.most_alone {
+                let (zone, detail) = (member.zone.name().to_owned(), member.listed_too_much(zones.settings.most_alone));
+                column.failed = Some(ZoneError::Down { zone, detail });
+                // Invariant: who has failed has no names ready, or they would be gone through for ever.
+                column.ready.clear();
+            }
+        }
     }
 
     /// What the zone in that place answered instead of going on.
@@ -149,6 +191,11 @@ impl Walk {
     /// What each zone answered instead of going on.
     pub(super) fn failures(self) -> Vec<Option<ZoneError>> {
         self.columns.into_iter().map(|column| column.failed).collect()
+    }
+
+    /// Whether a zone is not listened to any more because it has listed too much.
+    pub(super) fn has_listed_too_much(&self, zones: &Zones) -> bool {
+        self.columns.iter().any(|column| column.alone > zones.settings.most_alone)
     }
 
     /// How many zones have answered so far.

@@ -1,4 +1,5 @@
-//! Listing a zone: a page at a time where the store keeps the order of names, else as a whole for every page.
+//! Listing a zone at once: a page at a time where the store keeps the order of names, else as a whole for every page. In steps, see
+//! `gathering`.
 //!
 //! Amazon's stores list keys in the order of their bytes; one that keeps files in directories may not. Which of the two a store is
 //! shows when it is tried out, at every start. A page that is out of order all the same is not believed.
@@ -18,9 +19,9 @@ use crate::{ObjectName, ZoneError};
 /// What one page may have: a thousand keys, each character of which may be written as three.
 const PAGE: u64 = 8 << 20;
 /// How many keys a store gives at once, at most.
-const KEYS: usize = 1000;
+pub(super) const KEYS: usize = 1000;
 /// More pages than a zone has.
-const PAGES: usize = 100_000;
+pub(super) const PAGES: usize = 100_000;
 
 /// Which page is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -32,12 +33,17 @@ pub(super) enum Begin<'a> {
     Token(&'a str),
 }
 
+/// What the names below a prefix begin with.
+pub(super) fn below(prefix: &str) -> String {
+    if prefix.is_empty() { String::new() } else { format!("{prefix}/") }
+}
+
 impl Inner {
     pub(super) async fn list_page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<ObjectName>, ZoneError> {
         if !is_prefix(prefix) || most == 0 {
             return Ok(Vec::new());
         }
-        let below = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+        let below = below(prefix);
         // All of it needs no order.
         let in_order = most != usize::MAX && self.ordered.load(Ordering::SeqCst);
         let mut names = None;
@@ -63,8 +69,7 @@ impl Inner {
             let page = self.page(below, from, wanted).await?;
             for key in &page.keys {
                 if *key <= last {
-                    tracing::warn!(zone = %self.parts.name, "the store of zone {} does not list in order", self.parts.name);
-                    self.ordered.store(false, Ordering::SeqCst);
+                    self.is_out_of_order();
                     return Ok(None);
                 }
                 last.clone_from(key);
@@ -112,8 +117,13 @@ impl Inner {
         Err(self.endless())
     }
 
+    pub(super) fn is_out_of_order(&self) {
+        tracing::warn!(zone = %self.parts.name, "the store of zone {} does not list in order", self.parts.name);
+        self.ordered.store(false, Ordering::SeqCst);
+    }
+
     /// The object of that key, if it is one and lies there.
-    fn object(&self, key: &str, below: &str) -> Option<ObjectName> {
+    pub(super) fn object(&self, key: &str, below: &str) -> Option<ObjectName> {
         let name = self.parts.address.name(key)?;
         ObjectName::checked(name).ok().filter(|_| name.starts_with(below))
     }
@@ -156,7 +166,7 @@ impl Inner {
         Err(self.endless())
     }
 
-    fn endless(&self) -> ZoneError {
+    pub(super) fn endless(&self) -> ZoneError {
         self.down("its listing has no end")
     }
 }

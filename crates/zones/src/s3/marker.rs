@@ -10,7 +10,7 @@ use super::client::Ask;
 use super::listing::Begin;
 use super::requests::Got;
 use super::trial::TRIALS;
-use crate::marker::{MARKER, MARKER_BYTES, Marker, unreadable, word};
+use crate::marker::{MARKER, MARKER_BYTES, Marker, Owner, unreadable, word};
 use crate::{Empty, ZoneError};
 
 /// How many keys are looked at to see that a bucket is empty.
@@ -26,17 +26,26 @@ pub(super) struct Adoption {
 
 impl Inner {
     /// Reads the marker; whether there is one.
-    pub(super) async fn read_marker(&self) -> Result<Option<()>, ZoneError> {
+    pub(super) async fn read_marker(&self) -> Result<Option<Marker>, ZoneError> {
         let bytes = match self.fetch(MARKER, MARKER_BYTES, self.parts.put_timeout).await? {
             Got::Bytes(bytes) => bytes,
             Got::Nothing => return Ok(None),
             Got::Longer(_) | Got::Odd(_) => return Err(self.down(unreadable())),
         };
-        match Marker::judge(&bytes, &self.parts.name, &self.parts.installation, "bucket") {
-            Ok(complete) => self.complete.store(complete, Ordering::SeqCst),
-            Err(why) => return Err(self.down(why)),
+        match Marker::judge(&bytes, &self.parts.name, &self.owner(), "bucket") {
+            Ok(marker) => {
+                self.complete.store(marker.is_complete(), Ordering::SeqCst);
+                Ok(Some(marker))
+            }
+            Err(why) => Err(self.down(why)),
         }
-        Ok(Some(()))
+    }
+
+    pub(super) fn owner(&self) -> Owner {
+        Owner {
+            installation: self.parts.installation.clone(),
+            role: self.parts.role.clone(),
+        }
     }
 
     /// Whether there is a marker, whatever it says.
@@ -50,7 +59,7 @@ impl Inner {
     /// That the marker is there. Where it is not, nothing more is changed in the zone.
     pub(super) async fn check_marker(&self) -> Result<(), ZoneError> {
         let read = match self.read_marker().await {
-            Ok(Some(())) => return Ok(()),
+            Ok(Some(_)) => return Ok(()),
             Ok(None) => self.down(format!("the bucket has no {MARKER}")),
             Err(error) => error,
         };
@@ -59,7 +68,7 @@ impl Inner {
     }
 
     pub(super) async fn write_marker(&self, complete: bool) -> Result<(), ZoneError> {
-        let marker = Marker::new(&self.parts.name, &self.parts.installation, complete).to_bytes();
+        let marker = Marker::new(&self.parts.name, &self.owner(), complete).to_bytes();
         let marker = marker.map_err(|_| self.down("its marker cannot be written"))?;
         self.store(MARKER, Bytes::from(marker)).await
     }

@@ -7,12 +7,15 @@
 //! A prefix in a bucket is a zone when it holds a `zone.json` with the zone's name, by the same rules as a directory: after the
 //! first start one without it is down, and one that is empty is adopted when the operator puts `adopt-as-<zone>` into it.
 //!
+//! One process at a time writes to a zone, and one that has a successor finds out before it says that something is written: see `turn`.
+//!
 //! Speaks TLS only, tries nothing twice, and reads no more than was asked for. Start at [`S3Zone::new`].
 
 mod address;
 mod answers;
 mod client;
 mod credentials;
+mod gathering;
 mod hosts;
 mod late;
 mod listing;
@@ -21,6 +24,7 @@ mod requests;
 mod sign;
 mod transport;
 mod trial;
+mod turn;
 
 #[cfg(test)]
 mod tests;
@@ -28,7 +32,7 @@ mod tests;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,10 +45,13 @@ pub use address::Address;
 pub use answers::{Page, page};
 pub use hosts::{Hosts, Known};
 
+use crate::name::is_prefix;
 use crate::{Empty, ObjectName, Zone, ZoneError};
 use client::Client;
 use credentials::Credentials;
+use gathering::Gathering;
 use late::Late;
+use listing::below;
 use transport::Transport;
 
 /// The file of authorities that is read where a zone names none.
@@ -65,6 +72,8 @@ pub struct S3Parts {
     pub name: String,
     /// Whose it is; empty: not compared.
     pub installation: String,
+    /// The role whose it is; empty: not compared.
+    pub role: String,
     /// Where it is.
     pub address: Address,
     /// What the store calls the place it is in.
@@ -101,6 +110,12 @@ struct Inner {
     /// Whether the store lists keys in the order of their bytes.
     ordered: AtomicBool,
     late: Mutex<Late>,
+    /// Listings under way.
+    gatherings: Mutex<Vec<Gathering>>,
+    names_kept: AtomicUsize,
+    /// Which turn to write is this process's; 0 before it has one.
+    turn: AtomicU64,
+    taken_over: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -128,6 +143,10 @@ impl S3Zone {
             complete: AtomicBool::new(true),
             ordered: AtomicBool::new(false),
             late: Mutex::default(),
+            gatherings: Mutex::default(),
+            names_kept: AtomicUsize::new(gathering::NAMES),
+            turn: AtomicU64::new(0),
+            taken_over: AtomicBool::new(false),
         }))
     }
 
@@ -163,7 +182,7 @@ impl Zone for S3Zone {
 
     async fn put(&self, name: &ObjectName, bytes: Bytes) -> Result<(), ZoneError> {
         self.0.ensure().await?;
-        self.0.put(name, bytes).await
+        self.0.put_in_turn(name, bytes).await
     }
 
     async fn get(&self, name: &ObjectName, most: u64) -> Result<Bytes, ZoneError> {
@@ -177,6 +196,14 @@ impl Zone for S3Zone {
     async fn list_page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<ObjectName>, ZoneError> {
         self.0.ensure().await?;
         self.0.list_page(prefix, after, most).await
+    }
+
+    async fn list_step(&self, listing: u64, prefix: &str, after: &str, most: usize) -> Result<Option<Vec<ObjectName>>, ZoneError> {
+        self.0.ensure().await?;
+        if !is_prefix(prefix) || most == 0 {
+            return Ok(Some(Vec::new()));
+        }
+        self.0.list_step(listing, &below(prefix), after, most).await
     }
 
     async fn delete(&self, name: &ObjectName) -> Result<(), ZoneError> {
@@ -234,11 +261,20 @@ impl Inner {
 
     async fn prepare_now(&self, empty: Empty, state: &mut State) -> Result<(), ZoneError> {
         let adopting = match self.read_marker().await? {
-            Some(()) => None,
+            Some(marker) => {
+                if marker.lacks_role(&self.owner()) {
+                    // Where it cannot be written now it is at another time; two who try it find out whose it is.
+                    let _ = self.write_marker(marker.is_complete()).await;
+                    self.check_marker().await?;
+                }
+                None
+            }
             None => Some(self.may_adopt(empty).await?),
         };
         if adopting.is_some() {
             state.tried = false;
+            // The turns went with all the rest.
+            self.turn.store(0, Ordering::SeqCst);
         }
         if !state.tried {
             self.try_out(state).await?;
@@ -248,7 +284,7 @@ impl Inner {
             self.check_marker().await?;
             tracing::info!(zone = %self.parts.name, "adopted an empty bucket as zone {}", self.parts.name);
         }
-        Ok(())
+        self.take_turn().await
     }
 
     async fn try_out(&self, state: &mut State) -> Result<(), ZoneError> {
@@ -302,6 +338,10 @@ impl Inner {
 
     fn late(&self) -> MutexGuard<'_, Late> {
         self.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gatherings(&self) -> MutexGuard<'_, Vec<Gathering>> {
+        self.gatherings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn down(&self, detail: impl Into<String>) -> ZoneError {

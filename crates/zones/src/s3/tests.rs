@@ -36,6 +36,7 @@ fn parts(url: &str, credentials: &Path, ca: &Path) -> S3Parts {
     S3Parts {
         name: "a".into(),
         installation: "ours".into(),
+        role: "warehouse".into(),
         address: Address::parse(url).unwrap(),
         region: "us-east-1".into(),
         credentials: credentials.to_owned(),
@@ -93,6 +94,62 @@ async fn a_store_that_lists_in_another_order_keeps_the_contract_too() {
 
     let world = World::new(Fault::None).await;
     assert!(world.zone().await.0.ordered.load(Ordering::SeqCst));
+}
+
+/// The names of a listing in steps, a page of `most` at a time, and how many steps that took.
+async fn in_steps(zone: &S3Zone, listing: u64, most: usize) -> (Vec<ObjectName>, usize) {
+    let (mut names, mut steps) = (Vec::<ObjectName>::new(), 0);
+    loop {
+        steps += 1;
+        let after = names.last().map_or("", |last| last.as_str()).to_owned();
+        match zone.list_step(listing, "raw", &after, most).await.unwrap() {
+            Some(page) if page.len() < most => {
+                names.extend(page);
+                return (names, steps);
+            }
+            Some(page) => names.extend(page),
+            None => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_listing_in_steps_asks_one_page_in_each_and_goes_through_an_unordered_store_once() {
+    for (fault, kept, at_most) in [
+        (Fault::None, 50_000, 60),
+        // Once: the twin gives two keys at a time.
+        (Fault::OrdersPaths, 50_000, 35),
+        // As often as what is kept is used up.
+        (Fault::OrdersPaths, 8, 120),
+    ] {
+        let world = World::new(fault).await;
+        let zone = world.zone().await;
+        zone.0.names_kept.store(kept, Ordering::Relaxed);
+        let mut expected = Vec::new();
+        for number in 0..41_u8 {
+            let prefix = ["raw/1", "raw/1.5", "raw/1/a"][usize::from(number) % 3];
+            let name = ObjectName::new(prefix, "x", &[number]).unwrap();
+            zone.put(&name, Bytes::copy_from_slice(&[number])).await.unwrap();
+            expected.push(name);
+        }
+        expected.sort();
+        let lists = || world.twin.requests().iter().filter(|request| request.contains("list-type")).count();
+
+        let before = lists();
+        let (names, steps) = in_steps(&zone, 1, 4).await;
+
+        assert_eq!(names, expected, "{fault:?}");
+        let asked = lists() - before;
+        assert!(asked <= steps && asked <= at_most, "{fault:?}: {asked} pages in {steps} steps");
+
+        // Others that break off take no more than their room, and each that goes on finds everything.
+        for listing in 10..20 {
+            zone.list_step(listing, "raw", "", 4).await.unwrap();
+        }
+        assert!(zone.0.gatherings().len() <= 4);
+        let (one, other) = tokio::join!(in_steps(&zone, 2, 4), in_steps(&zone, 3, 7));
+        assert_eq!((one.0, other.0), (expected.clone(), expected), "{fault:?}");
+    }
 }
 
 #[tokio::test]
@@ -156,6 +213,10 @@ async fn what_belongs_to_others_is_left_alone() {
             "the bucket belongs to another installation",
         ),
         (Box::new(|parts| parts.name = "b".into()), "the bucket belongs to zone a"),
+        (
+            Box::new(|parts| parts.role = "identity".into()),
+            "the bucket belongs to the role warehouse: give each role a bucket or a prefix of its own",
+        ),
     ] {
         let mut parts = world.parts();
         change(&mut parts);
@@ -172,6 +233,107 @@ async fn what_belongs_to_others_is_left_alone() {
         "the bucket is not empty and has no zone.json"
     );
     assert_eq!(writes(&world), written, "something was written: {before:?}");
+}
+
+#[tokio::test]
+async fn a_marker_that_names_no_role_is_taken_by_the_first_that_finds_it() {
+    let world = World::new(Fault::None).await;
+    let as_role = |role: &str| {
+        let mut parts = world.parts();
+        parts.role = role.into();
+        S3Zone::new(parts)
+    };
+    as_role("").open(Empty::New).await;
+    let complete = as_role("warehouse");
+    complete.probe().await.unwrap();
+    assert!(complete.is_complete());
+    assert!(detail(as_role("identity").probe().await.unwrap_err()).contains("belongs to the role warehouse"));
+    let puts = || {
+        world
+            .twin
+            .requests()
+            .iter()
+            .filter(|request| request.contains("zone.json") && request.starts_with("PUT"))
+            .count()
+    };
+    let before = puts();
+    as_role("warehouse").probe().await.unwrap();
+    assert_eq!(puts(), before, "once");
+}
+
+#[tokio::test]
+async fn who_has_a_successor_says_of_nothing_more_that_it_is_written() {
+    let world = World::new(Fault::None).await;
+    let old = world.zone().await;
+    let (kept, bytes) = object(b"before");
+    old.put(&kept, bytes).await.unwrap();
+    let new = S3Zone::new(world.parts());
+    new.probe().await.unwrap();
+
+    let (late, bytes) = object(b"late");
+    let unclear = old.put(&late, bytes.clone()).await.unwrap_err();
+
+    let said = "another process has taken it over";
+    assert!(
+        matches!(&unclear, ZoneError::Unclear { detail, .. } if detail.starts_with(said)),
+        "{unclear:?}"
+    );
+    // From then on it does not even try.
+    let writes = || world.twin.requests().iter().filter(|request| request.starts_with("PUT")).count();
+    let before = writes();
+    for refused in [old.put(&late, bytes.clone()).await, old.probe().await, old.delete(&kept).await] {
+        assert!(detail(refused.unwrap_err()).starts_with(said));
+    }
+    assert_eq!(writes(), before);
+    let (name, bytes) = object(b"new");
+    new.put(&name, bytes).await.unwrap();
+    assert!(new.list("").await.unwrap().contains(&kept));
+}
+
+#[tokio::test]
+async fn one_that_only_looks_finds_out_too_and_of_several_that_begin_at_once_one_writes() {
+    let world = World::new(Fault::None).await;
+    let old = world.zone().await;
+    let zones: Vec<S3Zone> = (0..5).map(|_| S3Zone::new(world.parts())).collect();
+    let begun = futures::future::join_all(zones.iter().map(|zone| zone.probe())).await;
+    assert!(begun.iter().all(Result::is_ok), "each has had its turn: {begun:?}");
+    assert!(detail(old.probe().await.unwrap_err()).starts_with("another process"));
+
+    let (name, bytes) = object(b"whose");
+    let written = futures::future::join_all(zones.iter().map(|zone| zone.put(&name, bytes.clone()))).await;
+    assert_eq!(written.iter().filter(|written| written.is_ok()).count(), 1, "{written:?}");
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_before_a_successor_looked_is_found_by_it_and_nothing_is_acknowledged_afterwards() {
+    let worlds = [
+        World::new(Fault::None).await,
+        World::new(Fault::None).await,
+        World::new(Fault::None).await,
+    ];
+    for world in &worlds {
+        assert!(S3Zone::new(world.parts()).open(Empty::New).await);
+    }
+    let zones = || {
+        let each = worlds.iter().map(|world| Arc::new(S3Zone::new(world.parts())) as Arc<dyn Zone>);
+        crate::Zones::new(each.collect(), crate::ZonesSettings::default(), Arc::new(SystemClock))
+    };
+    let (old, new) = (zones(), zones());
+    let (kept, bytes) = object(b"acknowledged");
+    old.put(&kept, bytes).await.unwrap();
+
+    // One of the zones has not heard of the successor when it looks.
+    worlds[2].twin.break_it(Fault::Redirects);
+    let settled = new.settle("raw").await.unwrap();
+    worlds[2].twin.break_it(Fault::None);
+
+    assert_eq!(settled.objects, [kept]);
+    for text in [b"0", b"1", b"2", b"3"] {
+        let (name, bytes) = object(text);
+        old.put(&name, bytes).await.unwrap_err();
+    }
+    let (name, bytes) = object(b"goes on");
+    new.put(&name, bytes).await.unwrap();
 }
 
 #[tokio::test]

@@ -41,6 +41,15 @@ impl From<ZoneError> for Failed {
     }
 }
 
+impl Failed {
+    pub(super) fn into_zone(self, inner: &Inner) -> ZoneError {
+        match self {
+            Self::Unfit(why) => inner.down(why),
+            Self::Zone(error) => error,
+        }
+    }
+}
+
 fn unfit<T>(why: &str) -> Result<T, Failed> {
     Err(Failed::Unfit(why.to_owned()))
 }
@@ -128,7 +137,7 @@ impl Inner {
     }
 
     /// Creates an object if there is none; whether there was none.
-    async fn create(&self, key: &str, body: &[u8]) -> Result<bool, Failed> {
+    pub(super) async fn create(&self, key: &str, body: &[u8]) -> Result<bool, Failed> {
         let mut ask = Ask::new(Method::PUT, Some(key), self.parts.read_timeout);
         ask.headers = &[("if-none-match", "*")];
         ask.body = Bytes::copy_from_slice(body);

@@ -13,6 +13,9 @@ use crate::{ObjectName, ZoneError};
 /// How much of an object is read at once.
 const PIECE: u64 = 4 << 20;
 
+/// As many names as differ in the last letter of a digest, and more.
+const NEIGHBOURS: usize = 64;
+
 /// What one zone has under a name.
 pub(super) enum Held {
     /// A good copy; with its bytes where it is short.
@@ -48,6 +51,26 @@ impl Zones {
             Ok(_) | Err(ZoneError::Short { .. }) => Held::Good(None),
             Err(error) => error.into(),
         }
+    }
+
+    /// Whether one of these zones lists an object now; who of them does not say, if none does.
+    pub(super) async fn still_listed(&self, holders: &[usize], name: &ObjectName) -> Result<bool, (usize, String)> {
+        let mut silent = None;
+        for at in holders {
+            let Some(member) = self.members.get(*at) else { continue };
+            let (prefix, listed) = (name.prefix().to_owned(), name.clone());
+            let ask = move |zone: Arc<dyn crate::Zone>| async move {
+                // From just before it on: what else is there has all but the last letter of its name.
+                let before = listed.as_str().get(..listed.as_str().len() - 1).unwrap_or_default();
+                Ok(zone.list_page(&prefix, before, NEIGHBOURS).await?.contains(&listed))
+            };
+            match member.call(Use::Read, self.settings.read_timeout, ask).await {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(error) => silent = silent.or(Some((*at, error.detail()))),
+            }
+        }
+        silent.map_or(Ok(false), Err)
     }
 
     /// Reads all of a zone's copy and compares it with its digest.

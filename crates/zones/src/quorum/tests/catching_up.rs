@@ -45,6 +45,97 @@ async fn a_listing_that_does_not_go_on_is_not_gone_through_for_ever() {
 }
 
 #[tokio::test]
+async fn a_zone_that_lists_without_end_is_taken_for_down_and_the_others_go_on() {
+    let settings = ZonesSettings {
+        page: 50,
+        most_alone: 500,
+        ..odd::quick()
+    };
+    let world = OddWorld::with(Kind::Memory, settings);
+    let all = world.filled("kept", 6).await;
+    let (lacked, _) = &all[3];
+    world.plant(2, lacked, None);
+    world.odd[1].has(Trouble::Endless);
+    let expected: Vec<&ObjectName> = {
+        let mut names: Vec<&ObjectName> = all.iter().map(|(name, _)| name).collect();
+        names.sort();
+        names
+    };
+    let said = "it lists more than 500 objects that most other zones lack";
+
+    let settled = world.zones.settle("raw").await.unwrap();
+    assert_eq!(settled.objects.iter().collect::<Vec<_>>(), expected);
+    assert_eq!((settled.silent, settled.unreadable.len()), (1, 0));
+    assert_eq!(names(&world.zones).await.iter().collect::<Vec<_>>(), expected);
+    look_after_all(&world.zones).await;
+    assert_eq!(world.holders(lacked), "abc", "the others are compared all the same");
+    let state = &world.zones.status()[1];
+    assert_eq!((state.up, &*state.detail, state.compare), (false, said, true));
+    let report = world.scrubber().run(true).await;
+    assert_eq!((&*report.zones[1].silent, report.lost.count), (said, 0));
+
+    world.odd[1].has(Trouble::None);
+    eventually_compared(&world.zones).await;
+    assert_eq!(world.zones.settle("raw").await.unwrap().silent, 0);
+}
+
+async fn eventually_compared(zones: &Arc<Zones>) {
+    for _ in 0..100 {
+        look_after_all(zones).await;
+        if zones.status().iter().all(|state| state.up && !state.compare) {
+            return;
+        }
+    }
+    panic!("{:?}", zones.status());
+}
+
+#[tokio::test]
+async fn a_zone_that_was_away_while_much_was_deleted_has_not_listed_too_much() {
+    for kind in KINDS {
+        let settings = ZonesSettings {
+            most_alone: 5,
+            ..odd::quick()
+        };
+        let world = OddWorld::with(kind, settings.clone());
+        let all = world.filled("gone", 20).await;
+        let (kept, _) = &all[0];
+        world.odd[2].has(Trouble::Absent);
+        for (name, _) in &all[1..] {
+            world.zones.delete(name).await.unwrap();
+        }
+        world.odd[2].has(Trouble::None);
+        let each = || world.odd.iter().map(|zone| Arc::clone(zone) as Arc<dyn Zone>).collect();
+
+        let zones = Zones::new(each(), settings.clone(), Arc::new(SystemClock));
+        let settled = zones.settle("raw").await.unwrap();
+        assert_eq!((settled.objects, settled.silent), (vec![kept.clone()], 0), "{kind:?}");
+        let zones = Zones::new(each(), settings, Arc::new(SystemClock));
+        assert_eq!(names(&zones).await, std::slice::from_ref(kept));
+    }
+}
+
+#[tokio::test]
+async fn at_a_start_each_zone_is_listed_once_for_all_of_them() {
+    for kind in KINDS {
+        let world = OddWorld::new(kind);
+        let all = world.filled("kept", 8).await;
+        (0..3).for_each(|zone| world.plant(zone, &all[zone].0, None));
+        let each = world.odd.iter().map(|zone| Arc::clone(zone) as Arc<dyn Zone>).collect();
+        let zones = Zones::new(each, odd::quick(), Arc::new(SystemClock));
+        world.odd.iter().for_each(|zone| zone.lists.store(0, SeqCst));
+        let cancel = CancellationToken::new();
+        zones.spawn_catch_up(cancel.clone());
+
+        eventually(|| zones.status().iter().all(|state| !state.compare && state.waiting == 0)).await;
+
+        assert!(all.iter().all(|(name, _)| world.holders(name) == "abc"), "{kind:?}");
+        let lists: Vec<usize> = world.odd.iter().map(|zone| zone.lists.load(SeqCst)).collect();
+        assert_eq!(lists, [2; 3], "{kind:?}: its objects and its graves");
+        cancel.cancel();
+    }
+}
+
+#[tokio::test]
 async fn catching_up_keeps_to_its_pace_and_new_writes_do_not_wait_for_it() {
     let settings = ZonesSettings {
         catch_up_bytes_per_second: 4 << 20,

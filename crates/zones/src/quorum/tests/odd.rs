@@ -19,6 +19,8 @@ pub(super) enum Trouble {
     Garbage,
     /// It lists the same page again and again.
     Repeats,
+    /// It lists more and more that is nowhere.
+    Endless,
 }
 
 /// A zone with something the matter. It counts what it is asked.
@@ -29,6 +31,7 @@ pub(super) struct Odd {
     pub(super) puts: AtomicUsize,
     pub(super) gets: AtomicUsize,
     pub(super) probes: AtomicUsize,
+    pub(super) lists: AtomicUsize,
     /// The most names that were ever listed at once, and the most bytes that were read.
     pub(super) longest_page: AtomicUsize,
     pub(super) longest_read: AtomicUsize,
@@ -42,6 +45,7 @@ impl Odd {
             puts: AtomicUsize::new(0),
             gets: AtomicUsize::new(0),
             probes: AtomicUsize::new(0),
+            lists: AtomicUsize::new(0),
             longest_page: AtomicUsize::new(0),
             longest_read: AtomicUsize::new(0),
         }
@@ -118,7 +122,13 @@ impl Zone for Odd {
         self.zone.get_range(name, range).await.map(|bytes| self.read(bytes))
     }
     async fn list_page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<ObjectName>, ZoneError> {
+        self.lists.fetch_add(1, Ordering::SeqCst);
         self.enter().await?;
+        if *self.trouble.borrow() == Trouble::Endless && !prefix.starts_with("tombstones") {
+            let from = self.lists.fetch_add(most, Ordering::SeqCst);
+            let names = (from..from + most).map(|number| ObjectName::new("raw/7", &format!("{number:020}"), b"nowhere").unwrap());
+            return Ok(names.collect());
+        }
         let repeats = *self.trouble.borrow() == Trouble::Repeats;
         let names = self.zone.list_page(prefix, if repeats { "" } else { after }, most).await?;
         self.longest_page.fetch_max(names.len(), Ordering::SeqCst);

@@ -2,8 +2,12 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
+
 use super::odd::{KINDS, Kind, OddWorld, Trouble};
 use super::*;
+use crate::ZoneError;
 
 /// What was missing, corrupt and repaired in each zone.
 fn found(report: &ScrubReport) -> Vec<(u64, u64, u64)> {
@@ -228,4 +232,74 @@ async fn a_run_takes_little_memory_and_no_more_of_the_disks_than_it_may() {
     for zone in &world.odd {
         assert!(zone.longest_page.load(SeqCst) <= 4 && zone.longest_read.load(SeqCst) <= 4 << 20);
     }
+}
+
+/// A zone that lists an object which it does not have: to who lists everything, and, while it `insists`, to who asks for it.
+#[derive(Debug)]
+struct Ghostly {
+    zone: MemoryZone,
+    ghost: ObjectName,
+    insists: AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl Zone for Ghostly {
+    fn name(&self) -> &str {
+        self.zone.name()
+    }
+    async fn put(&self, name: &ObjectName, bytes: Bytes) -> Result<(), ZoneError> {
+        self.zone.put(name, bytes).await
+    }
+    async fn get(&self, name: &ObjectName, most: u64) -> Result<Bytes, ZoneError> {
+        self.zone.get(name, most).await
+    }
+    async fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes, ZoneError> {
+        self.zone.get_range(name, range).await
+    }
+    async fn list_page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<ObjectName>, ZoneError> {
+        let mut names = self.zone.list_page(prefix, after, most).await?;
+        let shows = prefix.is_empty() || self.insists.load(SeqCst);
+        if shows && self.ghost.is_below(prefix) && self.ghost.as_str() > after {
+            names.push(self.ghost.clone());
+            names.sort();
+        }
+        Ok(names)
+    }
+    async fn delete(&self, name: &ObjectName) -> Result<(), ZoneError> {
+        self.zone.delete(name).await
+    }
+    async fn probe(&self) -> Result<(), ZoneError> {
+        self.zone.probe().await
+    }
+    fn is_complete(&self) -> bool {
+        true
+    }
+    async fn set_complete(&self) -> Result<(), ZoneError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_was_withdrawn_after_it_was_listed_is_not_lost_and_what_is_listed_on_and_nowhere_is() {
+    let (ghost, _) = object("ghost");
+    let odd = Arc::new(Ghostly {
+        zone: MemoryZone::new("a"),
+        ghost: ghost.clone(),
+        insists: AtomicBool::new(false),
+    });
+    let each: Vec<Arc<dyn Zone>> = vec![
+        Arc::<Ghostly>::clone(&odd),
+        Arc::new(MemoryZone::new("b")),
+        Arc::new(MemoryZone::new("c")),
+    ];
+    let (zones, directory) = (over(each), tempfile::tempdir().unwrap());
+    let scrubber = Scrubber::new(Arc::clone(&zones), directory.path(), Arc::new(SystemClock));
+
+    let withdrawn = scrubber.run(true).await;
+    assert_eq!((withdrawn.objects, withdrawn.lost.count, withdrawn.doubtful.count), (1, 0, 0));
+    assert_eq!(found(&withdrawn), [(0, 0, 0); 3]);
+
+    odd.insists.store(true, SeqCst);
+    let lost = scrubber.run(true).await;
+    assert_eq!((lost.lost.count, &*lost.lost.first[0]), (1, ghost.as_str()));
 }
