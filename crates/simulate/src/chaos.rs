@@ -10,6 +10,9 @@ use crate::site::{Condition, Site};
 use crate::trace::short;
 use crate::world::World;
 
+/// Longer than a start that has begun to ask the zones takes to hear from all of them.
+const HEARD: Duration = Duration::from_secs(30);
+
 /// Longer than a write takes to be decided.
 const DECIDED: Duration = Duration::from_secs(5);
 
@@ -59,6 +62,9 @@ async fn destroy(world: &World) {
     }
     if !world.may.wild {
         clear_up(world);
+        // Whoever was told by another zone that it is away, and has yet to hear from this one, would miss both: two of three at once (as in
+        // seed 119, where a start listed one zone while it was away and the other after its loss).
+        sleep(HEARD).await;
     }
     let objects = site.objects().await;
     let deed = chance.below(5);
