@@ -48,7 +48,7 @@ const TABLES: [&str; 4] = ["texts", "wide", "rows", "sparse"];
 const SPARSE: usize = 3_000;
 const SPARSE_KEYS: usize = 150;
 /// How long all of it goes on.
-const LOAD: Duration = Duration::from_secs(30);
+const LOAD: Duration = Duration::from_secs(20);
 /// What a polite sender waits when it is slowed down.
 const PAUSE: Duration = Duration::from_millis(500);
 
