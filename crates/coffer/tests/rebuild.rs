@@ -1,6 +1,8 @@
 //! Proof 8: from the raw logs alone everything comes back, and the same: tables, types, what was set aside, keys, people. From one zone,
 //! if it had caught up; else what is missing is named. What was deleted or revoked stays so, and whoever is interrupted goes on.
 
+mod from_stores;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};

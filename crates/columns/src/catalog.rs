@@ -10,6 +10,7 @@ mod objects;
 mod rebuilt;
 mod records;
 mod retention;
+mod swaps;
 mod trims;
 mod twin;
 
@@ -28,6 +29,7 @@ pub use dropped::{DroppedDatabase, DroppedTable};
 pub use rebuilt::{Rebuilt, RebuiltDay};
 pub use records::RecordHash;
 pub use retention::Retention;
+pub use swaps::Swap;
 pub use twin::{CatalogStore, MemoryCatalog};
 
 const VERSION: i64 = 1;
@@ -88,6 +90,12 @@ pub enum CatalogError {
         /// What could not be read.
         what: &'static str,
     },
+    /// A swap that begins from what the catalog does not say: it was made before, or files were swapped that whoever asks does not know of.
+    #[error("the catalog says something else of the table's files than the change that was asked for begins from: {what}")]
+    Stale {
+        /// What is not as it was taken to be.
+        what: &'static str,
+    },
     /// Written by a newer version of Coffer.
     #[error(
         "the catalog was written by a newer version of Coffer (format {found}, this one knows up to {VERSION}): use that version, or a newer one"
@@ -104,6 +112,7 @@ impl CatalogError {
         match self {
             Self::Database(_) => ErrorKind::Unavailable,
             Self::Corrupt { .. } | Self::TooNew { .. } => ErrorKind::Corrupt,
+            Self::Stale { .. } => ErrorKind::Conflict,
         }
     }
 }
@@ -179,27 +188,6 @@ pub struct Contents {
     pub raw_gone: Vec<TableId>,
     /// Changes to databases and tables in segments of the journal before this number are in the catalog already.
     pub changed_upto: u64,
-}
-
-/// One swap: files that take the place of rows in memory or of older files.
-#[derive(Debug)]
-pub struct Swap<'a> {
-    /// The table concerned.
-    pub table: TableId,
-    /// New files, staged before.
-    pub add: &'a [FileRecord],
-    /// Files that the new ones replace: condemned with the swap.
-    pub remove: &'a [ObjectName],
-    /// Batches that are in the new files and need no replay from the journal any more.
-    pub covered: &'a [BatchHash],
-    /// Records in them that came with an id.
-    pub records: &'a [RecordHash],
-    /// Of those batches that are not in the new files with all their rows, which rows are.
-    pub left_out: &'a [(BatchHash, std::sync::Arc<[bool]>)],
-    /// The table's columns as of now.
-    pub columns: &'a [(String, u8)],
-    /// Now.
-    pub at: Timestamp,
 }
 
 /// One product's catalog.
@@ -291,16 +279,7 @@ impl Catalog {
         }
         let files = "SELECT object, table_id, file, bytes, row_count, time_min, time_max, sealed_key FROM files ORDER BY time_min, object";
         for row in sqlx::query(files).fetch_all(&self.pool).await? {
-            contents.files.push(FileRecord {
-                object: name(&row, "object")?,
-                table: table_id(&row, "table_id")?,
-                file: row.try_get("file")?,
-                bytes: unsigned(&row, "bytes")?,
-                rows: unsigned(&row, "row_count")?,
-                time_min: row.try_get("time_min")?,
-                time_max: row.try_get("time_max")?,
-                sealed_key: row.try_get("sealed_key")?,
-            });
+            contents.files.push(file_record(&row)?);
         }
         contents.declared = declared::load(&self.pool).await?;
         contents.retention = retention::load(&self.pool).await?;
@@ -336,14 +315,6 @@ impl Catalog {
         change.commit().await.map(|()| objects)
     }
 
-    /// Puts new files in the place of old ones and of rows in memory, all or nothing.
-    pub async fn swap(&self, swap: &Swap<'_>) -> Result<(), CatalogError> {
-        let mut tx = self.pool.begin().await?;
-        swapped(&mut tx, swap).await?;
-        tx.commit().await?;
-        Ok(())
-    }
-
     /// Whether a batch is in the table's files already.
     pub async fn is_covered(&self, table: TableId, batch: &BatchHash) -> Result<bool, CatalogError> {
         let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM batches WHERE table_id = ? AND batch = ?")
@@ -369,64 +340,6 @@ async fn changed(tx: &mut Transaction<'_, Sqlite>, sequence: u64) -> Result<(), 
     Ok(())
 }
 
-/// Notes that batches need no replay any more.
-async fn cover(tx: &mut Transaction<'_, Sqlite>, table: TableId, batches: &[BatchHash], at: Timestamp) -> Result<(), CatalogError> {
-    for batch in batches {
-        sqlx::query("INSERT INTO batches (table_id, batch, stored_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING")
-            .bind(&table.to_bytes()[..])
-            .bind(&batch[..])
-            .bind(at.as_micros())
-            .execute(&mut **tx)
-            .await?;
-    }
-    Ok(())
-}
-
-async fn swapped(tx: &mut Transaction<'_, Sqlite>, swap: &Swap<'_>) -> Result<(), CatalogError> {
-    let table = swap.table.to_bytes();
-    for file in swap.add {
-        sqlx::query(
-            "INSERT INTO files (object, table_id, file, bytes, row_count, time_min, time_max, sealed_key) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(file.object.as_str())
-        .bind(&table[..])
-        .bind(file.file.as_str())
-        .bind(signed(file.bytes))
-        .bind(signed(file.rows))
-        .bind(file.time_min)
-        .bind(file.time_max)
-        .bind(file.sealed_key.as_slice())
-        .execute(&mut **tx)
-        .await?;
-        objects::taken(tx, &file.object).await?;
-    }
-    for object in swap.remove {
-        sqlx::query("DELETE FROM files WHERE object = ?")
-            .bind(object.as_str())
-            .execute(&mut **tx)
-            .await?;
-    }
-    objects::condemn(tx, swap.remove).await?;
-    cover(tx, swap.table, swap.covered, swap.at).await?;
-    records::remember(tx, swap.table, swap.records, swap.at).await?;
-    for (batch, keep) in swap.left_out {
-        records::leave_out(tx, swap.table, batch, keep).await?;
-    }
-    for (position, (name, seen)) in swap.columns.iter().enumerate() {
-        sqlx::query(
-            "INSERT INTO columns (table_id, position, name, seen) VALUES (?, ?, ?, ?)
-                 ON CONFLICT (table_id, name) DO UPDATE SET seen = seen | excluded.seen",
-        )
-        .bind(&table[..])
-        .bind(i64::try_from(position).unwrap_or(i64::MAX))
-        .bind(name.as_str())
-        .bind(i64::from(*seen))
-        .execute(&mut **tx)
-        .await?;
-    }
-    Ok(())
-}
-
 async fn forget_table(tx: &mut Transaction<'_, Sqlite>, table: TableId) -> Result<Vec<ObjectName>, CatalogError> {
     let id = table.to_bytes();
     let rows = sqlx::query("SELECT object FROM files WHERE table_id = ?")
@@ -448,6 +361,19 @@ async fn forget_table(tx: &mut Transaction<'_, Sqlite>, table: TableId) -> Resul
     }
     objects::condemn(tx, &objects).await?;
     Ok(objects)
+}
+
+fn file_record(row: &SqliteRow) -> Result<FileRecord, CatalogError> {
+    Ok(FileRecord {
+        object: name(row, "object")?,
+        table: table_id(row, "table_id")?,
+        file: row.try_get("file")?,
+        bytes: unsigned(row, "bytes")?,
+        rows: unsigned(row, "row_count")?,
+        time_min: row.try_get("time_min")?,
+        time_max: row.try_get("time_max")?,
+        sealed_key: row.try_get("sealed_key")?,
+    })
 }
 
 fn name<T: std::str::FromStr>(row: &SqliteRow, column: &'static str) -> Result<T, CatalogError> {

@@ -16,7 +16,7 @@ pub mod plain;
 mod write;
 
 pub use binding::{aad_prefix, key_context};
-pub use digest::{Digest, DigestError, Part};
+pub use digest::{DIGEST_VERSION, Digest, DigestError, DigestKey, Part};
 pub use footer::{FooterError, load_footer};
 pub use order::{InOrder, OrderError};
 pub use write::{

@@ -154,6 +154,8 @@ pub enum Purpose {
     PersonalBatches,
     /// Hashes the senders' batch ids and record ids, which stand in clear headers.
     BatchIds,
+    /// Hashes rows, to add the hashes up: whether two tables hold the same. The context is the product.
+    RowSums,
     /// Marks what a role deleted in its zones.
     Graves,
     /// Seals the results of a job.
@@ -177,6 +179,7 @@ impl Purpose {
             Self::PersonalValues => b"coffer/v1/personal-values",
             Self::PersonalBatches => b"coffer/v1/personal-batches",
             Self::BatchIds => b"coffer/v1/batch-ids",
+            Self::RowSums => b"coffer/v1/row-sums",
             Self::Graves => b"coffer/v1/graves",
             Self::JobResult => b"coffer/v1/job-result",
             Self::AsideKeys => b"coffer/v1/aside-keys",

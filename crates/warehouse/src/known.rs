@@ -14,6 +14,7 @@ use seal::InstallationKey;
 use zones::{ObjectName, Vouch};
 
 use crate::product::JOURNALS;
+use crate::product::rebuild::REBUILDING;
 
 /// What stands before the names of all files.
 pub(crate) const TABLES: &str = "tables";
@@ -31,7 +32,8 @@ impl Known {
         let mut catalogs = Vec::new();
         if let Ok(mut products) = tokio::fs::read_dir(directory.join("products")).await {
             while let Ok(Some(product)) = products.next_entry().await {
-                catalogs.push(product.path().join("catalog.db"));
+                // The one that a rebuild is making, too: it goes on with the files that are in it.
+                catalogs.extend(["catalog.db", REBUILDING].map(|name| product.path().join(name)));
             }
         }
         let read = |path: std::path::PathBuf| {
@@ -82,5 +84,32 @@ impl Known {
                 name.is_below(TABLES) && known.has(name)
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base::{SeededEntropy, TableId};
+    use bytes::Bytes;
+    use seal::InstallationSigner;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn files_of_a_rebuild_that_was_interrupted_are_ours() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("products/7");
+        std::fs::create_dir_all(&place).unwrap();
+        let object = |number: u8| ObjectName::new("tables/7/x", &number.to_string(), &[number]).unwrap();
+        for (number, name) in [(1, "catalog.db"), (2, REBUILDING)] {
+            let catalog = Catalog::open(&place.join(name)).await.unwrap();
+            catalog.stage(TableId::from_bytes([7; 16]), &object(number)).await.unwrap();
+            catalog.close().await;
+        }
+        let vouch = Known::load(directory.path())
+            .await
+            .vouch(InstallationSigner::generate(&SeededEntropy::new(1)).key());
+        let ours = [1, 2, 3].map(|number| vouch(&object(number), &Bytes::from(vec![number])));
+        assert_eq!(ours, [true, true, false]);
     }
 }

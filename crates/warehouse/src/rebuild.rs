@@ -69,7 +69,6 @@ async fn work(settings: WarehouseSettings, ctx: &RoleContext, order: Order, log:
         mut heads,
         remembered,
         queries,
-        engine,
         ..
     } = start(settings, ctx, Zones::open_to_rebuild).await?;
     let remembered: HashMap<String, Head> = remembered.into_iter().map(|head| (head.journal.clone(), head)).collect();
@@ -83,7 +82,6 @@ async fn work(settings: WarehouseSettings, ctx: &RoleContext, order: Order, log:
                 id: product,
                 shared: &shared,
                 key,
-                engine: &engine,
                 queries: &queries.handle(),
                 remembered: remembered.get(&journal_name(product)),
                 run,

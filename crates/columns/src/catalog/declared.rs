@@ -5,7 +5,8 @@ use events::ColumnType;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Row, Sqlite, Transaction};
 
-use super::{Catalog, CatalogError, Swap, swapped, table_id};
+use super::swaps::swapped;
+use super::{Catalog, CatalogError, Swap, table_id};
 
 /// Made beside the others when they are not there yet.
 pub(super) const SCHEMA: &str = "

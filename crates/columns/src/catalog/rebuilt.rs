@@ -9,8 +9,10 @@ use std::sync::Arc;
 use base::{TableId, Timestamp};
 use events::ColumnType;
 use sqlx::{Connection, SqliteConnection};
+use zones::ObjectName;
 
-use super::{BatchHash, Catalog, CatalogError, FileRecord, RecordHash, Swap, declared, records, swapped, table_id, unsigned};
+use super::swaps::swapped;
+use super::{BatchHash, Catalog, CatalogError, FileRecord, RecordHash, Swap, declared, records, table_id, unsigned};
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS rebuild (
@@ -20,11 +22,18 @@ CREATE TABLE IF NOT EXISTS rebuild (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS rebuilt (
     table_id BLOB NOT NULL,
+    object TEXT,
     earlier INTEGER NOT NULL,
     day INTEGER NOT NULL,
     row_count INTEGER NOT NULL,
     sum BLOB NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS rebuilt_batches (
+    object TEXT NOT NULL,
+    table_id BLOB NOT NULL,
+    batch BLOB NOT NULL,
+    PRIMARY KEY (object, batch)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// What goes into the catalog together.
@@ -115,6 +124,14 @@ impl Catalog {
             if new.rows_affected() != 1 {
                 return Err(CatalogError::Corrupt { what: "batch twice" });
             }
+            if let Some(file) = part.file {
+                sqlx::query("INSERT INTO rebuilt_batches (object, table_id, batch) VALUES (?, ?, ?)")
+                    .bind(file.object.as_str())
+                    .bind(&part.table.to_bytes()[..])
+                    .bind(&batch[..])
+                    .execute(&mut *tx)
+                    .await?;
+            }
         }
         // Those of one batch stand together and are of one moment.
         for some in part.records.chunk_by(|(_, one), (_, other)| one == other) {
@@ -122,8 +139,9 @@ impl Catalog {
             records::remember(&mut tx, part.table, &ids, some[0].1).await?;
         }
         for day in part.days {
-            sqlx::query("INSERT INTO rebuilt (table_id, earlier, day, row_count, sum) VALUES (?, ?, ?, ?, ?)")
+            sqlx::query("INSERT INTO rebuilt (table_id, object, earlier, day, row_count, sum) VALUES (?, ?, ?, ?, ?, ?)")
                 .bind(&part.table.to_bytes()[..])
+                .bind(part.file.map(|file| file.object.as_str()))
                 .bind(i64::from(day.earlier))
                 .bind(day.day)
                 .bind(super::signed(day.rows))
@@ -132,6 +150,39 @@ impl Catalog {
                 .await?;
         }
         tx.commit().await?;
+        Ok(())
+    }
+
+    /// Takes parts out again whose files are not to be used, so that they are made anew. The objects are condemned.
+    pub async fn forget_rebuilt(&self, objects: &[ObjectName]) -> Result<(), CatalogError> {
+        let mut tx = self.pool.begin().await?;
+        for object in objects {
+            for statement in [
+                "DELETE FROM batches WHERE (table_id, batch) IN (SELECT table_id, batch FROM rebuilt_batches WHERE object = ?)",
+                "DELETE FROM rebuilt_batches WHERE object = ?",
+                "DELETE FROM rebuilt WHERE object = ?",
+                "DELETE FROM files WHERE object = ?",
+            ] {
+                sqlx::query(statement).bind(object.as_str()).execute(&mut *tx).await?;
+            }
+        }
+        super::objects::condemn(&mut tx, objects).await?;
+        sqlx::query("UPDATE rebuild SET done = 0").execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// The files that were made for parts that can be taken out again.
+    pub async fn rebuilt_objects(&self) -> Result<HashSet<ObjectName>, CatalogError> {
+        let rows = sqlx::query("SELECT DISTINCT object FROM rebuilt_batches")
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(|row| super::name(row, "object")).collect()
+    }
+
+    /// Nothing will be taken out again: which batches each file has is not needed any more.
+    pub async fn keep_rebuilt(&self) -> Result<(), CatalogError> {
+        sqlx::query("DELETE FROM rebuilt_batches").execute(&self.pool).await?;
         Ok(())
     }
 
@@ -278,6 +329,62 @@ mod tests {
             (contents.tables[0].columns.as_slice(), &contents.declared[0].shown),
             (part.columns, &columns)
         );
+    }
+
+    #[tokio::test]
+    async fn a_part_whose_file_is_no_good_is_taken_out_and_can_be_made_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&directory.path().join("catalog.db")).await.unwrap();
+        assert!(catalog.begin_rebuild(b"one").await.unwrap());
+        let table = TableId::from_bytes([7; 16]);
+        let file = |number: u8| FileRecord {
+            object: ObjectName::new("tables/7/x", &number.to_string(), &[number]).unwrap(),
+            table,
+            file: number.to_string(),
+            bytes: 1,
+            rows: 1,
+            time_min: 0,
+            time_max: 0,
+            sealed_key: Vec::new(),
+        };
+        let day = RebuiltDay {
+            earlier: false,
+            day: 20_000,
+            rows: 1,
+            sum: [9; 16],
+        };
+        let at = Timestamp::from_secs(10);
+        let (one, other) = (file(1), file(2));
+        let part = |file, covered| Rebuilt {
+            table,
+            file: Some(file),
+            covered,
+            records: &[],
+            left_out: &[],
+            columns: &[],
+            days: std::slice::from_ref(&day),
+        };
+        let (first, second) = ([([1; 16], at), ([2; 16], at)], [([3; 16], at)]);
+        catalog.add_rebuilt(&part(&one, &first)).await.unwrap();
+        catalog.add_rebuilt(&part(&other, &second)).await.unwrap();
+        catalog.end_rebuild(&[]).await.unwrap();
+
+        catalog.forget_rebuilt(std::slice::from_ref(&one.object)).await.unwrap();
+        assert_eq!(
+            catalog.rebuild_of(b"one").await.unwrap(),
+            Some(false),
+            "it is not at its end any more"
+        );
+        assert_eq!(catalog.covered_batches(table).await.unwrap(), HashSet::from([[3; 16]]));
+        assert_eq!(catalog.load().await.unwrap().files, [other.clone()]);
+        assert_eq!(catalog.rebuilt_days().await.unwrap(), [(table, day)]);
+        assert_eq!(catalog.condemned(10).await.unwrap(), [one.object.clone()]);
+
+        let again = file(3);
+        catalog.add_rebuilt(&part(&again, &first)).await.unwrap();
+        assert_eq!(catalog.covered_batches(table).await.unwrap().len(), 3);
+        catalog.keep_rebuilt().await.unwrap();
+        assert_eq!(catalog.load().await.unwrap().files.len(), 2);
     }
 
     #[tokio::test]

@@ -56,7 +56,7 @@ impl Catalog {
     /// Notes that a batch needs no replay though it is in no file: other batches have all that is in it.
     pub async fn cover_nothing_of(&self, table: TableId, batch: &BatchHash, at: Timestamp) -> Result<(), CatalogError> {
         let mut tx = self.pool.begin().await?;
-        super::cover(&mut tx, table, std::slice::from_ref(batch), at).await?;
+        super::swaps::cover(&mut tx, table, std::slice::from_ref(batch), at).await?;
         leave_out(&mut tx, table, batch, &[]).await?;
         tx.commit().await?;
         Ok(())

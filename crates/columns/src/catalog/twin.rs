@@ -170,10 +170,30 @@ impl CatalogStore for MemoryCatalog {
 
     async fn swap(&self, swap: &Swap<'_>) -> Result<(), CatalogError> {
         let mut held = self.held();
+        let stale = |what| Err(CatalogError::Stale { what });
+        let is_there = |object: &ObjectName| held.files.get(object).is_some_and(|file| file.table == swap.table);
+        if !swap.add.is_empty() && swap.add.iter().all(|file| is_there(&file.object)) {
+            return Ok(());
+        }
+        let removed: BTreeSet<&ObjectName> = swap.remove.iter().collect();
+        if removed.len() != swap.remove.len() || !swap.remove.iter().all(is_there) {
+            return stale("a file to be replaced is not the table's");
+        }
         let mut names = BTreeSet::new();
-        let is_new = |file: &FileRecord| !held.files.contains_key(&file.object) && names.insert(file.object.clone());
-        if !swap.add.iter().all(is_new) {
-            return Err(Self::failure());
+        let mut is_new = |file: &FileRecord| {
+            let free = !held.files.contains_key(&file.object) || removed.contains(&file.object);
+            free && names.insert(file.object.clone())
+        };
+        if !swap.add.iter().all(&mut is_new) {
+            return stale("a new file is there already");
+        }
+        let mut batches = BTreeSet::new();
+        let mut is_new = |batch: &BatchHash| !held.batches.contains(&(swap.table, *batch)) && batches.insert(*batch);
+        if !swap.covered.iter().all(&mut is_new) {
+            return stale("rows that come from memory are in a file already");
+        }
+        for object in swap.remove {
+            held.files.remove(object);
         }
         for file in swap.add {
             // To the table of the swap, whatever the file says.
@@ -182,9 +202,6 @@ impl CatalogStore for MemoryCatalog {
                 ..file.clone()
             };
             held.files.insert(file.object.clone(), file);
-        }
-        for object in swap.remove {
-            held.files.remove(object);
         }
         held.batches.extend(swap.covered.iter().map(|batch| (swap.table, *batch)));
         held.records.extend(swap.records.iter().map(|record| (swap.table, *record)));
@@ -242,7 +259,7 @@ mod tests {
 
         /// Small ids, so that they come again.
         fn id(&self) -> [u8; 16] {
-            [self.below(12) as u8; 16]
+            [self.below(40) as u8; 16]
         }
 
         async fn step(&mut self, sequence: u64) -> String {
@@ -326,8 +343,21 @@ mod tests {
                 time_max: 9,
                 sealed_key: vec![1],
             };
-            let remove: Vec<ObjectName> = self.objects.iter().filter(|_| self.below(4) == 0).cloned().collect();
-            let (covered, records) = ([self.id(), self.id()], [self.id()]);
+            let mut remove: Vec<ObjectName> = {
+                let held = self.twin.held();
+                let own = held.files.values().filter(|file| file.table == table);
+                own.filter(|_| self.below(4) == 0).map(|file| file.object.clone()).collect()
+            };
+            if self.below(8) == 0 {
+                remove.extend(self.objects.first().cloned());
+            }
+            let mut covered = vec![self.id(), self.id()];
+            if self.below(4) > 0 {
+                let held = self.twin.held();
+                covered.retain(|batch| !held.batches.contains(&(table, *batch)));
+                covered.dedup();
+            }
+            let records = [self.id()];
             // As the product says them: all it knows, in the order in which they were found.
             let columns: Vec<(String, u8)> = (0..=self.below(3)).map(|n| (format!("c{n}"), 1 << self.below(3))).collect();
             let swap = Swap {
@@ -342,6 +372,10 @@ mod tests {
             };
             let none = |answer: Result<(), CatalogError>| answer.map(|()| Vec::new());
             let word = said([none(self.real.swap(&swap).await), none(self.twin.swap(&swap).await)]);
+            if self.below(3) == 0 {
+                // As whoever did not hear of the outcome.
+                said([none(self.real.swap(&swap).await), none(self.twin.swap(&swap).await)]);
+            }
             self.objects.push(object);
             word
         }
@@ -352,7 +386,7 @@ mod tests {
             assert_eq!(real.tables, twin.tables, "at step {sequence}");
             assert_eq!(real.files, twin.files, "at step {sequence}");
             assert_eq!(real.changed_upto, twin.changed_upto, "at step {sequence}");
-            let ids: Vec<[u8; 16]> = (0..12).map(|id| [id; 16]).collect();
+            let ids: Vec<[u8; 16]> = (0..40).map(|id| [id; 16]).collect();
             for table in &self.tables {
                 let stored = CatalogStore::stored_records(&self.real, *table, &ids).await.unwrap();
                 assert_eq!(stored, self.twin.stored_records(*table, &ids).await.unwrap(), "at step {sequence}");
@@ -376,13 +410,16 @@ mod tests {
                 chance,
                 objects: Vec::new(),
             };
-            let mut words = BTreeSet::new();
+            let (mut words, mut swaps) = (BTreeSet::new(), 0);
             for sequence in 0..100 {
+                let files = pair.twin.held().files.len();
                 words.insert(pair.step(sequence).await);
+                swaps += usize::from(pair.twin.held().files.len() != files);
                 pair.compare(sequence).await;
             }
             // Without these the test would prove nothing.
-            assert!(words.iter().any(|word| word.starts_with("Err")), "{words:?}");
+            assert!(words.contains("Err(Conflict)"), "{words:?}");
+            assert!(swaps > 10, "{swaps} swaps were made");
             assert!(words.iter().any(|word| word.len() > 20), "{words:?}");
         }
     }

@@ -8,7 +8,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use base::{TableId, WriterId};
 use bytes::Bytes;
-use columns::catalog::{BatchHash, FileRecord, RecordHash, Swap};
+use columns::catalog::{BatchHash, CatalogError, FileRecord, RecordHash, Swap};
 use edge::Lap;
 use seal::{DataKey, seal_key};
 use zones::ObjectName;
@@ -19,7 +19,7 @@ use crate::known::TABLES;
 use crate::memory::memory_of;
 
 /// How many cells a file that is written from memory has at most, empty ones included, unless one batch has more.
-const FILE_CELLS: usize = 8 << 20;
+pub(super) const FILE_CELLS: usize = 8 << 20;
 
 impl Product {
     /// Writes the tables to files whose rows have waited long enough or take too much memory, and makes changes that wait.
@@ -87,14 +87,13 @@ impl Product {
         let left_out: Vec<_> = parts.iter().filter_map(|part| Some((part.batch, part.keep.clone()?))).collect();
         let records: Vec<RecordHash> = parts.iter().flat_map(|part| part.records.iter().copied()).collect();
 
-        let _control = self.control.lock().await;
+        let control = self.control.lock().await;
         let Some(columns) = self.read().tables.get(&id).map(super::state::Table::stored_columns) else {
             self.give_up(&objects(&files)).await;
             return Ok(());
         };
         let at = self.shared.clock.now();
         let swapped = self
-            .catalog
             .swap(&Swap {
                 table: id,
                 add: &files,
@@ -108,6 +107,9 @@ impl Product {
             .await;
         if let Err(error) = swapped {
             self.give_up(&objects(&files)).await;
+            if let CatalogError::Stale { .. } = error {
+                self.follow_catalog(id, &control).await?;
+            }
             return Err(error.into());
         }
         let (rows, bytes): (u64, u64) = (files.iter().map(|file| file.rows).sum(), files.iter().map(|file| file.bytes).sum());

@@ -21,6 +21,7 @@ mod retention;
 mod retype;
 mod shape;
 mod state;
+mod swaps;
 mod tables;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use base::{DatabaseName, Role, TableId, TableName, Timestamp};
-use columns::catalog::{BatchHash, FileRecord, Swap};
+use columns::catalog::{BatchHash, CatalogError, FileRecord, Swap};
 use events::{ColumnType, Declared, Seen};
 use journal::Segment;
 use query::Lease;
@@ -400,7 +400,12 @@ impl Product {
             columns: &columns,
             at: self.shared.clock.now(),
         };
-        self.catalog.retype(&swap, &stored(declared)).await?;
+        let mut swapped = self.catalog.retype(&swap, &stored(declared)).await;
+        if let Err(CatalogError::Database(_)) = swapped {
+            // The same again is the same as once, whether or not it was made.
+            swapped = self.catalog.retype(&swap, &stored(declared)).await;
+        }
+        swapped?;
         let mut state = self.write();
         let Some(table) = state.tables.get_mut(&id) else { return Ok(None) };
         table.schema.declare(Arc::clone(declared));
@@ -431,6 +436,6 @@ impl Product {
     }
 }
 
-fn stored(declared: &Declared) -> Vec<(String, ColumnType)> {
+pub(super) fn stored(declared: &Declared) -> Vec<(String, ColumnType)> {
     declared.columns().map(|(name, of)| (name.to_owned(), of)).collect()
 }

@@ -12,6 +12,7 @@ mod records;
 mod retention;
 mod revoked;
 mod starts;
+mod swaps;
 mod trims;
 mod types;
 

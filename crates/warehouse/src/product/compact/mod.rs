@@ -20,7 +20,7 @@ use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use base::{TableId, WriterId};
 use columns::FileWriter;
-use columns::catalog::{FileRecord, Swap};
+use columns::catalog::{CatalogError, FileRecord, Swap};
 use columns::merge::{Merge, Step};
 use edge::Lap;
 use query::{FileView, Lease, OpenFile};
@@ -368,14 +368,14 @@ impl Product {
         let objects: Vec<_> = old.iter().map(|file| file.object.clone()).collect();
         // Held for the swap only: rows are flushed while others are merged.
         let _writing = self.writing.lock().await;
-        let _control = self.control.lock().await;
+        let control = self.control.lock().await;
         let columns = {
             let state = self.read();
             let has = |table: &&Table| objects.iter().all(|object| table.files.iter().any(|file| file.object == *object));
             state.tables.get(&id).filter(has).map(Table::stored_columns)
         };
         let Some(columns) = columns else { return Ok(false) };
-        self.catalog
+        let swapped = self
             .swap(&Swap {
                 table: id,
                 add: new,
@@ -386,7 +386,11 @@ impl Product {
                 columns: &columns,
                 at: self.shared.clock.now(),
             })
-            .await?;
+            .await;
+        if let Err(CatalogError::Stale { .. }) = swapped {
+            self.follow_catalog(id, &control).await?;
+        }
+        swapped?;
         if let Some(table) = self.write().tables.get_mut(&id) {
             table.files.retain(|file| !objects.contains(&file.object));
             table.files.extend(new.iter().cloned().map(Arc::new));

@@ -1,20 +1,22 @@
-//! Whether a product's tables hold what its raw log says: read the way queries read them, and added up.
+//! Whether a product's tables hold what its raw log says: read back from the zones, decoded the way queries do it, and added up.
+//!
+//! Memory is bounded: so many files are open at once as there are processors, and of each no more is held than a row group and the rows
+//! that are decoded at once, in the columns that the file has.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
-use base::{DatabaseName, TableId, TableName, Timestamp};
-use columns::Digest;
+use base::{DatabaseName, ErrorKind, TableId, TableName, Timestamp};
 use columns::catalog::FileRecord;
+use columns::{Digest, DigestKey};
 use edge::rebuild::{Finding, MOST_DAYS};
 use futures::{StreamExt, TryStreamExt, stream};
-use query::{DatabaseView, Lease, ProductView, TableView};
-use tokio_util::sync::CancellationToken;
+use query::{FileView, Lease, OpenFile};
 use wire::v1::RebuildFinding;
+use zones::{ObjectName, Zones};
 
-use super::super::{Product, ProductError};
-use super::rows::hashed_schema;
+use super::super::{Product, ProductError, chain};
+use super::rows::{Types, hash, types_of};
 use super::{Old, Rebuild, Totals};
 
 /// A table to be read.
@@ -22,7 +24,7 @@ struct Held {
     id: TableId,
     database: DatabaseName,
     name: TableName,
-    schema: SchemaRef,
+    types: Types,
     files: Vec<Arc<FileRecord>>,
     is_dropped: bool,
     /// Whether it has rows of which there is no raw log.
@@ -33,23 +35,55 @@ struct Held {
     old_files: Option<Vec<Arc<FileRecord>>>,
 }
 
+/// What tables are compared with.
+pub(super) struct Against<'a> {
+    /// What the raw log says.
+    pub(super) totals: &'a HashMap<TableId, Totals>,
+    /// How many rows wait in it and are in no file.
+    pub(super) waiting: &'a HashMap<TableId, u64>,
+    /// How many rows it had before they were let go.
+    pub(super) let_go: &'a HashMap<TableId, u64>,
+    /// What was there before.
+    pub(super) old: Option<&'a Old>,
+}
+
+/// What came of it.
+pub(super) enum Outcome {
+    /// All was said. False when a table does not hold what the raw log says.
+    Compared(bool),
+    /// These files could not be read back and can be made anew. Nothing was said of any table.
+    Unread(Vec<ObjectName>),
+}
+
+/// What is in files.
+#[derive(Default)]
+struct Read {
+    digest: Digest,
+    /// Those that could not be read, and why.
+    unread: Vec<(ObjectName, String)>,
+}
+
 impl Rebuild<'_> {
-    /// Compares every table and says what came of it. False when a table does not hold what the raw log says.
+    /// Compares every table and says what came of it, unless files cannot be read that are `replaceable`.
     pub(super) async fn compare(
         &self,
         product: &Arc<Product>,
-        totals: &HashMap<TableId, Totals>,
-        waiting: &HashMap<TableId, u64>,
-        let_go: &HashMap<TableId, u64>,
-        old: Option<&Old>,
-    ) -> Result<bool, ProductError> {
+        against: &Against<'_>,
+        replaceable: &HashSet<ObjectName>,
+    ) -> Result<Outcome, ProductError> {
+        let Against {
+            totals,
+            waiting,
+            let_go,
+            old,
+        } = *against;
         let mut tables: Vec<Held> = {
             let state = product.read();
             let held = |table: &super::Table| Held {
                 id: table.id,
                 database: table.database.clone(),
                 name: table.name.clone(),
-                schema: hashed_schema(table),
+                types: types_of(table),
                 files: table.files.clone(),
                 is_dropped: table.dropped.is_some(),
                 is_carried: table.raw_gone || self.order.compare_only && let_go.contains_key(&table.id),
@@ -67,12 +101,23 @@ impl Rebuild<'_> {
         let all = tables.iter().map(|t| rows(&t.files) + t.old_files.as_deref().map_or(0, rows)).sum();
         self.log.doing(format!("compares product {}", self.id), 0, all);
         let lease = Arc::new(Lease::new(self.key.clone()));
+        let (mut held, mut again) = (Vec::new(), Vec::new());
+        for table in &tables {
+            let read = self.read(product, &lease, &table.files, &table.types).await?;
+            let files = read.unread.iter().map(|(object, _)| object);
+            again.extend(files.filter(|object| replaceable.contains(object)).cloned());
+            held.push(read);
+        }
+        if !again.is_empty() {
+            self.note(&format!("{} files could not be read back and are made anew", again.len()));
+            return Ok(Outcome::Unread(again));
+        }
         let mut good = true;
-        for table in tables {
+        for (table, read) in tables.into_iter().zip(held) {
             let none = Totals::default();
             let said = totals.get(&table.id).unwrap_or(&none);
             let expected = if self.order.compare_only { &said.earlier } else { &said.all };
-            let held = self.digest(product, &lease, &table.files, &table.schema).await?;
+            let held = read.digest;
             let mut state = Finding::Good;
             let mut says = "holds what the raw log says".to_owned();
             // What was made is all that the log has; of what was there before, files of rows that are too old may be gone.
@@ -87,6 +132,10 @@ impl Rebuild<'_> {
                     expected.whole().rows,
                     hex(&expected.whole().sum())
                 );
+            }
+            if let Some((object, why)) = read.unread.first() {
+                state = Finding::Damaged;
+                says = format!("{says}; {} of its files cannot be read, such as {object}: {why}", read.unread.len());
             }
             if let Some(rows) = let_go.get(&table.id).filter(|_| !table.is_carried) {
                 state = if state == Finding::Good { Finding::Note } else { state };
@@ -112,7 +161,7 @@ impl Rebuild<'_> {
             }
             self.tell(&table, state, &held, says);
         }
-        Ok(good)
+        Ok(Outcome::Compared(good))
     }
 
     /// Whether as many rows of each table were read as the log's headers say that there are.
@@ -165,65 +214,57 @@ impl Rebuild<'_> {
                 Before::Unknown
             };
         };
-        match self.digest(product, lease, files, &table.schema).await {
-            Ok(before) if same(&before, said, table.kept_from) => Before::Same,
-            Ok(before) => Before::Different(before),
-            Err(error) => Before::Unread(super::super::chain(&error)),
+        match self.read(product, lease, files, &table.types).await {
+            Ok(Read { unread, .. }) if !unread.is_empty() => {
+                let (object, why) = &unread[0];
+                Before::Unread(format!("{} of its files, such as {object}: {why}", unread.len()))
+            }
+            Ok(Read { digest, .. }) if same(&digest, said, table.kept_from) => Before::Same,
+            Ok(Read { digest, .. }) => Before::Different(digest),
+            Err(error) => Before::Unread(chain(&error)),
         }
     }
 
-    async fn digest(
+    async fn read(
         &self,
         product: &Arc<Product>,
         lease: &Arc<Lease>,
         files: &[Arc<FileRecord>],
-        schema: &SchemaRef,
-    ) -> Result<Digest, ProductError> {
+        types: &Types,
+    ) -> Result<Read, ProductError> {
         let reader: query::Held = product.readers.enter();
+        let key = self.digest_key();
         let one = |file: Arc<FileRecord>| {
-            let view = ProductView {
-                databases: vec![DatabaseView {
-                    name: "rebuild".into(),
-                    tables: vec![TableView {
-                        name: "files".into(),
-                        schema: Arc::clone(schema),
-                        memory: Vec::new(),
-                        files: vec![product.file_view(&file, &reader)],
-                    }],
-                }],
-            };
-            let (engine, lease, schema) = (self.engine.clone(), Arc::clone(lease), Arc::clone(schema));
+            let (zones, lease, types, key) = (Arc::clone(&self.shared.zones), Arc::clone(lease), Arc::clone(types), key.clone());
+            let view = product.file_view(&file, &reader);
             let read = self.queries.spawn(async move {
-                let failed = |error: &dyn std::error::Error| ProductError::File(super::super::chain(error));
-                let running = engine
-                    .run(&view, lease, "rebuild", "SELECT * FROM files", CancellationToken::new())
-                    .await;
-                let mut batches = running.map_err(|error| failed(&error))?;
-                let mut digest = Digest::new();
-                while let Some(batch) = batches.next().await {
-                    let adapted = events::adapt(&batch.map_err(|error| failed(&error))?, &schema)?;
-                    digest.add(&adapted).map_err(|error| failed(&error))?;
+                let first = digest(&zones, &lease, view.clone(), &key, &types).await;
+                match first {
+                    // The zones were told of the damage, and have perhaps mended their copies.
+                    Err(error) if error.kind() == ErrorKind::Corrupt => digest(&zones, &lease, view, &key, &types).await,
+                    read => read,
                 }
-                if digest.whole().rows != file.rows {
-                    return Err(ProductError::File(format!(
-                        "a file of {} rows gave {}",
-                        file.rows,
-                        digest.whole().rows
-                    )));
-                }
-                Ok(digest)
             });
             async move {
-                let digest = read.await.map_err(|_| ProductError::Internal("reading a file was interrupted"))??;
-                self.log.advance(digest.whole().rows);
-                Ok::<_, ProductError>(digest)
+                let read = read.await.map_err(|_| ProductError::Internal("reading a file was interrupted"))?;
+                self.log.advance(file.rows);
+                let why = match read {
+                    Ok(digest) if digest.whole().rows == file.rows => return Ok(Ok(digest)),
+                    Ok(digest) => format!("{} rows were read of {}", digest.whole().rows, file.rows),
+                    Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => chain(&error),
+                    Err(error) => return Err(error),
+                };
+                Ok(Err((file.object.clone(), why)))
             }
         };
         let at_once = self.shared.settings.query.target_partitions.get();
-        let mut digests = stream::iter(files.to_vec()).map(one).buffer_unordered(at_once);
-        let mut all = Digest::new();
-        while let Some(digest) = digests.try_next().await? {
-            all.merge(&digest);
+        let mut reading = stream::iter(files.to_vec()).map(one).buffer_unordered(at_once);
+        let mut all = Read::default();
+        while let Some(read) = reading.try_next().await? {
+            match read {
+                Ok(digest) => all.digest.merge(&digest),
+                Err(unread) => all.unread.push(unread),
+            }
         }
         Ok(all)
     }
@@ -252,6 +293,16 @@ impl Rebuild<'_> {
         let dropped = if is_dropped { " (dropped)" } else { "" };
         format!("product {}: {database}.{table}{dropped}", self.id)
     }
+}
+
+/// All rows of a file, added up.
+async fn digest(zones: &Arc<Zones>, lease: &Arc<Lease>, file: FileView, key: &DigestKey, types: &Types) -> Result<Digest, ProductError> {
+    let file = OpenFile::open(zones, lease, file).await?;
+    let (mut rows, mut digest) = (file.rows()?, Digest::new());
+    while let Some(batch) = rows.next().await? {
+        hash(&mut digest, key, &batch, types)?;
+    }
+    Ok(digest)
 }
 
 /// What was in the files that were there before.

@@ -1,16 +1,17 @@
 //! From the raw log into files: segments are read, opened and shaped beside one another, and files are written beside that.
 //!
 //! Memory is bounded: so many segments are open at once as there are processors, so many files are written, and what waits for a file
-//! takes at most half of what rows in memory may.
+//! takes at most half of what rows in memory may. A file has at most so many cells as one that is written from memory: rows of a table
+//! of very many columns, each with few of them, are never laid out at the table's full width.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
+use arrow::datatypes::{FieldRef, Schema};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use base::{TableId, Timestamp};
-use columns::Digest;
 use columns::catalog::{BatchHash, FileRecord, Rebuilt, RebuiltDay, RecordHash};
+use columns::{Digest, DigestKey};
 use events::Seen;
 use futures::{StreamExt, stream};
 use journal::{Entry, Segment};
@@ -18,6 +19,7 @@ use seal::PrivateKey;
 use tokio::task::JoinSet;
 
 use super::super::append::read_one;
+use super::super::flush::{FILE_CELLS, only};
 use super::super::records::{kept, kept_rows, to_be_known};
 use super::super::shape::{Shaped, blocking, gone};
 use super::super::state::Table;
@@ -51,7 +53,12 @@ struct Waiting {
     batches: Vec<Batch>,
     rows: usize,
     bytes: usize,
+    /// Which columns the rows have together.
+    columns: HashSet<String>,
 }
+
+/// The columns of a table as its rows are hashed, by name.
+pub(super) type Types = Arc<HashMap<String, FieldRef>>;
 
 impl Rebuild<'_> {
     /// Reads all segments. With `write` their rows become files; and if it is asked for, what they say is added to `totals`.
@@ -75,15 +82,14 @@ impl Rebuild<'_> {
             let rows = segments.iter().flat_map(|(_, wanted)| wanted).map(Wanted::rows).sum();
             self.log.doing(format!("raw log of product {}", self.id), 0, rows);
         }
-        let digests = if self.order.verify || self.order.compare_only {
-            schemas(product)
-        } else {
-            HashMap::new()
-        };
-        let digests = Arc::new(digests);
+        let hashing = (self.order.verify || self.order.compare_only).then(|| Hashing {
+            key: self.digest_key(),
+            tables: types(product),
+        });
+        let hashing = Arc::new(hashing);
         let read = |(segment, wanted)| {
-            let (product, key, digests) = (Arc::clone(product), self.key.clone(), Arc::clone(&digests));
-            tokio::spawn(async move { read(product, segment, wanted, &key, digests).await })
+            let (product, key, hashing) = (Arc::clone(product), self.key.clone(), Arc::clone(&hashing));
+            tokio::spawn(async move { read(product, segment, wanted, &key, hashing).await })
         };
         let mut reading = stream::iter(segments).map(read).buffered(at_once);
         let mut waiting: HashMap<TableId, Waiting> = HashMap::new();
@@ -102,8 +108,15 @@ impl Rebuild<'_> {
                 {
                     table.schema.insert(events::OVERFLOW, Seen::JSON);
                 }
+                let table = batch.table;
+                if waiting.get(&table).is_some_and(|waiting| !waiting.has_room(&batch))
+                    && let Some(full) = waiting.remove(&table)
+                {
+                    bytes -= full.bytes;
+                    self.begin(product, table, full, &mut writing, at_once, totals).await?;
+                }
                 bytes += batch.bytes;
-                waiting.entry(batch.table).or_default().push(batch);
+                waiting.entry(table).or_default().push(batch);
             }
             loop {
                 let fullest = waiting.iter().max_by_key(|(_, waiting)| waiting.bytes);
@@ -161,7 +174,23 @@ impl Rebuild<'_> {
 }
 
 impl Waiting {
+    /// Whether a file with this batch as well has no more cells than are good, empty ones included.
+    fn has_room(&self, batch: &Batch) -> bool {
+        let fields = batch.rows.schema_ref().fields().iter();
+        let new = fields.filter(|field| !self.columns.contains(field.name())).count();
+        (self.columns.len() + new).saturating_mul(self.rows + batch.rows.num_rows()) <= FILE_CELLS
+    }
+
     fn push(&mut self, batch: Batch) {
+        if batch.rows.num_rows() > 0 {
+            let fields = batch.rows.schema_ref().fields().iter();
+            let new: Vec<String> = fields
+                .map(|field| field.name())
+                .filter(|name| !self.columns.contains(*name))
+                .cloned()
+                .collect();
+            self.columns.extend(new);
+        }
         self.rows += batch.rows.num_rows();
         self.bytes += batch.bytes;
         self.batches.push(batch);
@@ -176,18 +205,47 @@ fn add(totals: &mut HashMap<TableId, Totals>, table: TableId, digest: &Digest, e
     }
 }
 
-/// Under which columns the rows of each table are hashed: all that it has or may get.
-fn schemas(product: &Product) -> HashMap<TableId, SchemaRef> {
-    let state = product.read();
-    let tables = state.tables.values();
-    tables.map(|table| (table.id, hashed_schema(table))).collect()
+/// How rows are hashed.
+struct Hashing {
+    key: DigestKey,
+    tables: HashMap<TableId, Types>,
 }
 
-/// The table's columns, and the overflow column in any case: where it has no values, it does not count.
-pub(super) fn hashed_schema(table: &Table) -> SchemaRef {
+fn types(product: &Product) -> HashMap<TableId, Types> {
+    let state = product.read();
+    let tables = state.tables.values();
+    tables.map(|table| (table.id, types_of(table))).collect()
+}
+
+/// The table's columns, all that it has or may get, and the overflow column in any case: where it has no values, it does not count.
+pub(super) fn types_of(table: &Table) -> Types {
     let mut schema = table.schema.clone();
     schema.insert(events::OVERFLOW, Seen::JSON);
-    schema.arrow_schema()
+    let schema = schema.arrow_schema();
+    Arc::new(
+        schema
+            .fields()
+            .iter()
+            .map(|field| (field.name().clone(), Arc::clone(field)))
+            .collect(),
+    )
+}
+
+/// Takes rows into a digest, under the types that their table has now: those columns alone that they have. Takes CPU for a while.
+pub(super) fn hash(digest: &mut Digest, key: &DigestKey, rows: &RecordBatch, types: &Types) -> Result<(), ProductError> {
+    let (mut fields, mut arrays) = (Vec::new(), Vec::new());
+    for (field, array) in rows.schema_ref().fields().iter().zip(rows.columns()) {
+        if let Some(to) = types.get(field.name()) {
+            arrays.push(events::cast_field(array, to.data_type())?);
+            fields.push(Arc::clone(to));
+        }
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    let failed = |error: &dyn std::error::Error| ProductError::File(super::super::chain(error));
+    let typed = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options);
+    digest
+        .add(key, &typed.map_err(|error| failed(&error))?)
+        .map_err(|error| failed(&error))
 }
 
 async fn read(
@@ -195,13 +253,13 @@ async fn read(
     segment: Arc<Segment>,
     wanted: Vec<Wanted>,
     key: &PrivateKey,
-    digests: Arc<HashMap<TableId, SchemaRef>>,
+    hashing: Arc<Option<Hashing>>,
 ) -> Result<Vec<Batch>, ProductError> {
     let entries = segment.open(&product.shared.zones, key).await?;
     blocking(move || {
         wanted
             .iter()
-            .map(|wanted| batch(&product, &segment, &entries, wanted, &digests))
+            .map(|wanted| batch(&product, &segment, &entries, wanted, hashing.as_ref().as_ref()))
             .collect()
     })
     .await
@@ -212,7 +270,7 @@ fn batch(
     segment: &Segment,
     entries: &[Entry],
     wanted: &Wanted,
-    digests: &HashMap<TableId, SchemaRef>,
+    hashing: Option<&Hashing>,
 ) -> Result<Batch, ProductError> {
     let unreadable = |what: &str| ProductError::Unreadable(what.to_owned());
     let entry = entries.get(wanted.entry).ok_or_else(|| unreadable("an entry is missing"))?;
@@ -236,9 +294,9 @@ fn batch(
     let shaped = Shaped::new(raw, declared, folded)?;
     let overflows = shaped.overflows();
     let mut digest = Digest::new();
-    if let Some(schema) = digests.get(&wanted.table) {
-        let adapted = events::adapt(&shaped.rows, schema)?;
-        digest.add(&adapted).map_err(|error| ProductError::File(error.to_string()))?;
+    if let Some(hashing) = hashing {
+        let types = hashing.tables.get(&wanted.table).ok_or_else(|| gone(wanted.table))?;
+        hash(&mut digest, &hashing.key, &shaped.rows, types)?;
     }
     Ok(Batch {
         table: wanted.table,
@@ -265,7 +323,7 @@ async fn write(product: Arc<Product>, id: TableId, waiting: Waiting) -> Result<W
     let (schema, columns) = {
         let state = product.read();
         let table = state.tables.get(&id).ok_or_else(|| gone(id))?;
-        (table.schema.arrow_schema(), table.stored_columns())
+        (only(&table.schema.arrow_schema(), &waiting.columns), table.stored_columns())
     };
     let now = product.shared.clock.now();
     let (mut rows, mut covered, mut left_out) = (Vec::new(), Vec::new(), Vec::new());

@@ -1,5 +1,7 @@
 //! Tables made anew from the raw log: the same rows, once, whatever happens in between.
 
+mod again;
+
 use edge::rebuild::{Order, RebuildLog};
 use wire::v1::rebuild_operator_server::RebuildOperator;
 use wire::v1::{RebuildFinding, RebuildLookRequest};
@@ -22,12 +24,10 @@ impl House {
     /// One start of a warehouse that rebuilds; what it found.
     async fn rebuild(&self, zones: &Arc<Zones>, order: Order) -> Result<Vec<RebuildFinding>, super::super::ProductError> {
         let (shared, log) = (self.shared(zones).await, RebuildLog::default());
-        let engine = Engine::new(Arc::clone(zones), self.settings.query.clone());
         let rebuild = Rebuild {
             id: product(),
             shared: &shared,
             key: self.private_key.clone(),
-            engine: &engine,
             queries: &tokio::runtime::Handle::current(),
             remembered: None,
             run: [7; 16],
