@@ -88,7 +88,10 @@ async fn a_file_that_is_lost_after_the_end_is_made_anew_by_the_same_rebuild() {
 
     // What interrupted it may have been another product.
     let found = house.rebuild(&zones, MAKE).await.unwrap();
-    assert!(found[0].says.contains("1 files could not be read back"), "{found:?}");
+    assert!(
+        found.iter().any(|finding| finding.says.contains("1 files could not be read back")),
+        "{found:?}"
+    );
     let rows = |tables: &[(String, String, u64, Vec<u8>)]| {
         tables
             .iter()
@@ -124,22 +127,6 @@ async fn what_is_thrown_away_takes_its_files_along_and_no_others() {
     );
     let product = house.open(&zones).await.unwrap();
     nothing_is_left_over(&product, &zones).await;
-
-    // One that was begun when the raw log was shorter.
-    product.close().await;
-    for zone in &each {
-        zone.fail_put_after(2);
-    }
-    assert!(house.rebuild(&zones, MAKE).await.is_err());
-    let product = house.open(&zones).await.unwrap();
-    append(&product, None, batch(&["i"])).await.unwrap();
-    product.close().await;
-    let more = objects(&each, "tables").await;
-    for zone in &each {
-        zone.fail_put_after(0);
-    }
-    assert!(house.rebuild(&zones, MAKE).await.is_err());
-    assert_eq!(objects(&each, "tables").await, more - 2);
 }
 
 #[tokio::test]
