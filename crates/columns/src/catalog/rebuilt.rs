@@ -376,9 +376,9 @@ mod tests {
             "it is not at its end any more"
         );
         assert_eq!(catalog.covered_batches(table).await.unwrap(), HashSet::from([[3; 16]]));
-        assert_eq!(catalog.load().await.unwrap().files, [other.clone()]);
+        assert_eq!(catalog.load().await.unwrap().files, std::slice::from_ref(&other));
         assert_eq!(catalog.rebuilt_days().await.unwrap(), [(table, day)]);
-        assert_eq!(catalog.condemned(10).await.unwrap(), [one.object.clone()]);
+        assert_eq!(catalog.condemned(10).await.unwrap(), std::slice::from_ref(&one.object));
 
         let again = file(3);
         catalog.add_rebuilt(&part(&again, &first)).await.unwrap();
