@@ -6,6 +6,7 @@ mod import;
 mod rebuild;
 mod rejected;
 mod schema;
+mod vault;
 mod zones;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub(crate) use import::{Import, Tail, table_name};
 pub(crate) use rebuild::Rebuild;
 pub(crate) use rejected::{Rejected, TableArgs};
 pub(crate) use schema::{Schema, TablesCommand};
+pub(crate) use vault::{Splitting, Vault};
 pub(crate) use zones::{Scrub, Zones, ZonesStatus};
 
 /// A self-hosted, encrypted warehouse for event data.
@@ -56,6 +58,9 @@ pub(crate) enum Command {
     /// Keys of products
     #[command(subcommand)]
     Keys(Keys),
+    /// The root key: who holds it, and whether the vault is open
+    #[command(subcommand)]
+    Vault(Vault),
     /// The zones in which everything is kept
     #[command(subcommand)]
     Zones(Zones),
@@ -376,6 +381,12 @@ mod tests {
             "coffer zones drill --kill b --rate 0",
             "coffer zones drill --kill b --how vanish",
             "coffer zones drill --kill b --role cook",
+            "coffer vault",
+            "coffer vault init",
+            "coffer vault init --shares 3",
+            "coffer vault init --shares 1 --threshold 1",
+            "coffer vault init --shares 33 --threshold 2",
+            "coffer vault unseal coffer-share-1-00",
             "coffer tail",
             "coffer tail web.events -n 1001",
             "coffer rejected",

@@ -73,6 +73,7 @@ fn run(command: Command, parts: Parts) -> Outcome {
         Command::Doctor(args) => commands::run(commands::doctor::run(args)),
         Command::Metrics(args) => commands::run(commands::metrics::run(args)),
         Command::Rebuild(args) => commands::rebuild::run(&args),
+        Command::Vault(args) => commands::run(commands::vault::run(args)),
         Command::Zones(args) => commands::run(commands::zones::run(args)),
         Command::Config(args) => commands::config::run(&args),
         Command::Completions { shell } => commands::completions(shell),

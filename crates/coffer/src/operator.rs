@@ -9,6 +9,7 @@ use wire::v1::accounts_operator_client::AccountsOperatorClient;
 use wire::v1::role_operator_client::RoleOperatorClient;
 use wire::v1::role_zones_client::RoleZonesClient;
 use wire::v1::vault_operator_client::VaultOperatorClient;
+use wire::v1::vault_root_client::VaultRootClient;
 use wire::v1::{ListProductsRequest, MetricsRequest, Product, StatusRequest, StatusResponse};
 
 use crate::failure::{Exit, Failure, Outcome};
@@ -19,6 +20,17 @@ const ANSWER: Duration = Duration::from_secs(20);
 /// The vault's.
 pub(crate) fn vault(layout: &Layout) -> VaultOperatorClient<Channel> {
     VaultOperatorClient::new(channel(layout, Role::Vault))
+}
+
+/// The vault's, for who holds the root key: all there is while it is sealed.
+pub(crate) fn vault_root(layout: &Layout) -> VaultRootClient<Channel> {
+    VaultRootClient::new(channel(layout, Role::Vault))
+}
+
+/// Whether the vault waits for shares of its root key; how many, in words. `None` when it does not, or does not answer.
+pub(crate) async fn sealed(layout: &Layout) -> Option<String> {
+    let status = status(layout, Role::Vault, Duration::from_secs(2)).await.ok()?;
+    status.not_ready.strip_prefix(edge::SEALED).map(str::to_owned)
 }
 
 /// The accounts role's.

@@ -245,7 +245,7 @@ fn read<T: DeserializeOwned>(role: Role, settings: serde_json::Value) -> Outcome
         .map_err(|error| Failure::new(Exit::Refused, format!("the settings of the {role} role are wrong")).why(error))
 }
 
-fn prepare_vault(handover: &Handover, hosts: &Hosts) -> Outcome<vault::PreparedVault> {
+fn prepare_vault(handover: &Handover, hosts: &Hosts) -> Outcome<vault::Prepared> {
     let mut settings: vault::VaultSettings = read(Role::Vault, handover.settings.clone())?;
     settings.zones.hosts = hosts.clone();
     let parts = vault::VaultParts {
@@ -295,14 +295,32 @@ async fn rebuild(
 
 /// The vault certifies everybody, itself first.
 async fn vault(
-    prepared: vault::PreparedVault,
+    prepared: vault::Prepared,
     handover: Handover,
     listeners: Listeners,
     report: sandbox::Report,
     cancel: CancellationToken,
 ) -> Outcome {
-    let opened = prepared.open().await;
-    let opened = opened.map_err(|error| Failure::new(Exit::from(error.kind()), "the vault does not start").why(chain(&error)))?;
+    let failed = |error: vault::OpenError| Failure::new(Exit::from(error.kind()), "the vault does not start").why(chain(&error));
+    let prepared = match prepared {
+        vault::Prepared::Open(prepared) => *prepared,
+        vault::Prepared::Sealed(sealed) => {
+            let keyless = edge::Keyless {
+                role: Role::Vault,
+                clock: Arc::new(SystemClock),
+                entropy: Arc::new(OsEntropy),
+                operator: listeners.operator.try_clone().during("could not take shares")?,
+                readiness: edge::Readiness::default(),
+                sandbox: report.clone(),
+            };
+            match sealed.unsealed(keyless, &cancel).await.map_err(failed)? {
+                Some(prepared) => prepared,
+                // Asked to stop before.
+                None => return Ok(()),
+            }
+        }
+    };
+    let opened = prepared.open().await.map_err(failed)?;
     let tls = opened.tls();
     let peers = Arc::new(Peers::new(Arc::clone(&tls), policy::callees(&handover)));
     let (signer, installation) = (opened.signer(), opened.installation());

@@ -3,8 +3,12 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
+use base::Secret;
+use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
+use zeroize::Zeroizing;
+
 use crate::environment;
-use crate::failure::{Outcome, output_broke};
+use crate::failure::{During, Exit, Failure, Outcome, output_broke};
 
 /// A line for a person. Never data.
 pub(crate) fn say(line: impl fmt::Display) {
@@ -43,6 +47,59 @@ pub(crate) fn confirmed(question: impl fmt::Display) -> bool {
     say(format_args!("{question} Type yes:"));
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).is_ok() && answer.trim() == "yes"
+}
+
+/// A line that nobody else may see: from the terminal without showing it, or from standard input, byte by byte, so that what follows is
+/// left there.
+pub(crate) fn secret(question: impl fmt::Display) -> Outcome<Secret> {
+    const MOST: usize = 4096;
+    let what = "could not read a secret";
+    let _hidden = Hidden::on(io::stdin()).during(what)?;
+    if io::stdin().is_terminal() {
+        say(question);
+    }
+    let mut line = Zeroizing::new(Vec::with_capacity(MOST));
+    let mut byte = Zeroizing::new([0]);
+    // Not `Stdin`, whose buffer would keep it.
+    while nix::unistd::read(io::stdin(), byte.as_mut()).during(what)? == 1 && byte[0] != b'\n' {
+        if line.len() == MOST {
+            return Err(Failure::new(Exit::Refused, what).why("the line is too long"));
+        }
+        line.push(byte[0]);
+    }
+    let text = std::str::from_utf8(&line).map_err(|_| Failure::new(Exit::Refused, what).why("it is not text"))?;
+    if text.trim().is_empty() {
+        return Err(Failure::new(Exit::Usage, what)
+            .why("nothing was given")
+            .next("type it at the prompt, or give it on standard input"));
+    }
+    Ok(Secret::new(text.trim().to_owned()))
+}
+
+/// A terminal that does not show what is typed, for as long as this lives.
+struct Hidden(Option<(io::Stdin, Termios)>);
+
+impl Hidden {
+    fn on(terminal: io::Stdin) -> io::Result<Self> {
+        if !terminal.is_terminal() {
+            return Ok(Self(None));
+        }
+        let before = termios::tcgetattr(&terminal)?;
+        let mut hidden = before.clone();
+        hidden.local_flags.remove(LocalFlags::ECHO);
+        hidden.local_flags.insert(LocalFlags::ECHONL);
+        termios::tcsetattr(&terminal, SetArg::TCSAFLUSH, &hidden)?;
+        Ok(Self(Some((terminal, before))))
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        if let Some((terminal, before)) = &self.0 {
+            // Nothing more can be done for a terminal that is gone.
+            let _ = termios::tcsetattr(terminal, SetArg::TCSAFLUSH, before);
+        }
+    }
 }
 
 /// A text from elsewhere with everything made visible that a terminal would obey.

@@ -37,7 +37,8 @@ pub(crate) struct Guard {
     role: Role,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    passes: PassCache,
+    /// None where there is no key yet that passes could be checked against.
+    passes: Option<PassCache>,
     revocations: Option<Arc<Watch>>,
     refused: Counters,
 }
@@ -48,9 +49,21 @@ impl Guard {
             role: ctx.role,
             clock: Arc::clone(&ctx.clock),
             entropy: Arc::clone(&ctx.entropy),
-            passes: PassCache::new(ctx.role, ctx.installation),
+            passes: Some(PassCache::new(ctx.role, ctx.installation)),
             revocations: ctx.revocations.clone(),
             refused: refused(&ctx.metrics),
+        }
+    }
+
+    /// Of a role that has no keys yet, and takes no passes.
+    pub(crate) fn keyless(role: Role, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>, metrics: &Metrics) -> Self {
+        Self {
+            role,
+            clock,
+            entropy,
+            passes: None,
+            revocations: None,
+            refused: refused(metrics),
         }
     }
 
@@ -87,8 +100,11 @@ impl Guard {
                 status(ErrorKind::Unauthenticated, "a pass needs a holder with a certificate"),
             ));
         };
-        let verified = self
+        let passes = self
             .passes
+            .as_ref()
+            .ok_or_else(|| ("pass", status(ErrorKind::Unavailable, "passes are not taken yet")))?;
+        let verified = passes
             .verify(&pass, peer, now)
             .map_err(|error| ("pass", status(ErrorKind::Unauthenticated, error.to_string())))?;
         let mut verbs = verified.verbs;

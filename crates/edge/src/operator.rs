@@ -4,20 +4,21 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use base::{Clock, Role, Timestamp};
+use base::{Clock, Entropy, Role, Timestamp};
 use hyper_util::rt::TokioIo;
 use nix::unistd::geteuid;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use wire::v1::role_operator_server::{RoleOperator, RoleOperatorServer};
 use wire::v1::{DrillZoneRequest, DrillZoneResponse, MetricsRequest, MetricsResponse, StatusRequest, StatusResponse};
 
 use crate::connections::{self, Caps, Protocol};
-use crate::guard::Connected;
-use crate::server::Shared;
-use crate::{Metrics, Readiness, RoleContext, RoleTls, ZoneReport, peers, sandbox};
+use crate::guard::{Connected, Guard};
+use crate::server::{self, Shared};
+use crate::{Metrics, Readiness, RoleContext, RoleTls, ServeError, ZoneReport, peers, sandbox};
 
 const CAPS: Caps = Caps {
     connections: 64,
@@ -59,12 +60,58 @@ pub(crate) async fn serve(listener: UnixListener, cancel: CancellationToken, sha
     .await;
 }
 
+/// What a role works with that has no keys yet, and therefore nobody to talk to but the operator.
+#[derive(Debug)]
+pub struct Keyless {
+    /// Which role this is.
+    pub role: Role,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub entropy: Arc<dyn Entropy>,
+    /// Where the operator calls. The listener stays open when this ends.
+    pub operator: std::os::unix::net::UnixListener,
+    /// Why it is not ready.
+    pub readiness: Readiness,
+    /// What the kernel enforces.
+    pub sandbox: sandbox::Report,
+}
+
+/// Serves the operator alone, until `cancel` is cancelled and what was in flight has finished. `RoleOperator` is there already.
+pub async fn serve_keyless(role: Keyless, services: Routes, cancel: CancellationToken) -> Result<(), ServeError> {
+    let local = listen(&role.operator).map_err(|source| ServeError::Listener {
+        listener: "operator",
+        source,
+    })?;
+    let metrics = Metrics::default();
+    let service = Service {
+        role: role.role,
+        started_at: role.clock.now(),
+        clock: Arc::clone(&role.clock),
+        tls: None,
+        metrics: metrics.clone(),
+        readiness: role.readiness.clone(),
+        zones: ZoneReport::default(),
+        drills: crate::Drills::default(),
+        sandbox: role.sandbox,
+    };
+    let shared = Arc::new(Shared {
+        guard: Arc::new(Guard::keyless(role.role, role.clock, role.entropy, &metrics)),
+        router: services.add_service(RoleOperatorServer::new(service)).prepare().into_axum_router(),
+        seconds: server::call_seconds(&metrics),
+        metrics,
+        readiness: role.readiness,
+    });
+    serve(local, cancel, shared).await;
+    Ok(())
+}
+
 pub(crate) fn role_operator(ctx: &RoleContext) -> RoleOperatorServer<Service> {
     RoleOperatorServer::new(Service {
         role: ctx.role,
         started_at: ctx.clock.now(),
         clock: Arc::clone(&ctx.clock),
-        tls: Arc::clone(&ctx.tls),
+        tls: Some(Arc::clone(&ctx.tls)),
         metrics: ctx.metrics.clone(),
         readiness: ctx.readiness.clone(),
         zones: ctx.zones.clone(),
@@ -77,7 +124,7 @@ pub(crate) struct Service {
     role: Role,
     started_at: Timestamp,
     clock: Arc<dyn Clock>,
-    tls: Arc<RoleTls>,
+    tls: Option<Arc<RoleTls>>,
     metrics: Metrics,
     readiness: Readiness,
     zones: ZoneReport,
@@ -92,7 +139,7 @@ impl RoleOperator for Service {
             role: self.role.to_string(),
             pid: std::process::id(),
             started_at: self.started_at.as_micros(),
-            certificate_expires_at: self.tls.expires_at().as_micros(),
+            certificate_expires_at: self.tls.as_ref().map_or(0, |tls| tls.expires_at().as_micros()),
             not_ready: self.readiness.ready().err().unwrap_or_default(),
             enforced: self.sandbox.enforced.clone(),
             not_enforced: self.sandbox.not_enforced.clone(),

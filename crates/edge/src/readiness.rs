@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+/// What the reason begins with of a vault that waits for shares of its root key.
+pub const SEALED: &str = "sealed: ";
+
 /// Shared between those who know and those who ask. Starts as not ready.
 #[derive(Debug, Clone)]
 pub struct Readiness(Arc<watch::Sender<Option<String>>>);

@@ -61,9 +61,7 @@ pub async fn serve_role(ctx: &RoleContext, services: Routes, operator: Routes) -
         source,
     })?;
     let guard = Arc::new(Guard::new(ctx));
-    let seconds = ctx
-        .metrics
-        .histograms("call_seconds", "how long calls from other roles took to answer");
+    let seconds = call_seconds(&ctx.metrics);
 
     let shared = Arc::new(Shared {
         guard: Arc::clone(&guard),
@@ -104,12 +102,16 @@ pub async fn serve_role(ctx: &RoleContext, services: Routes, operator: Routes) -
     Ok(())
 }
 
+pub(crate) fn call_seconds(metrics: &Metrics) -> Histograms {
+    metrics.histograms("call_seconds", "how long calls from other roles took to answer")
+}
+
 pub(crate) struct Shared {
-    guard: Arc<Guard>,
-    router: axum::Router,
-    metrics: Metrics,
-    readiness: Readiness,
-    seconds: Histograms,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) router: axum::Router,
+    pub(crate) metrics: Metrics,
+    pub(crate) readiness: Readiness,
+    pub(crate) seconds: Histograms,
 }
 
 impl Shared {

@@ -162,6 +162,14 @@ pub enum Purpose {
     JobResult,
     /// Wraps the keys of what could not be rows and was set aside, under the product's lookup key.
     AsideKeys,
+    /// Wraps the secrets of the vault under the key that is split among people; the context is the split.
+    RootSealing,
+    /// By which a key that was put together from shares is known to be the right one; the context is the split.
+    RootCheck,
+    /// Marks the vault's sealed secrets as its own where they lie in its zones.
+    RootMark,
+    /// The pair to which a product's private key is sealed for whoever shows one of its product keys; the context is the credential.
+    CredentialSealing,
 }
 
 impl Purpose {
@@ -183,6 +191,10 @@ impl Purpose {
             Self::Graves => b"coffer/v1/graves",
             Self::JobResult => b"coffer/v1/job-result",
             Self::AsideKeys => b"coffer/v1/aside-keys",
+            Self::RootSealing => b"coffer/v1/root-sealing",
+            Self::RootCheck => b"coffer/v1/root-check",
+            Self::RootMark => b"coffer/v1/root-mark",
+            Self::CredentialSealing => b"coffer/v1/credential-sealing",
         }
     }
 }

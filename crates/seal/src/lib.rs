@@ -13,6 +13,7 @@ mod frames;
 mod keys;
 mod passes;
 mod requests;
+pub mod shares;
 mod signing;
 mod wrap;
 

@@ -14,6 +14,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use base::Role;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 use tokio::sync::OwnedMutexGuard;
 
@@ -316,6 +317,19 @@ impl Installation {
     pub async fn operator(&self, words: &[&str]) -> anyhow::Result<Ran> {
         let mut command = self.command(words);
         Ok(command.arg("--data").arg(self.data()).kill_on_drop(true).output().await?.into())
+    }
+
+    /// The same with something on its standard input.
+    pub async fn operator_reading(&self, words: &[&str], input: &str) -> anyhow::Result<Ran> {
+        let mut command = self.command(words);
+        command.arg("--data").arg(self.data()).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let mut pipe = child.stdin.take().context("no pipe")?;
+        // A command that ends before it has read all says why itself.
+        let _ = pipe.write_all(input.as_bytes()).await;
+        drop(pipe);
+        Ok(child.wait_with_output().await?.into())
     }
 
     /// Runs a command to its end, with nothing added.

@@ -3,21 +3,26 @@
 //! Promise: a product's private key leaves the vault only for a live, readable product key that the vault itself knows,
 //! shown through a pass that two roles signed; nothing is kept in clear, and what was answered is durable.
 //!
-//! Start at [`prepare`], then [`PreparedVault::open`] and [`OpenedVault::serve`]. The decisions are in `keyring`.
+//! Start at [`prepare`], then [`PreparedVault::open`] and [`OpenedVault::serve`]; a vault whose root key is with people waits in
+//! [`SealedVault::unsealed`] before. The decisions are in `keyring`, who holds the root key is in `holder`.
 //! Knows keys, credentials and certificates. Does not know events, identities, or who may do what with a product.
 
 mod authority;
 mod credentials;
 mod entries;
+mod holder;
 mod keyring;
 mod open;
 mod own_head;
 mod rebuild;
 mod root;
 mod run;
+mod sealed;
+mod sealed_root;
 mod services;
 mod settings;
 mod tokens;
+mod unsealing;
 mod view;
 
 #[cfg(test)]
@@ -25,8 +30,10 @@ mod tests;
 
 pub use authority::AuthorityError;
 pub use keyring::KeyringError;
-pub use open::{OpenError, OpenedVault, PreparedVault, VaultParts, prepare, prepare_to_rebuild};
+pub use open::{OpenError, OpenedVault, Prepared, PreparedVault, VaultParts, prepare, prepare_to_rebuild};
 pub use root::RootKeyError;
 pub use run::RunError;
+pub use sealed::SealedVault;
+pub use sealed_root::SealedRootError;
 pub use settings::{SettingsError, VaultSettings};
 pub use view::ViewError;

@@ -19,16 +19,19 @@ use seal::{InstallationKey, SealError, Signer, unwrap, wrap};
 use tokio::sync::Mutex;
 use zones::Zones;
 
-use crate::VaultSettings;
 use crate::authority::{Authority, AuthorityError, SKEW};
 use crate::entries::{self, AuthorityCreated, Entry, Fact, bound};
+use crate::holder::Holder;
 use crate::keyring::{Keyring, KeyringError, Writer};
 use crate::rebuild::Rebuilding;
 use crate::root::{RootKey, RootKeyError};
+use crate::sealed::SealedVault;
+use crate::sealed_root::{self, SealedRoot, SealedRootError};
 use crate::services::Shared;
 use crate::settings::SettingsError;
 use crate::tokens::Tokens;
 use crate::view::{View, ViewError};
+use crate::{RunError, VaultSettings};
 
 /// The name of the vault's journal.
 pub(crate) const JOURNAL: &str = "vault";
@@ -64,6 +67,18 @@ pub enum OpenError {
         /// Where it should be.
         path: PathBuf,
     },
+    /// What takes the place of a root key file once it is split.
+    #[error(transparent)]
+    SealedRoot(#[from] SealedRootError),
+    /// The vault's directory was lost, its zones are there.
+    #[error("{path} was gone and is put back from the zones: the root key is with people; start again, and unseal")]
+    PutBack {
+        /// Where it was put.
+        path: PathBuf,
+    },
+    /// It could not take shares.
+    #[error("the sealed vault could not take calls")]
+    Waiting(#[source] RunError),
     /// What is to be rebuilt has no journal.
     #[error("the vault's zones hold no journal: there is nothing to rebuild from")]
     NothingToRebuild,
@@ -107,6 +122,9 @@ impl OpenError {
             Self::Authority(error) => error.kind(),
             Self::Tls(error) => error.kind(),
             Self::Seal(error) => error.kind(),
+            Self::SealedRoot(error) => error.kind(),
+            Self::PutBack { .. } => ErrorKind::Unavailable,
+            Self::Waiting(error) => error.kind(),
             Self::NoRootKey { .. } | Self::NothingToRebuild => ErrorKind::NotFound,
             Self::Replace(_) => ErrorKind::Unavailable,
             Self::AnotherRootKey { .. } | Self::JournalWentBack(_) | Self::Entry(_) => ErrorKind::Corrupt,
@@ -125,12 +143,23 @@ pub struct VaultParts {
     pub entropy: Arc<dyn Entropy>,
 }
 
+/// How a vault begins.
+#[derive(Debug)]
+pub enum Prepared {
+    /// Its root key is in its file, or is made now.
+    Open(Box<PreparedVault>),
+    /// Its root key is with people.
+    Sealed(Box<SealedVault>),
+}
+
 /// Root key read, zones opened; nothing served and nothing written yet.
 pub struct PreparedVault {
     settings: VaultSettings,
     parts: VaultParts,
     root: RootKey,
     root_path: PathBuf,
+    /// Where the root key is with people.
+    sealed: Option<SealedRoot>,
     first_start: bool,
     zones: Arc<Zones>,
     rebuilding: Option<Rebuilding>,
@@ -142,37 +171,62 @@ impl fmt::Debug for PreparedVault {
     }
 }
 
-/// Reads the root key and opens the zones. Blocks.
-pub fn prepare(settings: VaultSettings, parts: VaultParts) -> Result<PreparedVault, OpenError> {
+/// Reads the root key and opens the zones, or finds that the root key is with people. Blocks.
+pub fn prepare(settings: VaultSettings, parts: VaultParts) -> Result<Prepared, OpenError> {
     prepare_for(settings, parts, None)
 }
 
 /// The same for a vault that is started to rebuild: it makes its view anew, and lends keys for that and for nothing else. Never a first
 /// start. Blocks.
-pub fn prepare_to_rebuild(settings: VaultSettings, parts: VaultParts, order: Order) -> Result<PreparedVault, OpenError> {
+pub fn prepare_to_rebuild(settings: VaultSettings, parts: VaultParts, order: Order) -> Result<Prepared, OpenError> {
     prepare_for(settings, parts, Some(Rebuilding::of(order)))
 }
 
-fn prepare_for(settings: VaultSettings, parts: VaultParts, rebuilding: Option<Rebuilding>) -> Result<PreparedVault, OpenError> {
+fn prepare_for(settings: VaultSettings, parts: VaultParts, rebuilding: Option<Rebuilding>) -> Result<Prepared, OpenError> {
     settings.check()?;
     let root_path = parts.directory.join(&settings.root_key);
+    if let Some(sealed) = SealedRoot::read(&parts.directory.join(sealed_root::FILE))? {
+        // Left by a crash between the two steps of `Holder::keep`: what replaces it is there whole, and was opened once.
+        sealed_root::destroy(&root_path)?;
+        return Ok(Prepared::Sealed(Box::new(SealedVault {
+            settings,
+            parts,
+            root_path,
+            sealed,
+            rebuilding,
+        })));
+    }
     let kept = RootKey::read(&root_path)?;
     let first_start = kept.is_none();
-    if first_start && rebuilding.is_some() {
-        return Err(OpenError::NoRootKey { path: root_path });
-    }
     let root = kept.unwrap_or_else(|| RootKey::generate(&*parts.entropy));
+    let prepared = with_root(settings, parts, root, root_path, None, first_start, rebuilding)?;
+    Ok(Prepared::Open(Box::new(prepared)))
+}
+
+/// Opens the zones. Blocks.
+pub(crate) fn with_root(
+    settings: VaultSettings,
+    parts: VaultParts,
+    root: RootKey,
+    root_path: PathBuf,
+    sealed: Option<SealedRoot>,
+    first_start: bool,
+    rebuilding: Option<Rebuilding>,
+) -> Result<PreparedVault, OpenError> {
     let mut zones_settings = settings.zones.clone();
     zones_settings.grave_key = zones::GraveKey::new(*root.graves().reveal());
     zones_settings.role = Role::Vault.to_string();
-    let zones = Zones::open(zones_settings, first_start, Arc::clone(&parts.clock))?;
-    let key = root.installation().key();
-    zones.vouch_with(Arc::new(move |name, object| journal::is_segment(&key, Role::Vault, name, object)));
+    let zones = Zones::open(zones_settings, first_start && rebuilding.is_none(), Arc::clone(&parts.clock))?;
+    let (key, mark) = (root.installation().key(), root.mark());
+    zones.vouch_with(Arc::new(move |name, object| {
+        journal::is_segment(&key, Role::Vault, name, object) || SealedRoot::is_own(&mark, name, object)
+    }));
     Ok(PreparedVault {
         settings,
         parts,
         root,
         root_path,
+        sealed,
         first_start,
         zones,
         rebuilding,
@@ -187,19 +241,42 @@ impl PreparedVault {
             parts,
             root,
             root_path,
+            sealed,
             first_start,
             zones,
             rebuilding,
         } = self;
+        let sealed_path = parts.directory.join(sealed_root::FILE);
+        if first_start {
+            // An installation whose vault lost its directory is not a new one.
+            if let Some(found) = SealedRoot::find(&zones).await {
+                found.write(&sealed_path)?;
+                return Err(OpenError::PutBack { path: sealed_path });
+            }
+            if rebuilding.is_some() {
+                return Err(OpenError::NoRootKey { path: root_path });
+            }
+        }
         let installation = root.installation();
         let recovered = recover(&zones, &installation.key(), Role::Vault, JOURNAL, None).await?;
         // A journal of which nothing is believed was signed under another root key: going on would start it over.
         if recovered.segments.is_empty() && !recovered.refused.is_empty() {
-            return Err(OpenError::AnotherRootKey { path: root_path });
+            let path = if sealed.is_some() { sealed_path } else { root_path };
+            return Err(OpenError::AnotherRootKey { path });
         }
         let root = if first_start { keep(root, root_path.clone()).await? } else { root };
-        tracing::warn!(path = %root_path.display(),
-            "DEVELOPMENT ROOT KEY: whoever reads this file can open everything in this installation; it is not split among people");
+        match &sealed {
+            None => tracing::warn!(path = %root_path.display(),
+                "DEVELOPMENT ROOT KEY: whoever reads this file can open everything in this installation; it is not split among people (`coffer vault init` does that)"),
+            Some(sealed) => {
+                if let Err(error) = sealed.put(&zones).await {
+                    tracing::warn!(
+                        error,
+                        "the zones do not hold the present sealed root yet; the next start tries again"
+                    );
+                }
+            }
+        }
 
         if rebuilding.is_some() && recovered.segments.is_empty() {
             return Err(OpenError::NothingToRebuild);
@@ -258,6 +335,7 @@ impl PreparedVault {
         let shared = Shared {
             settings,
             keyring,
+            holder: Holder::new(root_path, sealed_path, Arc::clone(&zones), sealed),
             authority,
             installation,
             signer: current,

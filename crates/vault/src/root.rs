@@ -2,7 +2,8 @@
 //!
 //! Promise: it is in memory and in one file that only its owner can read; a file that others can read is refused.
 //!
-//! The file is the development default. Splitting the root key among staff replaces this file, and nothing else here.
+//! The file is the development default. Once the root key is split among people there is no such file any more: what is derived from is
+//! then kept sealed (`sealed_root`) under a key of which each person has a share.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -129,6 +130,21 @@ impl RootKey {
         let linked = fs::hard_link(&new, path);
         fs::remove_file(&new).and(linked).map_err(failed)?;
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
+    }
+
+    /// The one that was kept sealed.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        DataKey::try_from(bytes).ok().map(Self)
+    }
+
+    /// To be sealed. Every call is a place to look at twice.
+    pub(crate) fn reveal(&self) -> &[u8; 32] {
+        self.0.reveal()
+    }
+
+    /// Marks the vault's sealed secrets where they lie in its zones.
+    pub(crate) fn mark(&self) -> DataKey {
+        self.derived(Purpose::RootMark, b"vault")
     }
 
     /// Wraps what the vault keeps.

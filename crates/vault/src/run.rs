@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use tonic::service::Routes;
 use wire::v1::heads_server::HeadsServer;
 use wire::v1::vault_operator_server::VaultOperatorServer;
+use wire::v1::vault_root_server::VaultRootServer;
 use wire::v1::vault_server::VaultServer;
 
 use crate::OpenedVault;
@@ -72,11 +73,13 @@ impl OpenedVault {
             shared: Arc::clone(&shared),
             feed: feed.clone(),
             counts: Counts::new(&ctx.metrics),
+            cancel: ctx.cancel.clone(),
         });
         let for_roles = Routes::new(VaultServer::from_arc(Arc::clone(&services)))
             .add_service(HeadsServer::from_arc(Arc::clone(&services)))
             .add_service(feed.service());
-        let for_operator = Routes::new(VaultOperatorServer::from_arc(services));
+        let for_operator =
+            Routes::new(VaultOperatorServer::from_arc(Arc::clone(&services))).add_service(VaultRootServer::from_arc(services));
         let for_operator = match &shared.rebuilding {
             Some(rebuilding) => for_operator.add_service(rebuilding.log.service()),
             None => for_operator,

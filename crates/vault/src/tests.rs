@@ -3,6 +3,7 @@
 mod history;
 mod keys;
 mod rebuild;
+mod shares;
 mod trust;
 mod world;
 

@@ -15,6 +15,7 @@ pub(crate) mod serve;
 pub(crate) mod sql;
 pub(crate) mod tables;
 pub(crate) mod tail;
+pub(crate) mod vault;
 pub(crate) mod zones;
 
 use std::io;

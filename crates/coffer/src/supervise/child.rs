@@ -17,7 +17,7 @@ use wire::v1::{MintEnrolmentRequest, MintEnrolmentResponse};
 use zones::s3::Known;
 
 use super::certificate::{self, Renewal};
-use super::{HOPELESS, Phase, STOPPING, Shared, hosts};
+use super::{HOPELESS, LOOK_AT_SEAL, Phase, STOPPING, Shared, hosts};
 use crate::failure::{During, Exit, Failure, Outcome};
 use crate::handover::{Enrolment, Handover, Hidden, News, Open, PublicCertificate};
 use crate::layout::ZONES;
@@ -33,6 +33,8 @@ const RECOVERED: Duration = Duration::from_secs(1);
 /// Why a run of a role ended.
 enum End {
     Asked,
+    /// The vault ended well without being asked by us: it was sealed.
+    Sealed,
     Died(String),
 }
 
@@ -45,6 +47,11 @@ pub(super) async fn keep(role: Role, shared: Arc<Shared>, mut stop: watch::Recei
         let end = run(role, &shared, &mut stop, &phase, &mut ready_at).await;
         let why = match end {
             Ok(End::Asked) => break,
+            Ok(End::Sealed) => {
+                tracing::warn!("the vault was sealed; starting it again");
+                tokio::time::sleep(FIRST_PAUSE).await;
+                continue;
+            }
             Ok(End::Died(why)) => why,
             Err(failure) => failure.in_one_line(),
         };
@@ -83,8 +90,14 @@ async fn run(
     phase: &watch::Sender<Phase>,
     ready_at: &mut Option<Instant>,
 ) -> Outcome<End> {
+    let begin = async {
+        if role != Role::Vault {
+            while_sealed(role, shared).await;
+        }
+        handover(role, shared, None).await
+    };
     let prepared = tokio::select! {
-        prepared = handover(role, shared, None) => prepared?,
+        prepared = begin => prepared?,
         () = asked(stop) => return Ok(End::Asked),
     };
     let mut renewal = prepared.renewal;
@@ -97,7 +110,10 @@ async fn run(
     let mut tick = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
-            status = child.wait() => return Ok(End::Died(in_words(status))),
+            status = child.wait() => return Ok(match status {
+                Ok(status) if status.success() && role == Role::Vault => End::Sealed,
+                status => End::Died(in_words(status)),
+            }),
             () = asked(stop) => {
                 end(role, &mut child).await;
                 return Ok(End::Asked);
@@ -125,6 +141,18 @@ async fn run(
                 }
             }
         }
+    }
+}
+
+/// Waits until the vault is not sealed: it certifies nobody before.
+async fn while_sealed(role: Role, shared: &Shared) {
+    let mut said = false;
+    while operator::sealed(&shared.layout).await.is_some() {
+        if !said {
+            said = true;
+            tracing::warn!(role = %role, "the {role} role waits until the vault is unsealed");
+        }
+        tokio::time::sleep(LOOK_AT_SEAL).await;
     }
 }
 

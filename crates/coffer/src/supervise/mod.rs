@@ -30,6 +30,7 @@ use crate::config::Config;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::layout::{Layout, Lock};
 use crate::logging::Logging;
+use crate::operator;
 use listeners::Listeners;
 use zones::Holds;
 
@@ -37,6 +38,8 @@ use zones::Holds;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often a role may end before it was ever ready until the start as a whole has failed.
 const HOPELESS: u32 = 5;
+/// How often it is looked whether the vault is still sealed.
+const LOOK_AT_SEAL: Duration = Duration::from_millis(250);
 /// How long a role may take to stop: what is under way may take 30 seconds.
 const STOPPING: Duration = Duration::from_secs(35);
 
@@ -130,6 +133,9 @@ impl Supervisor {
                     task,
                 },
             );
+            if role == Role::Vault {
+                self.unsealed(phase.clone()).await;
+            }
             self.first_ready(role, phase).await?;
         }
         self.write_serving().await
@@ -190,6 +196,27 @@ impl Supervisor {
             }
         }
         let _ = tokio::fs::remove_file(self.shared.layout.serving()).await;
+    }
+
+    /// Waits as long as the vault waits for shares, and says so.
+    async fn unsealed(&self, mut phase: watch::Receiver<Phase>) {
+        let begun = tokio::time::Instant::now();
+        let mut said = false;
+        while *phase.borrow_and_update() == Phase::Starting {
+            match operator::sealed(&self.shared.layout).await {
+                Some(_) if said => {}
+                Some(shares) => {
+                    said = true;
+                    tracing::warn!(
+                        "THE VAULT IS SEALED: {shares}, with --data {}; nothing else starts before",
+                        self.shared.layout.root().display()
+                    );
+                }
+                None if said || begun.elapsed() > PATIENCE => return,
+                None => {}
+            }
+            let _ = tokio::time::timeout(LOOK_AT_SEAL, phase.changed()).await;
+        }
     }
 
     async fn first_ready(&self, role: Role, mut phase: watch::Receiver<Phase>) -> Outcome {

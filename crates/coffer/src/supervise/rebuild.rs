@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::failure::{During, Exit, Failure, Outcome};
 use crate::layout::Layout;
 use crate::logging::Logging;
-use crate::terminal;
+use crate::{operator, terminal};
 
 /// Those who own something, in the order in which they are started: each needs those before it.
 const ROLES: [Role; 4] = [Role::Vault, Role::Accounts, Role::Identity, Role::Warehouse];
@@ -113,10 +113,15 @@ impl Rebuilding {
         drop(prepared);
         self.running.push(Running { role, child, _pipe: pipe });
         let begun = tokio::time::Instant::now();
+        let mut said = role != Role::Vault;
         loop {
             self.check()?;
             if self.look(role, 0).await?.is_some() {
                 return Ok(());
+            }
+            if !said && let Some(shares) = operator::sealed(&self.shared.layout).await {
+                said = true;
+                terminal::say(format_args!("the vault is sealed: {shares}"));
             }
             // The vault reads its journal before it answers: as long as it lives, it is at work.
             if role != Role::Vault && begun.elapsed() > PATIENCE * 6 {
@@ -134,11 +139,9 @@ impl Rebuilding {
         match asked.map(|answer| answer.map(Response::into_inner)) {
             Ok(Ok(answer)) => Ok(Some(answer)),
             Err(_) => Ok(None),
-            Ok(Err(status)) if status.code() == Code::Unavailable => Ok(None),
-            Ok(Err(status)) => Err(crate::operator::failure(
-                &format!("could not look how far the {role} role is"),
-                &status,
-            )),
+            // A sealed vault has nothing to look at.
+            Ok(Err(status)) if matches!(status.code(), Code::Unavailable | Code::Unimplemented) => Ok(None),
+            Ok(Err(status)) => Err(operator::failure(&format!("could not look how far the {role} role is"), &status)),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod heads;
 mod operator;
+mod root;
 mod vault;
 
 use std::future::Future;
@@ -10,11 +11,13 @@ use std::sync::Arc;
 use base::{Clock, CredentialId, Entropy, ErrorKind, ProductId, Role};
 use edge::{CurrentSigner, Metrics, status};
 use seal::{HolderId, InstallationSigner, SigningCertificate};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use wire::v1::Certificates;
 
 use crate::VaultSettings;
 use crate::authority::{Authority, AuthorityError, Issued, SKEW};
+use crate::holder::Holder;
 use crate::keyring::{Keyring, KeyringError};
 use crate::rebuild::Rebuilding;
 use crate::tokens::Tokens;
@@ -23,6 +26,7 @@ use crate::tokens::Tokens;
 pub(crate) struct Shared {
     pub(crate) settings: VaultSettings,
     pub(crate) keyring: Keyring,
+    pub(crate) holder: Holder,
     pub(crate) authority: Authority,
     pub(crate) installation: InstallationSigner,
     pub(crate) signer: CurrentSigner,
@@ -80,6 +84,8 @@ pub(crate) struct Services {
     pub(crate) shared: Arc<Shared>,
     pub(crate) feed: edge::revocations::Feed,
     pub(crate) counts: Counts,
+    /// Ends the vault.
+    pub(crate) cancel: CancellationToken,
 }
 
 /// What the vault counts.

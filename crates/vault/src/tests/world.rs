@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base::{CredentialId, ManualClock, OsEntropy, RequestId, Role, Scope, SeededEntropy, Timestamp, Verbs};
 use edge::rebuild::Order;
-use edge::{CurrentSigner, Peers, RoleContext, RoleTls};
+use edge::{CurrentSigner, Keyless, Peers, Readiness, RoleContext, RoleTls};
 use rustls_pki_types::CertificateDer;
 use seal::{Assertion, Grant, InstallationKey, Pass, Signer};
 use tokio::task::JoinHandle;
@@ -17,16 +17,18 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use wire::v1::heads_client::HeadsClient;
 use wire::v1::heads_server::{Heads, HeadsServer};
+use wire::v1::role_operator_client::RoleOperatorClient;
 use wire::v1::vault_client::VaultClient;
 use wire::v1::vault_operator_client::VaultOperatorClient;
+use wire::v1::vault_root_client::VaultRootClient;
 use wire::v1::{
     AuthenticateRequest, CreateCredentialRequest, CreateProductKeysRequest, Head, LeaseRequest, MintEnrolmentRequest, RecallRequest,
-    RecallResponse, RememberRequest, RememberResponse, RevokeCredentialRequest,
+    RecallResponse, RememberRequest, RememberResponse, RevokeCredentialRequest, RootLook, UnsealRequest,
 };
 use zones::ZonesSettings;
 
 use crate::services::Shared;
-use crate::{OpenError, OpenedVault, RunError, VaultParts, VaultSettings, prepare, prepare_to_rebuild};
+use crate::{OpenError, OpenedVault, Prepared, PreparedVault, RunError, VaultParts, VaultSettings, prepare, prepare_to_rebuild};
 
 pub(super) struct World {
     pub(super) directory: tempfile::TempDir,
@@ -42,6 +44,33 @@ pub(super) struct Running {
     socket: PathBuf,
     cancel: CancellationToken,
     done: JoinHandle<Result<(), RunError>>,
+}
+
+/// A sealed vault.
+pub(super) struct Waiting {
+    socket: PathBuf,
+    pub(super) readiness: Readiness,
+    pub(super) cancel: CancellationToken,
+    pub(super) opened: JoinHandle<Result<Option<PreparedVault>, OpenError>>,
+}
+
+impl Waiting {
+    pub(super) fn root(&self) -> VaultRootClient<Channel> {
+        VaultRootClient::new(edge::operator_channel(&self.socket))
+    }
+
+    pub(super) fn role(&self) -> RoleOperatorClient<Channel> {
+        RoleOperatorClient::new(edge::operator_channel(&self.socket))
+    }
+
+    pub(super) fn vault(&self) -> VaultOperatorClient<Channel> {
+        VaultOperatorClient::new(edge::operator_channel(&self.socket))
+    }
+
+    pub(super) async fn show(&self, share: &str) -> Result<RootLook, Status> {
+        let asked = UnsealRequest { share: share.to_owned() };
+        Ok(self.root().unseal(asked).await?.into_inner())
+    }
 }
 
 impl World {
@@ -77,8 +106,53 @@ impl World {
             None => prepare(settings, parts),
             Some(order) => prepare_to_rebuild(settings, parts, order),
         };
-        let prepared = tokio::task::spawn_blocking(prepare).await.unwrap()?;
-        prepared.open().await
+        match tokio::task::spawn_blocking(prepare).await.unwrap()? {
+            Prepared::Open(prepared) => prepared.open().await,
+            Prepared::Sealed(_) => panic!("the vault is sealed"),
+        }
+    }
+
+    /// Starts a sealed vault, up to where it takes shares.
+    pub(super) async fn start_sealed(&self) -> Waiting {
+        let prepared = self.prepare().await.unwrap();
+        let Prepared::Sealed(sealed) = prepared else {
+            panic!("the vault is not sealed");
+        };
+        let (socket, cancel) = (self.file("vault.sock"), CancellationToken::new());
+        let _ = std::fs::remove_file(&socket);
+        let readiness = Readiness::default();
+        let keyless = Keyless {
+            role: Role::Vault,
+            clock: self.clock.clone(),
+            entropy: Arc::new(OsEntropy),
+            operator: std::os::unix::net::UnixListener::bind(&socket).unwrap(),
+            readiness: readiness.clone(),
+            sandbox: edge::sandbox::off(),
+        };
+        let stopping = cancel.clone();
+        let opened = tokio::spawn(async move { sealed.unsealed(keyless, &stopping).await });
+        Waiting {
+            socket,
+            readiness,
+            cancel,
+            opened,
+        }
+    }
+
+    pub(super) async fn prepare(&self) -> Result<Prepared, OpenError> {
+        let parts = VaultParts {
+            directory: self.directory.path().to_owned(),
+            clock: self.clock.clone(),
+            entropy: Arc::new(OsEntropy),
+        };
+        let settings = self.settings();
+        tokio::task::spawn_blocking(move || prepare(settings, parts)).await.unwrap()
+    }
+
+    /// Goes on with a vault that was unsealed.
+    pub(super) async fn start_unsealed(&self, waiting: Waiting) -> Running {
+        let prepared = waiting.opened.await.unwrap().unwrap().unwrap();
+        self.serve(prepared.open().await.unwrap(), None).await
     }
 
     pub(super) async fn start(&self) -> Running {
@@ -175,6 +249,10 @@ impl Running {
     /// Waits until it ends by itself.
     pub(super) async fn ended(self) -> Result<(), RunError> {
         tokio::time::timeout(Duration::from_secs(30), self.done).await.unwrap().unwrap()
+    }
+
+    pub(super) fn root(&self) -> VaultRootClient<Channel> {
+        VaultRootClient::new(edge::operator_channel(&self.socket))
     }
 
     pub(super) fn operator(&self) -> VaultOperatorClient<Channel> {
