@@ -215,6 +215,25 @@ pub(crate) enum Products {
         /// The identities of one row are of one person: see `products set`
         #[arg(long)]
         link_identities: bool,
+        /// Who keeps the key that opens the product: managed (the vault too) or customer (nobody but the holders of its product keys; the
+        /// first one, an admin key, is shown this once). In customer custody merging of files waits until somebody asks something, and tables
+        /// cannot be rebuilt by the operator
+        #[arg(long, value_name = "CUSTODY", default_value = "managed", value_parser = ["managed", "customer"])]
+        custody: String,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Let the vault keep a copy of the key of a product in customer custody, for whoever shows a product key that reads
+    Custody {
+        /// Name or number of the product
+        #[arg(value_name = "PRODUCT")]
+        product: String,
+        /// managed
+        #[arg(long, value_name = "CUSTODY", value_parser = ["managed", "customer"])]
+        to: String,
+        /// File that holds a product key of the product that reads
+        #[arg(long, value_name = "FILE")]
+        key_file: PathBuf,
         #[command(flatten)]
         data: DataArgs,
     },
@@ -268,6 +287,9 @@ pub(crate) enum Keys {
         /// write, read or admin
         #[arg(long, value_name = "KIND", value_parser = kind)]
         kind: KeyKind,
+        /// File that holds a product key that reads: needed in customer custody for another one that reads
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
         #[command(flatten)]
         data: DataArgs,
     },
@@ -290,6 +312,9 @@ pub(crate) enum Keys {
         /// Do it without asking
         #[arg(long)]
         yes: bool,
+        /// Also if it is the last key that reads a product in customer custody, of which nothing can ever be read again then
+        #[arg(long)]
+        lose_everything: bool,
         #[command(flatten)]
         data: DataArgs,
     },

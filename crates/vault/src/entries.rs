@@ -8,7 +8,7 @@ use prost::Message;
 /// One fact, as it is sealed into a segment.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Entry {
-    #[prost(oneof = "Fact", tags = "1, 2, 3, 4, 10")]
+    #[prost(oneof = "Fact", tags = "1, 2, 3, 4, 5, 6, 10")]
     pub(crate) fact: Option<Fact>,
 }
 
@@ -36,6 +36,12 @@ pub(crate) enum Fact {
     /// A product key was revoked.
     #[prost(message, tag = "4")]
     Revoked(CredentialRevoked),
+    /// A product's keys were made in customer custody, with the first product key.
+    #[prost(message, tag = "5")]
+    CustomerProduct(CustomerProductCreated),
+    /// Who keeps a product's private key changed.
+    #[prost(message, tag = "6")]
+    Custody(CustodyChanged),
     /// So long were other roles' journals at least.
     #[prost(message, tag = "10")]
     Heads(HeadsNoted),
@@ -94,6 +100,28 @@ pub(crate) struct CredentialRevoked {
     #[prost(bytes = "vec", tag = "1")]
     pub(crate) credential: Vec<u8>,
     #[prost(int64, tag = "2")]
+    pub(crate) at: i64,
+}
+
+/// One fact, because either without the other could never be read.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct CustomerProductCreated {
+    #[prost(message, required, tag = "1")]
+    pub(crate) product: ProductKeysCreated,
+    #[prost(message, required, tag = "2")]
+    pub(crate) credential: CredentialCreated,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct CustodyChanged {
+    #[prost(uint64, tag = "1")]
+    pub(crate) product: u64,
+    #[prost(string, tag = "2")]
+    pub(crate) custody: String,
+    /// Wrapped under the root key.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) wrapped_private: Vec<u8>,
+    #[prost(int64, tag = "4")]
     pub(crate) at: i64,
 }
 
@@ -184,6 +212,37 @@ mod tests {
             "1216080212076d616e616765641a010122010 22a01033004".replace(' ', "").as_str(),
         );
         check(authority, "0a080a01011201021803");
+        let custody = Fact::Custody(CustodyChanged {
+            product: 2,
+            custody: "managed".into(),
+            wrapped_private: vec![1],
+            at: 4,
+        });
+        check(custody, "3210080212076d616e616765641a01012004");
+        let customer = Fact::CustomerProduct(CustomerProductCreated {
+            product: ProductKeysCreated {
+                product: 2,
+                custody: "customer".into(),
+                public_key: vec![1],
+                wrapped_private: vec![],
+                wrapped_lookup: vec![3],
+                at: 4,
+            },
+            credential: CredentialCreated {
+                credential: vec![1],
+                product: 2,
+                kind: "admin".into(),
+                verifier: vec![3],
+                wrapped_private: vec![4],
+                at: 4,
+            },
+        });
+        check(
+            customer,
+            "2a2e0a1408021208637573746f6d65721a01012a0103300412160a010110021a0561646d696e2201032a01043004"
+                .replace("0a1408", "0a1408")
+                .as_str(),
+        );
         let heads = Fact::Heads(HeadsNoted {
             heads: vec![HeadNoted {
                 role: "warehouse".into(),

@@ -7,20 +7,18 @@
 
 use std::sync::Arc;
 
-use base::{Clock, CredentialId, Entropy, ErrorKind, KeyKind, Op, ProductId, Role, Secret, SecretBytes, Verb};
+use base::{Clock, CredentialId, Entropy, ErrorKind, KeyKind, Op, ProductId, Role, SecretBytes, Verb};
 use bytes::Bytes;
 use journal::{AppendError, Head, Journal, SegmentId};
-use seal::{Assertion, DataKey, HolderId, MAX_PASS_LIFETIME, PrivateKey, PublicKey, SealError, unwrap, wrap};
+use seal::{Assertion, DataKey, HolderId, MAX_PASS_LIFETIME, SealError, unwrap, wrap};
 use subtle::ConstantTimeEq;
 use tokio::sync::Mutex;
 
 use crate::credentials::ProductKey;
-use crate::entries::{self, CredentialCreated, CredentialRevoked, Entry, Fact, HeadNoted, HeadsNoted, ProductKeysCreated, bound};
+use crate::custody::{MANAGED, Unlocked};
+use crate::entries::{self, CredentialRevoked, Entry, Fact, HeadNoted, HeadsNoted, bound};
 use crate::root::RootKey;
 use crate::view::{CredentialRow, HeadRow, View, ViewError};
-
-/// The one custody there is so far: one more copy of each product's private key under the root key.
-pub(crate) const MANAGED: &str = "managed";
 
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +41,19 @@ pub enum KeyringError {
     /// A product key that is not live.
     #[error("no valid product key was shown")]
     Unauthenticated,
+    /// A readable key in customer custody takes another one.
+    #[error("this product is in its customer's custody: another key that reads is made for whoever shows one (--key-file)")]
+    NeedsKey,
+    /// Nobody has shown a key of a product in customer custody lately.
+    #[error(
+        "this product is in its customer's custody, and nobody has shown this key since the vault started or in the last minutes: try again"
+    )]
+    Locked,
+    /// Nothing could be read any more.
+    #[error(
+        "this is the last key that reads a product in its customer's custody: without it nothing of the product can ever be read again, by anybody (--lose-everything does it all the same)"
+    )]
+    LastKey,
     /// The pass does not hold the right that is needed.
     #[error(transparent)]
     Denied(#[from] base::Denied),
@@ -59,7 +70,9 @@ impl KeyringError {
             Self::View(error) => error.kind(),
             Self::Seal(error) => error.kind(),
             Self::NotFound(_) => ErrorKind::NotFound,
-            Self::NoHolder => ErrorKind::Forbidden,
+            Self::NoHolder | Self::NeedsKey => ErrorKind::Forbidden,
+            Self::Locked => ErrorKind::Unavailable,
+            Self::LastKey => ErrorKind::Conflict,
             Self::Unauthenticated => ErrorKind::Unauthenticated,
             Self::Denied(denied) => denied.kind(),
             Self::Invalid(_) => ErrorKind::Invalid,
@@ -78,6 +91,7 @@ pub(crate) struct Keyring {
     pub(crate) wrapping: DataKey,
     pub(crate) pepper: DataKey,
     pub(crate) view: View,
+    pub(crate) unlocked: Unlocked,
     // One command at a time, from its check against the view to its fact in the view. Each segment of this journal
     // therefore holds one fact, and "this segment is applied" never covers a fact that is not.
     pub(crate) writer: Mutex<Writer>,
@@ -86,69 +100,14 @@ pub(crate) struct Keyring {
 }
 
 impl Keyring {
-    /// Makes a product's keys, once; afterwards says what the public one is.
-    pub(crate) async fn create_product_keys(&self, product: ProductId, custody: &str) -> Result<PublicKey, KeyringError> {
-        if custody != MANAGED {
-            return Err(KeyringError::Invalid("the only custody there is so far is \"managed\""));
-        }
-        let mut writer = self.writer().await?;
-        if let Some(known) = self.view.product(product).await? {
-            return Ok(PublicKey::try_from(&*known.public_key)?);
-        }
-        let private = PrivateKey::generate(&*self.entropy);
-        let lookup = DataKey::generate(&*self.entropy);
-        let public = private.public();
-        let fact = Fact::Product(ProductKeysCreated {
-            product: product.get(),
-            custody: custody.to_owned(),
-            public_key: public.as_bytes().to_vec(),
-            wrapped_private: self.wrap(&bound::private_key(product), private.to_secret_bytes().reveal()),
-            wrapped_lookup: self.wrap(&bound::lookup_key(product), lookup.reveal()),
-            at: entries::now(self.clock.now()),
-        });
-        self.commit(&mut writer, fact).await?;
-        tracing::info!(product.id = %product, custody, "made the keys of product {product}");
-        Ok(public)
-    }
-
-    /// Makes a product key. Its text is in this answer and nowhere else.
-    pub(crate) async fn create_credential(&self, product: ProductId, kind: KeyKind) -> Result<(CredentialId, Secret), KeyringError> {
-        let mut writer = self.writer().await?;
-        let keys = self.view.product(product).await?.ok_or(KeyringError::NotFound("product"))?;
-        let now = self.clock.now();
-        let id = CredentialId::generate(now, &*self.entropy);
-        let key = ProductKey::generate(product, &*self.entropy);
-        let wrapped_private = if kind.is_readable() {
-            let private = self.unwrap(&bound::private_key(product), &keys.wrapped_private)?;
-            wrap(
-                &key.wrapping(id),
-                &bound::private_key_for(product, id),
-                private.reveal(),
-                &*self.entropy,
-            )
-        } else {
-            Vec::new()
-        };
-        let fact = Fact::Credential(CredentialCreated {
-            credential: id.to_bytes().to_vec(),
-            product: product.get(),
-            kind: kind.as_str().to_owned(),
-            verifier: key.verifier(&self.pepper).to_vec(),
-            wrapped_private,
-            at: entries::now(now),
-        });
-        self.commit(&mut writer, fact).await?;
-        tracing::info!(product.id = %product, credential.id = %id, %kind, "made a {kind} key of product {product}");
-        Ok((id, key.to_text()))
-    }
-
     /// Revokes a product key for ever. Says whether it was live until now.
-    pub(crate) async fn revoke(&self, id: CredentialId) -> Result<bool, KeyringError> {
+    pub(crate) async fn revoke(&self, id: CredentialId, lose_everything: bool) -> Result<bool, KeyringError> {
         let mut writer = self.writer().await?;
         let known = self.view.credential(id).await?.ok_or(KeyringError::NotFound("credential"))?;
         if known.revoked_at.is_some() {
             return Ok(false);
         }
+        self.may_end(&known, lose_everything).await?;
         let at = entries::now(self.clock.now());
         self.commit(
             &mut writer,
@@ -158,6 +117,7 @@ impl Keyring {
             }),
         )
         .await?;
+        self.unlocked.forget(id);
         tracing::info!(product.id = %known.product, credential.id = %id, "revoked a key of product {}", known.product);
         Ok(true)
     }
@@ -170,7 +130,29 @@ impl Keyring {
         holder: HolderId,
         lifetime: std::time::Duration,
     ) -> Result<Vec<Assertion>, KeyringError> {
-        let (key, readable) = match ProductKey::parse(key) {
+        let (key, row) = self.judge(key).await?;
+        let now = self.clock.now();
+        let until = now.plus(lifetime.min(MAX_PASS_LIFETIME));
+        self.unlock(&key, &row, now, until).await?;
+        let assertion = |audience: &Role| {
+            let mut id = [0; 16];
+            self.entropy.fill(&mut id);
+            Assertion {
+                credential: row.credential,
+                product: row.product,
+                audience: *audience,
+                holder,
+                issued_at: now,
+                expires_at: until,
+                id,
+            }
+        };
+        Ok(audiences.iter().map(assertion).collect())
+    }
+
+    /// The product key with this text, if it is live. Every refusal is the same, and takes the same work.
+    pub(crate) async fn judge(&self, text: &str) -> Result<(ProductKey, CredentialRow), KeyringError> {
+        let (key, readable) = match ProductKey::parse(text) {
             Some(key) => (key, true),
             None => (ProductKey::nobodys(), false),
         };
@@ -183,21 +165,7 @@ impl Keyring {
         let row = known
             .filter(|row| readable & same & row.revoked_at.is_none())
             .ok_or(KeyringError::Unauthenticated)?;
-        let now = self.clock.now();
-        let assertion = |audience: &Role| {
-            let mut id = [0; 16];
-            self.entropy.fill(&mut id);
-            Assertion {
-                credential: row.credential,
-                product: row.product,
-                audience: *audience,
-                holder,
-                issued_at: now,
-                expires_at: now.plus(lifetime.min(MAX_PASS_LIFETIME)),
-                id,
-            }
-        };
-        Ok(audiences.iter().map(assertion).collect())
+        Ok((key, row))
     }
 
     /// The product's private key, for a pass that may query and a credential that the vault itself knows as a key holder.
@@ -207,7 +175,7 @@ impl Keyring {
         self.live(op, |kind| kind.is_readable()).await?;
         let keys = self.view.product(op.product).await?.ok_or(KeyringError::NoHolder)?;
         if keys.custody != MANAGED {
-            return Err(KeyringError::Invalid("the key of this product is in its customer's custody"));
+            return self.unlocked_for(op.actor);
         }
         self.unwrap(&bound::private_key(op.product), &keys.wrapped_private)
     }
@@ -280,7 +248,7 @@ impl Keyring {
         self.writer.lock().await.journal.head()
     }
 
-    async fn writer(&self) -> Result<tokio::sync::MutexGuard<'_, Writer>, KeyringError> {
+    pub(crate) async fn writer(&self) -> Result<tokio::sync::MutexGuard<'_, Writer>, KeyringError> {
         let mut writer = self.writer.lock().await;
         self.apply(&mut writer).await?;
         Ok(writer)
@@ -312,11 +280,11 @@ impl Keyring {
         Ok(())
     }
 
-    fn wrap(&self, bound_to: &[u8], secret: &[u8]) -> Vec<u8> {
+    pub(crate) fn wrap(&self, bound_to: &[u8], secret: &[u8]) -> Vec<u8> {
         wrap(&self.wrapping, bound_to, secret, &*self.entropy)
     }
 
-    fn unwrap(&self, bound_to: &[u8], wrapped: &[u8]) -> Result<SecretBytes, KeyringError> {
+    pub(crate) fn unwrap(&self, bound_to: &[u8], wrapped: &[u8]) -> Result<SecretBytes, KeyringError> {
         Ok(unwrap(&self.wrapping, bound_to, wrapped)?)
     }
 }

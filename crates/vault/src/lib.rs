@@ -9,6 +9,7 @@
 
 mod authority;
 mod credentials;
+mod custody;
 mod entries;
 mod holder;
 mod keyring;

@@ -20,6 +20,7 @@ use tokio::sync::Mutex;
 use zones::Zones;
 
 use crate::authority::{Authority, AuthorityError, SKEW};
+use crate::custody::Unlocked;
 use crate::entries::{self, AuthorityCreated, Entry, Fact, bound};
 use crate::holder::Holder;
 use crate::keyring::{Keyring, KeyringError, Writer};
@@ -324,6 +325,7 @@ impl PreparedVault {
             pepper: root.pepper(),
             root,
             view,
+            unlocked: Unlocked::default(),
             writer: Mutex::new(Writer {
                 journal,
                 unapplied: Vec::new(),

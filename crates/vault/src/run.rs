@@ -168,6 +168,7 @@ async fn note_all(shared: &Shared) {
 async fn renew(shared: &Shared, tls: &RoleTls) {
     loop {
         sleep(LOOK).await;
+        shared.keyring.unlocked.tidy(shared.clock.now());
         if !tls.is_due() && tls.is_in_force() {
             continue;
         }

@@ -13,7 +13,7 @@ use base::{CredentialId, ErrorKind, KeyKind, ProductId, Role, Timestamp};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, Transaction};
 
-use crate::entries::{Entry, Fact, HeadNoted};
+use crate::entries::{CredentialCreated, Entry, Fact, HeadNoted, ProductKeysCreated};
 
 const VERSION: i64 = 1;
 const TABLES: &[&str] = &[
@@ -33,6 +33,9 @@ const TABLES: &[&str] = &[
 /// What of the remembered heads is in the journal. Views of before there was such a thing get it as well.
 const NOTED: &str = "CREATE TABLE IF NOT EXISTS noted (role TEXT NOT NULL, journal TEXT NOT NULL, length INTEGER NOT NULL, \
                      hash BLOB NOT NULL, PRIMARY KEY (role, journal)) WITHOUT ROWID";
+/// Who keeps a product's private key since it changed; else it is as it was made. Views of before there was such a thing get it as well.
+const CUSTODY: &str = "CREATE TABLE IF NOT EXISTS custody (product INTEGER PRIMARY KEY, custody TEXT NOT NULL, \
+                       wrapped_private BLOB NOT NULL, at INTEGER NOT NULL)";
 /// How many heads go into the journal at once.
 const NOTED_AT_ONCE: i64 = 10_000;
 
@@ -141,6 +144,7 @@ impl View {
             other => return Err(ViewError::Version(other)),
         }
         sqlx::query(NOTED).execute(&pool).await?;
+        sqlx::query(CUSTODY).execute(&pool).await?;
         Ok(Self(pool))
     }
 
@@ -182,11 +186,13 @@ impl View {
 
     /// A product's keys.
     pub(crate) async fn product(&self, product: ProductId) -> Result<Option<ProductRow>, ViewError> {
-        let row: Option<StoredProduct> =
-            sqlx::query_as("SELECT custody, public_key, wrapped_private, wrapped_lookup FROM products WHERE product = ?")
-                .bind(number(product))
-                .fetch_optional(&self.0)
-                .await?;
+        let row: Option<StoredProduct> = sqlx::query_as(
+            "SELECT coalesce(c.custody, p.custody), p.public_key, coalesce(c.wrapped_private, p.wrapped_private), p.wrapped_lookup \
+                 FROM products p LEFT JOIN custody c USING (product) WHERE product = ?",
+        )
+        .bind(number(product))
+        .fetch_optional(&self.0)
+        .await?;
         Ok(row.map(|(custody, public_key, wrapped_private, wrapped_lookup)| ProductRow {
             custody,
             public_key,
@@ -221,7 +227,6 @@ impl View {
     }
 
     /// The product's private key as it is wrapped under one product key's secret.
-    #[cfg_attr(not(test), expect(dead_code, reason = "read in customer custody, whose way in is not there yet"))]
     pub(crate) async fn wrapped_for(&self, id: CredentialId) -> Result<Option<Vec<u8>>, ViewError> {
         let row: Option<(Vec<u8>,)> = sqlx::query_as("SELECT wrapped_private FROM credentials WHERE credential = ?")
             .bind(&id.to_bytes()[..])
@@ -316,29 +321,23 @@ async fn apply(tx: &mut Transaction<'_, Sqlite>, entry: &Entry) -> Result<(), Vi
     let fact = entry.fact.as_ref().ok_or(ViewError::Value("fact"))?;
     let query = match fact {
         Fact::Heads(noted) => return note(tx, &noted.heads).await,
-        Fact::Authority(made) => sqlx::query("INSERT OR IGNORE INTO authority (one, certificate, wrapped_key) VALUES (1, ?, ?)")
-            .bind(&made.certificate)
-            .bind(&made.wrapped_key),
-        Fact::Product(made) => sqlx::query(
-            "INSERT OR IGNORE INTO products (product, custody, public_key, wrapped_private, wrapped_lookup, created_at) \
-             VALUES (?, ?, ?, ?, ?, ?)",
+        Fact::CustomerProduct(made) => {
+            insert_product(&made.product).execute(&mut **tx).await?;
+            insert_credential(&made.credential)
+        }
+        Fact::Custody(made) => sqlx::query(
+            "INSERT INTO custody (product, custody, wrapped_private, at) VALUES (?, ?, ?, ?) ON CONFLICT (product) DO UPDATE SET \
+             custody = excluded.custody, wrapped_private = excluded.wrapped_private, at = excluded.at WHERE excluded.at > at",
         )
         .bind(made.product.cast_signed())
         .bind(&made.custody)
-        .bind(&made.public_key)
-        .bind(&made.wrapped_private)
-        .bind(&made.wrapped_lookup)
-        .bind(made.at),
-        Fact::Credential(made) => sqlx::query(
-            "INSERT OR IGNORE INTO credentials (credential, product, kind, verifier, wrapped_private, created_at) \
-             VALUES (?, ?, ?, ?, ?, ?)",
-        )
-        .bind(&made.credential)
-        .bind(made.product.cast_signed())
-        .bind(&made.kind)
-        .bind(&made.verifier)
         .bind(&made.wrapped_private)
         .bind(made.at),
+        Fact::Authority(made) => sqlx::query("INSERT OR IGNORE INTO authority (one, certificate, wrapped_key) VALUES (1, ?, ?)")
+            .bind(&made.certificate)
+            .bind(&made.wrapped_key),
+        Fact::Product(made) => insert_product(made),
+        Fact::Credential(made) => insert_credential(made),
         Fact::Revoked(made) => sqlx::query(
             "INSERT INTO revoked (credential, at) VALUES (?, ?) ON CONFLICT (credential) DO UPDATE SET at = min(at, excluded.at)",
         )
@@ -347,6 +346,34 @@ async fn apply(tx: &mut Transaction<'_, Sqlite>, entry: &Entry) -> Result<(), Vi
     };
     query.execute(&mut **tx).await?;
     Ok(())
+}
+
+type Insert<'a> = sqlx::query::Query<'a, Sqlite, sqlx::sqlite::SqliteArguments>;
+
+fn insert_product(made: &ProductKeysCreated) -> Insert<'_> {
+    sqlx::query(
+        "INSERT OR IGNORE INTO products (product, custody, public_key, wrapped_private, wrapped_lookup, created_at) \
+         VALUES (?, ?, ?, ?, ?, ?)",
+    )
+    .bind(made.product.cast_signed())
+    .bind(&made.custody)
+    .bind(&made.public_key)
+    .bind(&made.wrapped_private)
+    .bind(&made.wrapped_lookup)
+    .bind(made.at)
+}
+
+fn insert_credential(made: &CredentialCreated) -> Insert<'_> {
+    sqlx::query(
+        "INSERT OR IGNORE INTO credentials (credential, product, kind, verifier, wrapped_private, created_at) \
+         VALUES (?, ?, ?, ?, ?, ?)",
+    )
+    .bind(&made.credential)
+    .bind(made.product.cast_signed())
+    .bind(&made.kind)
+    .bind(&made.verifier)
+    .bind(&made.wrapped_private)
+    .bind(made.at)
 }
 
 /// A head that is remembered and longer stays.

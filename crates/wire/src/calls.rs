@@ -52,6 +52,7 @@ pub const CALLS: &[(&str, Callers)] = &[
     ("/coffer.v1.VaultOperator/CreateCredential", Callers::Operator),
     ("/coffer.v1.VaultOperator/ListCredentials", Callers::Operator),
     ("/coffer.v1.VaultOperator/RevokeCredential", Callers::Operator),
+    ("/coffer.v1.VaultOperator/SetCustody", Callers::Operator),
     ("/coffer.v1.VaultOperator/IssuePublicCertificate", Callers::Operator),
     ("/coffer.v1.VaultRoot/Look", Callers::Operator),
     ("/coffer.v1.VaultRoot/Unseal", Callers::Operator),

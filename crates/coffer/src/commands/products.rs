@@ -1,14 +1,21 @@
 //! `coffer products`: through the local sockets of accounts and vault.
 
-use base::Timestamp;
+use base::{CredentialId, KeyKind, Secret, Timestamp};
 use serde_json::json;
-use wire::v1::{ColumnNames, CreateProductKeysRequest, CreateProductRequest, ListProductsRequest, Product, SetProductRequest};
+use wire::v1::{
+    ColumnNames, CreateProductKeysRequest, CreateProductKeysResponse, CreateProductRequest, ListProductsRequest, Product,
+    SetCustodyRequest, SetProductRequest,
+};
 
+use super::keys;
 use crate::cli::{Products, Switch};
-use crate::failure::Outcome;
+use crate::failure::{Exit, Failure, Outcome};
 use crate::layout::Layout;
 use crate::output::{self, Format};
 use crate::{operator, terminal};
+
+/// The custody in which the vault keeps a copy of a product's private key.
+pub(crate) const MANAGED: &str = "managed";
 
 /// Makes, changes, shows or lists.
 pub(crate) async fn run(args: Products) -> Outcome {
@@ -18,15 +25,17 @@ pub(crate) async fn run(args: Products) -> Outcome {
             identity_columns,
             personal_columns,
             link_identities,
+            custody,
             data,
         } => {
+            let layout = Layout::at(&data.data)?;
             let request = CreateProductRequest {
                 name,
                 identity_columns,
                 personal_columns,
                 link_identities,
             };
-            let product = create(&Layout::at(&data.data)?, request).await?;
+            let (product, made) = create_in(&layout, request, &custody).await?;
             terminal::say(format_args!(
                 "made product {:?}; identities are translated in: {}",
                 product.name,
@@ -34,8 +43,30 @@ pub(crate) async fn run(args: Products) -> Outcome {
             ));
             terminal::say(format_args!("personal values are sealed in: {}", personal(&product)));
             terminal::say(format_args!("identities of one row are {}", linked(&product)));
-            terminal::say("custody is managed: the vault keeps a copy of the product's key under the root key");
-            terminal::print(product.number)
+            if custody == MANAGED {
+                terminal::say("custody is managed: the vault keeps a copy of the product's key under the root key");
+                return terminal::print(product.number);
+            }
+            first_key(&layout, &product, made).await
+        }
+        Products::Custody {
+            product,
+            to,
+            key_file,
+            data,
+        } => {
+            let layout = Layout::at(&data.data)?;
+            let product = operator::product(&layout, &product).await?;
+            let shown = keys::shown(Some(&key_file))?;
+            let request = SetCustodyRequest {
+                product: product.number,
+                custody: to.clone(),
+                shown: shown.map_or_else(String::new, |key| key.reveal().to_owned()),
+            };
+            let what = format!("could not change the custody of {:?}", product.name);
+            operator::ask(&what, operator::vault(&layout).set_custody(request)).await?;
+            terminal::say(format_args!("custody of {:?} is {to}", product.name));
+            Ok(())
         }
         Products::Set {
             product,
@@ -153,24 +184,45 @@ fn show(output: Option<Format>, products: Vec<Product>) -> Outcome {
     rows.finish().map(drop)
 }
 
-/// Makes a product and its key pair.
+/// Shows the only key that there is of a product in customer custody.
+async fn first_key(layout: &Layout, product: &Product, made: CreateProductKeysResponse) -> Outcome {
+    let key = Secret::new(made.key);
+    let what = "the product's first key was not made";
+    let id = CredentialId::try_from(&made.credential[..]).map_err(|error| Failure::new(Exit::Failed, what).why(error))?;
+    keys::grant(layout, &id, product.number, KeyKind::Admin).await?;
+    terminal::say("custody is customer: nobody but who holds a product key that reads can open anything; the vault keeps no copy");
+    terminal::say(
+        "what does not run without such a key: queries, merging of files, changes of types; and the operator cannot rebuild its tables",
+    );
+    terminal::say("identities go on being translated and found under a key of the vault");
+    terminal::say(format_args!(
+        "product {} · its first key, {id}, an admin key, is shown this once. Whoever loses the last key that reads loses everything in it:",
+        product.number
+    ));
+    terminal::print(key.reveal())
+}
+
+/// Makes a product and its key pair, which the vault keeps too.
 pub(crate) async fn create(layout: &Layout, request: CreateProductRequest) -> Outcome<Product> {
+    Ok(create_in(layout, request, MANAGED).await?.0)
+}
+
+async fn create_in(layout: &Layout, request: CreateProductRequest, custody: &str) -> Outcome<(Product, CreateProductKeysResponse)> {
     let what = format!("could not make the product {:?}", request.name);
     let product = operator::ask(&what, operator::accounts(layout).create_product(request)).await?;
-    make_keys(layout, product.number).await?;
-    Ok(product)
+    let made = make_keys(layout, product.number, custody).await?;
+    Ok((product, made))
 }
 
 /// Makes a product's key pair, unless it has one.
-pub(crate) async fn make_keys(layout: &Layout, product: u64) -> Outcome {
+pub(crate) async fn make_keys(layout: &Layout, product: u64, custody: &str) -> Outcome<CreateProductKeysResponse> {
     let request = CreateProductKeysRequest {
         product,
-        custody: "managed".into(),
+        custody: custody.into(),
     };
     operator::ask(
         "could not make the product's key pair",
         operator::vault(layout).create_product_keys(request),
     )
     .await
-    .map(drop)
 }

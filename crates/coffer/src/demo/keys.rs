@@ -83,6 +83,7 @@ async fn make(layout: &Layout, product: Product) -> Outcome<DemoKeys> {
         if lost.revoked_at == 0 {
             let request = RevokeCredentialRequest {
                 credential: lost.credential,
+                lose_everything: false,
             };
             operator::ask(what, operator::vault(layout).revoke_credential(request)).await?;
         }

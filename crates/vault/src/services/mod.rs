@@ -128,6 +128,9 @@ fn refusal(error: &KeyringError) -> Status {
         }
         KeyringError::NotFound(_)
         | KeyringError::NoHolder
+        | KeyringError::NeedsKey
+        | KeyringError::Locked
+        | KeyringError::LastKey
         | KeyringError::Unauthenticated
         | KeyringError::Denied(_)
         | KeyringError::Invalid(_) => status(kind, error.to_string()),

@@ -9,8 +9,10 @@ use wire::v1::vault_operator_server::VaultOperator;
 use wire::v1::{
     Certificates, CreateCredentialRequest, CreateCredentialResponse, CreateProductKeysRequest, CreateProductKeysResponse, Credential,
     IssuePublicCertificateRequest, ListCredentialsRequest, ListCredentialsResponse, MintEnrolmentRequest, MintEnrolmentResponse,
-    RevokeCredentialRequest, RevokeCredentialResponse,
+    RevokeCredentialRequest, RevokeCredentialResponse, SetCustodyRequest, SetCustodyResponse,
 };
+
+use zeroize::Zeroizing;
 
 use super::{Services, credential, product, refusal, to_the_end};
 
@@ -40,8 +42,16 @@ impl VaultOperator for Services {
         let product = product(asked.product)?;
         let shared = Arc::clone(&self.shared);
         let made = to_the_end(async move { shared.keyring.create_product_keys(product, &asked.custody).await }).await?;
-        let public_key = made.map_err(|error| refusal(&error))?.as_bytes().to_vec();
-        Ok(Response::new(CreateProductKeysResponse { public_key }))
+        let made = made.map_err(|error| refusal(&error))?;
+        let (credential, key) = made
+            .key
+            .map_or_else(Default::default, |(id, key)| (id.to_bytes().to_vec(), key.reveal().to_owned()));
+        Ok(Response::new(CreateProductKeysResponse {
+            public_key: made.public.as_bytes().to_vec(),
+            made: made.now,
+            credential,
+            key,
+        }))
     }
 
     async fn create_credential(&self, request: Request<CreateCredentialRequest>) -> Result<Response<CreateCredentialResponse>, Status> {
@@ -52,8 +62,8 @@ impl VaultOperator for Services {
             .kind
             .parse()
             .map_err(|_: ErrorKind| status(ErrorKind::Invalid, "the kind is write, read or admin"))?;
-        let shared = Arc::clone(&self.shared);
-        let made = to_the_end(async move { shared.keyring.create_credential(product, kind).await }).await?;
+        let (shared, shown) = (Arc::clone(&self.shared), Zeroizing::new(asked.shown));
+        let made = to_the_end(async move { shared.keyring.create_credential(product, kind, &shown).await }).await?;
         let (id, key) = made.map_err(|error| refusal(&error))?;
         Ok(Response::new(CreateCredentialResponse {
             credential: id.to_bytes().to_vec(),
@@ -79,15 +89,26 @@ impl VaultOperator for Services {
                 revoked_at: row.revoked_at.map_or(0, base::Timestamp::as_micros),
             })
             .collect();
-        Ok(Response::new(ListCredentialsResponse { credentials }))
+        let keys = self
+            .shared
+            .keyring
+            .view
+            .product(product)
+            .await
+            .map_err(|error| refusal(&error.into()))?;
+        Ok(Response::new(ListCredentialsResponse {
+            credentials,
+            custody: keys.map_or_else(String::new, |keys| keys.custody),
+        }))
     }
 
     async fn revoke_credential(&self, request: Request<RevokeCredentialRequest>) -> Result<Response<RevokeCredentialResponse>, Status> {
         self.shared.serves()?;
         let id = credential(&request.get_ref().credential)?;
+        let lose_everything = request.get_ref().lose_everything;
         let (shared, feed) = (Arc::clone(&self.shared), self.feed.clone());
         let revoked = to_the_end(async move {
-            let revoked = shared.keyring.revoke(id).await;
+            let revoked = shared.keyring.revoke(id, lose_everything).await;
             if revoked.is_ok() {
                 // Told again even if it was revoked before: whoever asks twice wants to be sure.
                 feed.revoke(id);
@@ -96,6 +117,16 @@ impl VaultOperator for Services {
         });
         revoked.await?.map_err(|error| refusal(&error))?;
         Ok(Response::new(RevokeCredentialResponse {}))
+    }
+
+    async fn set_custody(&self, request: Request<SetCustodyRequest>) -> Result<Response<SetCustodyResponse>, Status> {
+        self.shared.serves()?;
+        let asked = request.into_inner();
+        let product = product(asked.product)?;
+        let (shared, shown) = (Arc::clone(&self.shared), Zeroizing::new(asked.shown));
+        let set = to_the_end(async move { shared.keyring.set_custody(product, &asked.custody, &shown).await });
+        set.await?.map_err(|error| refusal(&error))?;
+        Ok(Response::new(SetCustodyResponse {}))
     }
 
     async fn issue_public_certificate(&self, request: Request<IssuePublicCertificateRequest>) -> Result<Response<Certificates>, Status> {

@@ -193,7 +193,7 @@ async fn the_secret_of_a_readable_key_unwraps_the_private_key_by_itself() {
     assert!(view.wrapped_for(write).await.unwrap().is_none());
     let asked = CreateProductKeysRequest {
         product: 2,
-        custody: "customer".into(),
+        custody: "shared".into(),
     };
     assert_eq!(
         kind_of(&vault.operator().create_product_keys(asked).await.unwrap_err()),

@@ -306,6 +306,7 @@ impl Running {
         let asked = CreateCredentialRequest {
             product,
             kind: kind.into(),
+            shown: String::new(),
         };
         let made = self.operator().create_credential(asked).await?.into_inner();
         Ok((CredentialId::try_from(&*made.credential).unwrap(), made.key))
@@ -314,6 +315,7 @@ impl Running {
     pub(super) async fn revoke(&self, credential: CredentialId) {
         let asked = RevokeCredentialRequest {
             credential: credential.to_bytes().to_vec(),
+            lose_everything: false,
         };
         self.operator().revoke_credential(asked).await.unwrap();
     }

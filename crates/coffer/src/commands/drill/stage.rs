@@ -110,6 +110,7 @@ impl Stage {
             let id = CredentialId::try_from(&key.credential[..]).during(what)?;
             let request = RevokeCredentialRequest {
                 credential: id.to_bytes().to_vec(),
+                lose_everything: false,
             };
             operator::ask(what, operator::vault(&self.layout).revoke_credential(request)).await?;
         }
