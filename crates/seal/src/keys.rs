@@ -168,8 +168,6 @@ pub enum Purpose {
     RootCheck,
     /// Marks the vault's sealed secrets as its own where they lie in its zones.
     RootMark,
-    /// The pair to which a product's private key is sealed for whoever shows one of its product keys; the context is the credential.
-    CredentialSealing,
 }
 
 impl Purpose {
@@ -194,7 +192,6 @@ impl Purpose {
             Self::RootSealing => b"coffer/v1/root-sealing",
             Self::RootCheck => b"coffer/v1/root-check",
             Self::RootMark => b"coffer/v1/root-mark",
-            Self::CredentialSealing => b"coffer/v1/credential-sealing",
         }
     }
 }
