@@ -239,9 +239,7 @@ mod tests {
         });
         check(
             customer,
-            "2a2e0a1408021208637573746f6d65721a01012a0103300412160a010110021a0561646d696e2201032a01043004"
-                .replace("0a1408", "0a1408")
-                .as_str(),
+            "2a2c0a1408021208637573746f6d65721a01012a0103300412140a010110021a0561646d696e2201032a01043004",
         );
         let heads = Fact::Heads(HeadsNoted {
             heads: vec![HeadNoted {
