@@ -15,6 +15,7 @@ mod rebuild;
 mod settings;
 mod state;
 mod view;
+mod witness;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use seal::{PrivateKey, Purpose, derive};
 use tonic::service::Routes;
 use wire::v1::accounts_operator_server::AccountsOperatorServer;
 use wire::v1::accounts_server::AccountsServer;
+use wire::v1::audit_witness_server::AuditWitnessServer;
 use wire::v1::heads_client::HeadsClient;
 use wire::v1::heads_server::HeadsServer;
 use wire::v1::vault_client::VaultClient;
@@ -98,6 +100,7 @@ pub async fn run(settings: AccountsSettings, ctx: RoleContext) -> Result<(), Run
     };
     let services = Routes::new(AccountsServer::new(grants).max_decoding_message_size(1 << 20))
         .add_service(HeadsServer::new(heads::RememberedHeads { state: Arc::clone(&state) }))
+        .add_service(AuditWitnessServer::new(witness(&state, &ctx)))
         .add_service(feed.service());
     let operator = Routes::new(AccountsOperatorServer::new(operator::Operator {
         state: Arc::clone(&state),
@@ -109,6 +112,15 @@ pub async fn run(settings: AccountsSettings, ctx: RoleContext) -> Result<(), Run
     // Copies to zones that were behind are finished or left to the next start.
     let _ = catching_up.await;
     Ok(served?)
+}
+
+fn witness(state: &Arc<State>, ctx: &RoleContext) -> witness::Witness {
+    witness::Witness {
+        state: Arc::clone(state),
+        installation: ctx.installation,
+        signer: ctx.signer.clone(),
+        one: tokio::sync::Mutex::default(),
+    }
 }
 
 fn parts(

@@ -8,23 +8,34 @@ use std::sync::{Arc, OnceLock};
 
 use base::{ErrorKind, Role};
 use edge::rebuild::{Finding, Order, RebuildLog, put_in_place, remove_database};
-use edge::{RoleContext, status};
+use edge::{CurrentSigner, RoleContext, status};
+use seal::InstallationKey;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
+use wire::v1::audit_witness_server::{AuditWitness, AuditWitnessServer};
 use wire::v1::heads_server::{Heads, HeadsServer};
-use wire::v1::{RecallRequest, RecallResponse, RememberRequest, RememberResponse};
+use wire::v1::{
+    CounterSignRequest, CounterSignResponse, LastHeadRequest, LastHeadResponse, RecallRequest, RecallResponse, RememberRequest,
+    RememberResponse,
+};
 use zones::Zones;
 
 use crate::heads::RememberedHeads;
 use crate::settings::AccountsSettings;
 use crate::state::State;
 use crate::view::{FILE, RememberedHead, View, ViewError};
+use crate::witness::Witness;
 use crate::{RunError, lease_state_key, open_zones, parts, recall};
 
 /// Rebuilds, and then stays for whoever looks until the context is cancelled.
 pub async fn rebuild(settings: AccountsSettings, ctx: RoleContext, order: Order) -> Result<(), RunError> {
     let (log, state) = (RebuildLog::default(), Arc::new(OnceLock::new()));
-    let services = Routes::new(HeadsServer::new(Late(Arc::clone(&state))));
+    let late = || Late {
+        state: Arc::clone(&state),
+        installation: ctx.installation,
+        signer: ctx.signer.clone(),
+    };
+    let services = Routes::new(HeadsServer::new(late())).add_service(AuditWitnessServer::new(late()));
     let serving = edge::serve_role(&ctx, services, Routes::new(log.service()));
     let working = async {
         let outcome = match ctx.cancel.run_until_cancelled(work(&settings, &ctx, order, &log)).await {
@@ -53,7 +64,7 @@ async fn work(settings: &AccountsSettings, ctx: &RoleContext, order: Order, log:
     let remembered = recall(vault).await?;
     if !order.compare_only {
         let old = ctx.directory.join(FILE);
-        let heads = old_heads(&ctx.directory, log).await;
+        let (heads, audited) = old_heads(&ctx.directory, log).await;
         let place = ctx.directory.join("rebuilding");
         let new = place.join(FILE);
         std::fs::create_dir_all(&place).map_err(RunError::Replace)?;
@@ -62,6 +73,9 @@ async fn work(settings: &AccountsSettings, ctx: &RoleContext, order: Order, log:
         beside.directory.clone_from(&place);
         let state = State::open(beside).await?;
         state.remember(Role::Vault, &heads).await.map_err(crate::OpenError::from)?;
+        if let Some((size, root)) = audited {
+            state.keep_audit_head(size, &root).await.map_err(crate::OpenError::from)?;
+        }
         state.close().await;
         put_in_place(&new, &old).map_err(RunError::Replace)?;
         std::fs::remove_dir(&place).map_err(RunError::Replace)?;
@@ -80,32 +94,59 @@ async fn work(settings: &AccountsSettings, ctx: &RoleContext, order: Order, log:
 }
 
 /// What the old view remembers of the vault's journal.
-async fn old_heads(directory: &Path, log: &RebuildLog) -> Vec<RememberedHead> {
+async fn old_heads(directory: &Path, log: &RebuildLog) -> (Vec<RememberedHead>, Option<(u64, audit::Hash)>) {
     if !directory.join(FILE).exists() {
-        return Vec::new();
+        return (Vec::new(), None);
     }
     let read = async {
         let old = View::open(directory).await?;
-        let heads = old.heads(Role::Vault).await;
+        let heads = async { Ok((old.heads(Role::Vault).await?, old.audit_head().await?)) }.await;
         old.close().await;
         heads
     };
     read.await.unwrap_or_else(|error: ViewError| {
         let says = format!("its old view cannot be read, and with it what it remembered of how long the vault's journal is: {error}");
         log.found("accounts", Finding::Note, says);
-        Vec::new()
+        (Vec::new(), None)
     })
 }
 
 /// The remembered heads, once there is a view that has them.
-#[derive(Debug)]
-struct Late(Arc<OnceLock<Arc<State>>>);
+struct Late {
+    state: Arc<OnceLock<Arc<State>>>,
+    installation: InstallationKey,
+    signer: CurrentSigner,
+}
 
 impl Late {
+    fn state(&self) -> Result<Arc<State>, Status> {
+        let state = self.state.get().cloned();
+        state.ok_or_else(|| status(ErrorKind::Unavailable, "what is remembered is being rebuilt"))
+    }
+
     fn heads(&self) -> Result<RememberedHeads, Status> {
-        let state = self.0.get().cloned();
-        let state = state.ok_or_else(|| status(ErrorKind::Unavailable, "what is remembered is being rebuilt"))?;
-        Ok(RememberedHeads { state })
+        Ok(RememberedHeads { state: self.state()? })
+    }
+
+    fn witness(&self) -> Result<Witness, Status> {
+        Ok(Witness {
+            state: self.state()?,
+            installation: self.installation,
+            signer: self.signer.clone(),
+            // The vault asks for one after the other.
+            one: tokio::sync::Mutex::default(),
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl AuditWitness for Late {
+    async fn last(&self, request: Request<LastHeadRequest>) -> Result<Response<LastHeadResponse>, Status> {
+        self.witness()?.last(request).await
+    }
+
+    async fn counter_sign(&self, request: Request<CounterSignRequest>) -> Result<Response<CounterSignResponse>, Status> {
+        self.witness()?.counter_sign(request).await
     }
 }
 

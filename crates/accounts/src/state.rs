@@ -455,6 +455,15 @@ impl State {
         self.view.remember(role, heads).await
     }
 
+    /// The head of the audit journal that was signed last: how many records, and the root over them.
+    pub(crate) async fn audit_head(&self) -> Result<Option<(u64, audit::Hash)>, ViewError> {
+        self.view.audit_head().await
+    }
+
+    pub(crate) async fn keep_audit_head(&self, size: u64, root: &audit::Hash) -> Result<(), ViewError> {
+        self.view.keep_audit_head(size, root).await
+    }
+
     /// Ends the journal's writer and closes the view. Every change was durable before it was answered.
     pub async fn close(&self) {
         let changing = self.changing.lock().await;

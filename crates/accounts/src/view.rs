@@ -48,6 +48,15 @@ CREATE TABLE heads (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// The head of the audit journal that was signed last. Views of before there was such a thing get it as well.
+const AUDIT_HEAD: &str = "
+CREATE TABLE IF NOT EXISTS audit_head (
+    one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+    size INTEGER NOT NULL,
+    root BLOB NOT NULL
+) STRICT;
+";
+
 /// What version 1 lacked. Its journal says nothing about it either.
 const SINCE_1: &str = "ALTER TABLE products ADD COLUMN personal_columns TEXT NOT NULL DEFAULT ''; PRAGMA user_version = 2;";
 /// The same of version 2.
@@ -116,6 +125,7 @@ impl View {
         for step in steps {
             sqlx::raw_sql(*step).execute(&mut *change).await?;
         }
+        sqlx::raw_sql(AUDIT_HEAD).execute(&mut *change).await?;
         change.commit().await?;
         Ok(Self(pool))
     }
@@ -234,6 +244,26 @@ impl View {
         }
         change.commit().await?;
         Ok(all)
+    }
+
+    /// The head of the audit journal that was signed last.
+    pub(crate) async fn audit_head(&self) -> Result<Option<(u64, audit::Hash)>, ViewError> {
+        let row = sqlx::query("SELECT size, root FROM audit_head").fetch_optional(&self.0).await?;
+        let Some(row) = row else { return Ok(None) };
+        let wrong = || ViewError::Corrupt("a head of the audit journal");
+        let size = u64::try_from(row.try_get::<i64, _>(0)?).map_err(|_| wrong())?;
+        let root: Vec<u8> = row.try_get(1)?;
+        Ok(Some((size, root.try_into().map_err(|_| wrong())?)))
+    }
+
+    /// Keeps it, in place of the one before.
+    pub(crate) async fn keep_audit_head(&self, size: u64, root: &audit::Hash) -> Result<(), ViewError> {
+        sqlx::query("INSERT OR REPLACE INTO audit_head (one, size, root) VALUES (1, ?, ?)")
+            .bind(number(size))
+            .bind(&root[..])
+            .execute(&self.0)
+            .await?;
+        Ok(())
     }
 
     /// Makes it what the first version was.

@@ -1,5 +1,6 @@
 //! The command line: every command, option and environment variable.
 
+mod audit;
 mod drill;
 mod dropped;
 mod import;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use base::{KeyKind, Role};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::audit::{Audit, AuditArgs, Export, TailAudit, Verify};
 use crate::output::Format;
 pub(crate) use drill::Drill;
 pub(crate) use dropped::{Dropped, Keep, Undrop};
@@ -64,6 +66,9 @@ pub(crate) enum Command {
     /// The zones in which everything is kept
     #[command(subcommand)]
     Zones(Zones),
+    /// The journal of everything that was done
+    #[command(subcommand)]
+    Audit(Audit),
     Rebuild(Rebuild),
     /// Say what runs, what is enforced and what is wrong
     Doctor(Doctor),
@@ -398,6 +403,10 @@ mod tests {
             "coffer zones",
             "coffer zones scrub --role cook",
             "coffer zones scrub --role gateway",
+            "coffer audit",
+            "coffer audit tail -n 0",
+            "coffer audit export",
+            "coffer audit verify FILE --data DIR",
             "coffer rebuild --lost",
             "coffer rebuild --lost a/b",
             "coffer zones drill",

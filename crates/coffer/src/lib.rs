@@ -35,6 +35,10 @@ use failure::Outcome;
 pub struct Parts {
     /// When the warehouse's journals answer. Anything but the default makes a broken twin, which a test has to find out.
     pub acknowledge: journal::Acknowledge,
+    /// Whether roles record before they act, likewise.
+    pub order: edge::Order,
+    /// What the vault keeps of records, likewise.
+    pub keeping: vault::Keeping,
 }
 
 /// Runs the command line of this process to its end.
@@ -73,6 +77,7 @@ fn run(command: Command, parts: Parts) -> Outcome {
         Command::Doctor(args) => commands::run(commands::doctor::run(args)),
         Command::Metrics(args) => commands::run(commands::metrics::run(args)),
         Command::Rebuild(args) => commands::rebuild::run(&args),
+        Command::Audit(args) => commands::run(commands::audit::run(args)),
         Command::Vault(args) => commands::run(commands::vault::run(args)),
         Command::Zones(args) => commands::run(commands::zones::run(args)),
         Command::Config(args) => commands::config::run(&args),

@@ -96,6 +96,7 @@ pub(crate) fn failure(what: &str, status: &Status) -> Failure {
     Failure::new(Exit::from(edge::kind_of(status)), what).why(status.message())
 }
 
-fn channel(layout: &Layout, role: Role) -> Channel {
+/// The local socket of a role.
+pub(crate) fn channel(layout: &Layout, role: Role) -> Channel {
     edge::operator_channel(layout.short_socket(role))
 }

@@ -72,7 +72,7 @@ pub(crate) fn run(role: Role, parts: Parts) -> Outcome {
     let hosts = Hosts::given(std::mem::take(&mut handover.hosts));
     // The vault reads its root key and finds its zones before it can do nothing else any more.
     let prepared = if role == Role::Vault {
-        Some(prepare_vault(&handover, &hosts)?)
+        Some(prepare_vault(&handover, &hosts, parts)?)
     } else {
         None
     };
@@ -96,19 +96,19 @@ pub(crate) fn run(role: Role, parts: Parts) -> Outcome {
         stop_when_asked(cancel.clone())?;
         let settings = std::mem::take(&mut handover.settings);
         if let Some(order) = handover.rebuild.filter(|_| role != Role::Vault) {
-            return rebuild(order, (settings, hosts), handover, listeners, report, cancel).await;
+            return rebuild((order, parts), (settings, hosts), handover, listeners, report, cancel).await;
         }
         match role {
             Role::Vault => {
                 let prepared = prepared.ok_or_else(|| Failure::new(Exit::Failed, "the vault was not prepared"))?;
-                vault(prepared, handover, listeners, report, cancel).await
+                vault(prepared, handover, listeners, report, cancel, parts).await
             }
             Role::Accounts => {
                 let mut settings: accounts::AccountsSettings = read(role, settings)?;
                 settings.zones.hosts = hosts;
                 ended(
                     role,
-                    accounts::run(settings, enrolled(handover, listeners, report, cancel).await?.0).await,
+                    accounts::run(settings, enrolled(handover, listeners, report, cancel, parts.order).await?.0).await,
                 )
             }
             Role::Identity => {
@@ -116,7 +116,7 @@ pub(crate) fn run(role: Role, parts: Parts) -> Outcome {
                 settings.zones.hosts = hosts;
                 ended(
                     role,
-                    identity::run(settings, enrolled(handover, listeners, report, cancel).await?.0).await,
+                    identity::run(settings, enrolled(handover, listeners, report, cancel, parts.order).await?.0).await,
                 )
             }
             Role::Warehouse => {
@@ -125,12 +125,12 @@ pub(crate) fn run(role: Role, parts: Parts) -> Outcome {
                 settings.journal.acknowledge = parts.acknowledge;
                 ended(
                     role,
-                    warehouse::run(settings, enrolled(handover, listeners, report, cancel).await?.0).await,
+                    warehouse::run(settings, enrolled(handover, listeners, report, cancel, parts.order).await?.0).await,
                 )
             }
             Role::Gateway => {
                 let settings = read(role, settings)?;
-                gateway(settings, handover, listeners, report, cancel, renewed).await
+                gateway((settings, parts), handover, listeners, report, cancel, renewed).await
             }
         }
     });
@@ -245,9 +245,10 @@ fn read<T: DeserializeOwned>(role: Role, settings: serde_json::Value) -> Outcome
         .map_err(|error| Failure::new(Exit::Refused, format!("the settings of the {role} role are wrong")).why(error))
 }
 
-fn prepare_vault(handover: &Handover, hosts: &Hosts) -> Outcome<vault::Prepared> {
+fn prepare_vault(handover: &Handover, hosts: &Hosts, ours: Parts) -> Outcome<vault::Prepared> {
     let mut settings: vault::VaultSettings = read(Role::Vault, handover.settings.clone())?;
     settings.zones.hosts = hosts.clone();
+    settings.keeping = ours.keeping;
     let parts = vault::VaultParts {
         directory: handover.directory.clone(),
         clock: Arc::new(SystemClock),
@@ -262,7 +263,7 @@ fn prepare_vault(handover: &Handover, hosts: &Hosts) -> Outcome<vault::Prepared>
 
 /// A role that makes what it owns anew, and serves nobody.
 async fn rebuild(
-    order: Order,
+    (order, parts): (Order, Parts),
     (settings, hosts): (serde_json::Value, Hosts),
     handover: Handover,
     listeners: Listeners,
@@ -274,19 +275,19 @@ async fn rebuild(
         Role::Accounts => {
             let mut settings: accounts::AccountsSettings = read(role, settings)?;
             settings.zones.hosts = hosts;
-            let context = enrolled(handover, listeners, report, cancel).await?.0;
+            let context = enrolled(handover, listeners, report, cancel, parts.order).await?.0;
             ended(role, accounts::rebuild(settings, context, order).await)
         }
         Role::Identity => {
             let mut settings: identity::IdentitySettings = read(role, settings)?;
             settings.zones.hosts = hosts;
-            let context = enrolled(handover, listeners, report, cancel).await?.0;
+            let context = enrolled(handover, listeners, report, cancel, parts.order).await?.0;
             ended(role, identity::rebuild(settings, context, order).await)
         }
         Role::Warehouse => {
             let mut settings: warehouse::WarehouseSettings = read(role, settings)?;
             settings.zones.hosts = hosts;
-            let context = enrolled(handover, listeners, report, cancel).await?.0;
+            let context = enrolled(handover, listeners, report, cancel, parts.order).await?.0;
             ended(role, warehouse::rebuild(settings, context, order).await)
         }
         Role::Vault | Role::Gateway => Err(Failure::new(Exit::Usage, format!("the {role} role has nothing to rebuild"))),
@@ -300,7 +301,9 @@ async fn vault(
     listeners: Listeners,
     report: sandbox::Report,
     cancel: CancellationToken,
+    parts: Parts,
 ) -> Outcome {
+    let audit = edge::Auditing::in_order(parts.order);
     let failed = |error: vault::OpenError| Failure::new(Exit::from(error.kind()), "the vault does not start").why(chain(&error));
     let prepared = match prepared {
         vault::Prepared::Open(prepared) => *prepared,
@@ -312,6 +315,7 @@ async fn vault(
                 operator: listeners.operator.try_clone().during("could not take shares")?,
                 readiness: edge::Readiness::default(),
                 sandbox: report.clone(),
+                audit: audit.clone(),
             };
             match sealed.unsealed(keyless, &cancel).await.map_err(failed)? {
                 Some(prepared) => prepared,
@@ -330,6 +334,7 @@ async fn vault(
         installation,
         peers,
         revocations: None,
+        audit,
     };
     let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
     let context = assemble(handover, listeners, report, cancel, clock, entropy, secured).0;
@@ -337,7 +342,7 @@ async fn vault(
 }
 
 async fn gateway(
-    settings: gateway::GatewaySettings,
+    (settings, parts): (gateway::GatewaySettings, Parts),
     mut handover: Handover,
     listeners: Listeners,
     report: sandbox::Report,
@@ -358,7 +363,7 @@ async fn gateway(
             }
         }
     });
-    let (context, (public, plain)) = enrolled(handover, listeners, report, cancel).await?;
+    let (context, (public, plain)) = enrolled(handover, listeners, report, cancel, parts.order).await?;
     let listener = public.ok_or_else(|| Failure::new(Exit::Usage, "the gateway inherited no public listener"))?;
     ended(
         Role::Gateway,

@@ -31,6 +31,8 @@ const EXPECTED: &[(&str, &str, Expected)] = &[
     ("GET", "/v3/system/server_status", Expected::Public),
     // Before a database of our name is made and dropped: that is the caller's own from then on.
     ("GET", "/v1/dropped", Expected::NothingOfOurs),
+    ("GET", "/v1/audit", Expected::NothingOfOurs),
+    ("GET", "/v1/audit/export", Expected::NothingOfOurs),
     ("POST", "/v1/dropped/{database}/restore", Expected::NotFound),
     ("POST", "/v1/dropped/{database}/{table}/restore", Expected::NotFound),
     ("GET", "/v3/database/list", Expected::NothingOfOurs),

@@ -42,6 +42,8 @@ pub struct RoleContext {
     pub zones: ZoneReport,
     /// The role's zones, for the operator's drills.
     pub drills: crate::Drills,
+    /// The way into the audit journal.
+    pub audit: crate::Auditing,
     /// What the kernel enforces.
     pub sandbox: sandbox::Report,
     /// What was revoked. Vault and accounts serve this themselves and have `None`; every other role refuses all passes without it.

@@ -33,6 +33,10 @@ impl Connected {
     }
 }
 
+/// Which pass a request came with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PassId(pub(crate) [u8; 16]);
+
 pub(crate) struct Guard {
     role: Role,
     clock: Arc<dyn Clock>,
@@ -67,15 +71,15 @@ impl Guard {
         }
     }
 
-    /// Lets the request through, with `Op`, pass and `Peer` in its extensions, or says why not.
-    pub(crate) fn admit(&self, connected: &Connected, parts: &mut Parts) -> Result<(), Status> {
+    /// Lets the request through, with `Op`, pass and `Peer` in its extensions, or says by which rule and why not.
+    pub(crate) fn admit(&self, connected: &Connected, parts: &mut Parts) -> Result<(), (&'static str, Status)> {
         let decided = self.decide(connected, parts);
         if let Err((reason, refusal)) = &decided {
             self.refused.get_or_create(&vec![("reason", (*reason).to_owned())]).inc();
             tracing::warn!(caller = ?connected.caller(), call = %parts.uri.path().escape_debug(), reason,
                 "refused a call to the {} role: {}", self.role, refusal.message());
         }
-        decided.map_err(|(_, refusal)| refusal)
+        decided
     }
 
     fn decide(&self, connected: &Connected, parts: &mut Parts) -> Result<(), (&'static str, Status)> {
@@ -107,6 +111,7 @@ impl Guard {
         let verified = passes
             .verify(&pass, peer, now)
             .map_err(|error| ("pass", status(ErrorKind::Unauthenticated, error.to_string())))?;
+        parts.extensions.insert(PassId(verified.id));
         let mut verbs = verified.verbs;
         match &self.revocations {
             Some(watch) => {

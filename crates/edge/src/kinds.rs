@@ -5,7 +5,7 @@ use http::StatusCode;
 use tonic::{Code, Status, metadata::MetadataValue};
 use wire::KIND_HEADER;
 
-const fn name(kind: ErrorKind) -> &'static str {
+pub(crate) const fn name(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Invalid => "invalid",
         ErrorKind::Unauthenticated => "unauthenticated",

@@ -6,6 +6,7 @@
 //! Start at [`serve_role`] (what other roles call), [`public`] (what the world calls) and [`sandbox::enter`].
 //! Knows TLS, gRPC, the kernel, and how to ask zones how they are. Does not know what a role's methods do, SQL, or what is stored.
 
+mod asked;
 mod call;
 mod connections;
 mod context;
@@ -22,6 +23,7 @@ mod process;
 pub mod public;
 mod readiness;
 pub mod rebuild;
+mod recording;
 pub mod revocations;
 pub mod sandbox;
 mod server;
@@ -29,6 +31,7 @@ mod stages;
 mod tls;
 mod zones;
 
+pub use asked::Concerns;
 pub use call::{Peer, op, raw_pass, with_pass};
 pub use context::{CurrentSigner, RoleContext};
 pub use drills::Drills;
@@ -39,6 +42,7 @@ pub use operator::{Keyless, operator_channel, serve_keyless};
 pub use peers::Peers;
 pub use process::{harden_process, install_crypto};
 pub use readiness::{Readiness, SEALED};
+pub use recording::{Auditing, ByVault, Order, Recorder};
 pub use server::{ServeError, serve_role};
 pub use stages::{Lap, Stages};
 pub use tls::{RoleTls, TlsError, TlsKey, read_certificate};

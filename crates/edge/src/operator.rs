@@ -18,7 +18,7 @@ use wire::v1::{DrillZoneRequest, DrillZoneResponse, MetricsRequest, MetricsRespo
 use crate::connections::{self, Caps, Protocol};
 use crate::guard::{Connected, Guard};
 use crate::server::{self, Shared};
-use crate::{Metrics, Readiness, RoleContext, RoleTls, ServeError, ZoneReport, peers, sandbox};
+use crate::{Auditing, Metrics, Readiness, RoleContext, RoleTls, ServeError, ZoneReport, peers, sandbox};
 
 const CAPS: Caps = Caps {
     connections: 64,
@@ -75,6 +75,8 @@ pub struct Keyless {
     pub readiness: Readiness,
     /// What the kernel enforces.
     pub sandbox: sandbox::Report,
+    /// Where it is noted what was asked, to be recorded once there is a journal.
+    pub audit: Auditing,
 }
 
 /// Serves the operator alone, until `cancel` is cancelled and what was in flight has finished. `RoleOperator` is there already.
@@ -96,6 +98,9 @@ pub async fn serve_keyless(role: Keyless, services: Routes, cancel: Cancellation
         sandbox: role.sandbox,
     };
     let shared = Arc::new(Shared {
+        role: role.role,
+        clock: Arc::clone(&role.clock),
+        audit: role.audit,
         guard: Arc::new(Guard::keyless(role.role, role.clock, role.entropy, &metrics)),
         router: services.add_service(RoleOperatorServer::new(service)).prepare().into_axum_router(),
         seconds: server::call_seconds(&metrics),

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit::Decision;
 use axum::body::Body;
 use axum::response::IntoResponse;
-use base::{Clock, ErrorKind};
+use base::{Clock, ErrorKind, Role};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
@@ -17,11 +18,13 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tower::ServiceExt;
+use wire::audited::{AUDITED, Audited, audited};
 
+use crate::asked;
 use crate::connections::{self, Caps, PATIENCE, Protocol};
 use crate::guard::{Connected, Guard};
 use crate::operator;
-use crate::{Histograms, Metrics, Readiness, RoleContext, read_certificate};
+use crate::{Auditing, Histograms, Metrics, Readiness, RoleContext, read_certificate};
 
 const CAPS: Caps = Caps {
     connections: 1024,
@@ -64,6 +67,9 @@ pub async fn serve_role(ctx: &RoleContext, services: Routes, operator: Routes) -
     let seconds = call_seconds(&ctx.metrics);
 
     let shared = Arc::new(Shared {
+        role: ctx.role,
+        clock: Arc::clone(&ctx.clock),
+        audit: ctx.audit.clone(),
         guard: Arc::clone(&guard),
         router: services.prepare().into_axum_router(),
         metrics: ctx.metrics.clone(),
@@ -84,6 +90,9 @@ pub async fn serve_role(ctx: &RoleContext, services: Routes, operator: Routes) -
     });
 
     let shared = Arc::new(Shared {
+        role: ctx.role,
+        clock: Arc::clone(&ctx.clock),
+        audit: ctx.audit.clone(),
         guard,
         router: operator
             .add_service(operator::role_operator(ctx))
@@ -97,7 +106,17 @@ pub async fn serve_role(ctx: &RoleContext, services: Routes, operator: Routes) -
     let local = operator::serve(local, ctx.cancel.clone(), shared);
 
     tracing::info!(role = %ctx.role, address = ?ctx.listener.local_addr().ok(), "the {} role takes calls", ctx.role);
-    tokio::join!(roles, local);
+    let serving = async {
+        tokio::join!(roles, local);
+    };
+    let served = CancellationToken::new();
+    let ended = served.clone();
+    let serving = async move {
+        serving.await;
+        served.cancel();
+    };
+    let recording = ctx.audit.run(ctx.role, &*ctx.clock, &ended);
+    tokio::join!(Box::pin(serving), Box::pin(recording));
     tracing::info!(role = %ctx.role, "the {} role takes no more calls", ctx.role);
     Ok(())
 }
@@ -107,6 +126,9 @@ pub(crate) fn call_seconds(metrics: &Metrics) -> Histograms {
 }
 
 pub(crate) struct Shared {
+    pub(crate) role: Role,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) audit: Auditing,
     pub(crate) guard: Arc<Guard>,
     pub(crate) router: axum::Router,
     pub(crate) metrics: Metrics,
@@ -122,17 +144,43 @@ impl Shared {
             return response;
         }
         let (mut parts, body) = request.into_parts();
-        if let Err(refusal) = self.guard.admit(&connected, &mut parts) {
+        let (admitted, now) = (self.guard.admit(&connected, &mut parts), self.clock.now());
+        let listed = AUDITED.iter().any(|(method, _)| *method == parts.uri.path());
+        let mut draft = asked::asked(self.role, &connected, &parts, now, listed);
+        if let Err((rule, refusal)) = admitted {
+            (draft.decision, draft.rule) = (Decision::Refused, rule.to_owned());
+            self.audit.refusal(draft);
+            return refusal.into_http();
+        }
+        let when = audited(parts.uri.path());
+        let body = match when {
+            Audited::Refusals => Body::new(body),
+            Audited::First | Audited::Afterwards => match asked::read(&mut draft, Body::new(body)).await {
+                Ok(bytes) => Body::from(bytes),
+                Err(refusal) => return refusal.into_http(),
+            },
+        };
+        if when == Audited::First
+            && let Err(refusal) = self.audit.first(draft.clone()).await
+        {
+            (draft.decision, draft.rule) = (Decision::Refused, "audit".to_owned());
+            self.audit.refusal(draft);
             return refusal.into_http();
         }
         // Only paths of the table come this far, so the label is one of a fixed list.
         let label = vec![("call", parts.uri.path().to_owned())];
         let started = std::time::Instant::now();
-        let response = match self.router.clone().oneshot(Request::from_parts(parts, Body::new(body))).await {
+        let response = match self.router.clone().oneshot(Request::from_parts(parts, body)).await {
             Ok(response) => response,
             Err(never) => match never {},
         };
         self.seconds.get_or_create(&label).observe(started.elapsed().as_secs_f64());
+        asked::outcome(&mut draft, &response);
+        match (draft.decision, when) {
+            (Decision::Allowed, Audited::Afterwards) => self.audit.note(draft),
+            (Decision::Allowed, _) | (Decision::Failed, Audited::Refusals) => {}
+            (Decision::Refused | Decision::Failed, _) => self.audit.refusal(draft),
+        }
         response
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use base::{Clock, CredentialId, Entropy, ErrorKind, ProductId, RequestId, Role, Secret, Timestamp, Verb, Verbs};
 use edge::revocations::Watch;
 use http::{HeaderMap, header};
-use seal::{DataKey, HolderId, InstallationKey, Pass, START_LEEWAY, keyed_hash, verify_pass};
+use seal::{DataKey, HolderId, InstallationKey, Pass, START_LEEWAY, VerifiedPass, keyed_hash, verify_pass};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
 use wire::v1::{AuthenticateRequest, GrantRequest, ProductSettings};
@@ -23,8 +23,8 @@ use crate::errors::ApiError;
 use crate::failures::Failures;
 use crate::upstream::Upstream;
 
-/// The roles that a caller's passes are for.
-const AUDIENCES: [Role; 2] = [Role::Identity, Role::Warehouse];
+/// The roles that a caller's passes are for. The last is for what is asked of the vault, which takes a pass that was made for whoever sends it on.
+const AUDIENCES: [Role; 3] = [Role::Identity, Role::Warehouse, Role::Gateway];
 /// Passes are used up to so long before their end, so that they do not end on the way.
 const MARGIN: Duration = Duration::from_secs(30);
 /// How long judging a key may take, and waiting for one's turn to have it judged.
@@ -47,7 +47,7 @@ pub(crate) struct Caller {
     /// What accounts says about the product.
     pub(crate) settings: ProductSettings,
     /// In order of [`AUDIENCES`].
-    passes: [Vec<u8>; 2],
+    passes: [Vec<u8>; 3],
     from: Timestamp,
     ends: Timestamp,
 }
@@ -60,7 +60,11 @@ impl Caller {
 
     /// The pass to show to `role`.
     pub(crate) fn pass(&self, role: Role) -> &[u8] {
-        if role == Role::Identity { &self.passes[0] } else { &self.passes[1] }
+        match role {
+            Role::Identity => &self.passes[0],
+            Role::Vault => &self.passes[2],
+            _ => &self.passes[1],
+        }
     }
 }
 
@@ -255,18 +259,18 @@ impl Callers {
             )
             .await?;
         let (now, broken) = (self.parts.clock.now(), || ApiError::of(ErrorKind::Internal));
-        let (Ok(assertions), Ok(grants)) = (<[_; 2]>::try_from(assertions), <[_; 2]>::try_from(granted.grants)) else {
+        let (Ok(assertions), Ok(grants)) = (<[_; 3]>::try_from(assertions), <[_; 3]>::try_from(granted.grants)) else {
             return Err(broken());
         };
         let mut halves = assertions
             .into_iter()
             .zip(grants)
             .map(|(assertion, grant)| Pass { assertion, grant }.encode());
-        let (Some(identity), Some(warehouse)) = (halves.next(), halves.next()) else {
+        let (Some(identity), Some(warehouse), Some(vault)) = (halves.next(), halves.next(), halves.next()) else {
             return Err(broken());
         };
-        let passes = [identity, warehouse];
-        let mut seen = Vec::with_capacity(2);
+        let passes = [identity, warehouse, vault];
+        let mut seen = Vec::with_capacity(passes.len());
         for (role, pass) in AUDIENCES.into_iter().zip(&passes) {
             let verified = verify_pass(&self.parts.installation, pass, role, &self.parts.holder, now).map_err(|error| {
                 tracing::error!(%error, "the vault and accounts gave a pass that does not hold");
@@ -274,11 +278,14 @@ impl Callers {
             })?;
             seen.push(verified);
         }
-        let [first, second] = seen.as_slice() else { return Err(broken()) };
-        if first.credential != second.credential || first.product != second.product || first.verbs != second.verbs {
+        let [first, others @ ..] = seen.as_slice() else {
+            return Err(broken());
+        };
+        let about = |pass: &VerifiedPass| (pass.credential, pass.product, pass.verbs);
+        if others.iter().any(|other| about(other) != about(first)) {
             return Err(broken());
         }
-        let pass_ends = first.expires_at.min(second.expires_at);
+        let pass_ends = others.iter().fold(first.expires_at, |ends, other| ends.min(other.expires_at));
         Ok(Caller {
             credential: first.credential,
             product: first.product,

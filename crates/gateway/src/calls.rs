@@ -6,12 +6,14 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use audit::{Decision, Draft, Object, Who};
 use axum::body::Body;
 use base::{Clock, DatabaseName, Entropy, ErrorKind, RequestId, Role, TableName, Timestamp, Verb};
 use http::HeaderMap;
 use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
+use wire::v1::audit_client::AuditClient;
 use wire::v1::identity_client::IdentityClient;
 use wire::v1::warehouse_client::WarehouseClient;
 
@@ -42,6 +44,7 @@ pub(crate) struct App {
     pub(crate) rows: edge::Counter,
     pub(crate) stages: edge::Stages,
     pub(crate) set_aside: edge::Counter,
+    pub(crate) audit: edge::Auditing,
 }
 
 /// What a handler gets before anybody has been asked who they are.
@@ -57,11 +60,30 @@ pub(crate) struct Visit {
 }
 
 impl Visit {
+    // What no other role hears of.
+    fn refused(&self, caller: &Caller) -> Draft {
+        Draft {
+            at: self.app.clock.now(),
+            role: Role::Gateway,
+            who: Who::Nobody,
+            on_behalf: Some(caller.credential),
+            method: "/gateway".into(),
+            object: Object::None,
+            request: None,
+            decision: Decision::Refused,
+            rule: "verb".into(),
+            pass: None,
+            product: Some(caller.product),
+            count: 1,
+        }
+    }
+
     /// The same request, once it is known that its caller may do `verb`.
     pub(crate) async fn admitted(mut self, verb: Verb) -> Result<Call, ApiError> {
         let caller = self.app.callers.caller(&self.headers, self.address, self.request).await?;
         self.headers.remove(http::header::AUTHORIZATION);
         if !caller.verbs.contains(verb) {
+            self.app.audit.refusal(self.refused(&caller));
             return Err(ApiError::new(
                 ErrorKind::Forbidden,
                 format!("not authorized: this key has no right to {verb}"),
@@ -178,6 +200,15 @@ impl Call {
     {
         let request = edge::with_pass(message, self.caller.pass(Role::Identity), self.request());
         self.answered(Role::Identity, ask(self.app().upstream.identity(), request)).await
+    }
+
+    /// Asks the audit journal.
+    pub(crate) async fn audit<T, R, F>(&self, message: T, ask: impl FnOnce(AuditClient<Channel>, Request<T>) -> F) -> Result<R, ApiError>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let request = edge::with_pass(message, self.caller.pass(Role::Vault), self.request());
+        self.answered(Role::Vault, ask(self.app().upstream.audit(), request)).await
     }
 
     /// Whether an answer that is being sent may go on: its caller's credential is still good.

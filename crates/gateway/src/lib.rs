@@ -8,6 +8,7 @@
 //! storage, SQL beyond `person_id`, or who may do what: it shows passes, and the roles decide.
 
 mod aside;
+mod auditing;
 mod auth;
 mod bodies;
 mod calls;
@@ -177,6 +178,7 @@ fn app(settings: GatewaySettings, ctx: &RoleContext, revocations: Arc<Watch>) ->
         answers: ctx.metrics.histograms("http_seconds", "how long answers to the world took"),
         rows: ctx.metrics.counter("imported_rows", "rows that were taken and are durable"),
         stages: edge::Stages::of(&ctx.metrics),
+        audit: ctx.audit.clone(),
         set_aside: ctx.metrics.counter(
             "rejected_rows",
             "what could not be rows and was set aside, also when it was sent again",

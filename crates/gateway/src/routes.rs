@@ -21,7 +21,7 @@ use serde_json::json;
 
 use crate::calls::{App, Call, Visit};
 use crate::errors::{ApiError, ok};
-use crate::{cors, databases, dropped, imports, jobs, linger, paths, records, rejected, results, schemas, tables};
+use crate::{auditing, cors, databases, dropped, imports, jobs, linger, paths, records, rejected, results, schemas, tables};
 
 /// What a caller needs to be let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +84,8 @@ macro_rules! routes {
 static ROUTES: &[Route] = routes! {
     GET  "/health"                                                          Nothing health;
     GET  "/v3/system/server_status"                                         Nothing health;
+    GET  "/v1/audit"                                                        Manage  auditing::some;
+    GET  "/v1/audit/export"                                                 Manage  auditing::export;
     GET  "/v1/dropped"                                                      Manage  dropped::list;
     POST "/v1/dropped/{database}/restore"                                   Manage  dropped::restore_database;
     POST "/v1/dropped/{database}/{table}/restore"                           Manage  dropped::restore_table;

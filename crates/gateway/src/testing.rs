@@ -113,6 +113,7 @@ impl World {
             answers: metrics.histograms("http_seconds", ""),
             rows: metrics.counter("imported_rows", ""),
             stages: edge::Stages::of(&metrics),
+            audit: edge::Auditing::default(),
             set_aside: metrics.counter("rejected_rows", ""),
             settings,
         });

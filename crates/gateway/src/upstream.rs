@@ -10,6 +10,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use wire::MAX_MESSAGE;
 use wire::v1::accounts_client::AccountsClient;
+use wire::v1::audit_client::AuditClient;
 use wire::v1::identity_client::IdentityClient;
 use wire::v1::vault_client::VaultClient;
 use wire::v1::warehouse_client::WarehouseClient;
@@ -21,6 +22,7 @@ use crate::errors::ApiError;
 #[derive(Debug)]
 pub(crate) struct Upstream {
     vault: VaultClient<Channel>,
+    audit: AuditClient<Channel>,
     accounts: AccountsClient<Channel>,
     identity: IdentityClient<Channel>,
     warehouse: WarehouseClient<Channel>,
@@ -32,6 +34,7 @@ impl Upstream {
     pub(crate) fn new(channel: impl Fn(Role) -> Channel, patience: Duration) -> Self {
         Self {
             vault: VaultClient::new(channel(Role::Vault)),
+            audit: AuditClient::new(channel(Role::Vault)).max_decoding_message_size(MAX_MESSAGE),
             accounts: AccountsClient::new(channel(Role::Accounts)),
             identity: IdentityClient::new(channel(Role::Identity))
                 .max_decoding_message_size(MAX_MESSAGE)
@@ -57,6 +60,11 @@ impl Upstream {
         self.answer(Role::Accounts, request, accounts.grant(about(asked, request)))
             .await
             .map_err(|(error, _)| error)
+    }
+
+    /// A client of the audit journal.
+    pub(crate) fn audit(&self) -> AuditClient<Channel> {
+        self.audit.clone()
     }
 
     /// A client of the role that knows identities.

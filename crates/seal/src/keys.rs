@@ -168,6 +168,8 @@ pub enum Purpose {
     RootCheck,
     /// Marks the vault's sealed secrets as its own where they lie in its zones.
     RootMark,
+    /// Hashes what the audit journal must not say: requests, and names that are nobody else's business.
+    AuditHashes,
 }
 
 impl Purpose {
@@ -192,6 +194,7 @@ impl Purpose {
             Self::RootSealing => b"coffer/v1/root-sealing",
             Self::RootCheck => b"coffer/v1/root-check",
             Self::RootMark => b"coffer/v1/root-mark",
+            Self::AuditHashes => b"coffer/v1/audit-hashes",
         }
     }
 }

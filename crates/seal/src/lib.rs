@@ -24,5 +24,8 @@ pub use frames::{FRAME_LEN, FrameSealer, frame_span, open_frames, open_span, sea
 pub use keys::{DataKey, PrivateKey, PublicKey, Purpose, derive, keyed_hash};
 pub use passes::{Assertion, Grant, HolderId, MAX_PASS_LIFETIME, Pass, START_LEEWAY, VerifiedPass, verify_pass, verify_pass_sent_on};
 pub use requests::{hmac_sha256, sha256};
-pub use signing::{Domain, InstallationKey, InstallationSigner, Signer, SigningCertificate, UncertifiedSigner, Verified, sign, verify};
+pub use signing::{
+    Attestation, Domain, InstallationKey, InstallationSigner, Signer, SigningCertificate, UncertifiedSigner, Verified, attest, sign,
+    verify, verify_attested,
+};
 pub use wrap::{unwrap, wrap};

@@ -260,6 +260,8 @@ pub struct VerifiedPass {
     pub holder: HolderId,
     /// Until when.
     pub expires_at: Timestamp,
+    /// Of its assertion: no other pass has it.
+    pub id: [u8; 16],
 }
 
 /// Believes a pass that `holder` shows to `audience`.
@@ -308,6 +310,7 @@ pub fn verify_pass_sent_on(key: &InstallationKey, pass: &[u8], audience: Role, n
         audience,
         holder: assertion.holder,
         expires_at: assertion.expires_at.min(grant.expires_at),
+        id: assertion.id,
     })
 }
 

@@ -1,6 +1,7 @@
 //! What signed requests to other systems are made of: SHA-256 and HMAC-SHA256, as their protocols say.
 //!
-//! Not for anything of ours: statements are signed with [`crate::sign`], and equal values are recognised by [`crate::keyed_hash`].
+//! Of ours only for what readers that are not ours have to check with nothing but these: the audit journal. Else statements are signed with
+//! [`crate::sign`], and equal values are recognised by [`crate::keyed_hash`].
 
 use aws_lc_rs::{digest, hmac};
 

@@ -31,6 +31,10 @@ impl Domain {
     pub const TRIM: Self = Self("coffer/v1/trim");
     /// Length and hash of a journal.
     pub const HEAD: Self = Self("coffer/v1/head");
+    /// The state of the audit journal: signed with [`attest`].
+    pub const AUDIT_HEAD: Self = Self("coffer/v1/audit-head");
+    /// How much of the audit journal concerns a product: signed with [`attest`].
+    pub const AUDIT_PRODUCT: Self = Self("coffer/v1/audit-product");
     /// What a file of a table holds and which segments it covers.
     pub const MANIFEST: Self = Self("coffer/v1/manifest");
 
@@ -286,6 +290,45 @@ pub fn verify(key: &InstallationKey, domain: Domain, role: Role, signed: &[u8]) 
         payload: statement.payload,
         certificate,
     })
+}
+
+/// A signature beside what was signed, for readers that are not ours: they need Ed25519, SHA-256 and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attestation {
+    /// Of the signer, as the installation certified it.
+    pub certificate: Vec<u8>,
+    /// Over the domain with its length, SHA-256 of the certificate, and the payload.
+    pub signature: Vec<u8>,
+}
+
+/// Signs a payload; the result does not carry it. Each domain is for [`sign`] or for this, never for both.
+pub fn attest(signer: &Signer, domain: Domain, payload: &[u8]) -> Attestation {
+    let certificate = signer.certificate.encode();
+    let bound_to = crate::sha256(&certificate);
+    let signature = signer.key.0.sign(&domain.to_sign(&bound_to, payload)).as_ref().to_vec();
+    Attestation { certificate, signature }
+}
+
+/// Believes that `role` of this installation attested the payload; says with which certificate. Does not look at the time.
+pub fn verify_attested(
+    key: &InstallationKey,
+    domain: Domain,
+    role: Role,
+    payload: &[u8],
+    attested: &Attestation,
+) -> Result<SigningCertificate, SealError> {
+    let certificate = SigningCertificate::decode(key, &attested.certificate)?;
+    if certificate.role != role {
+        return Err(SealError::WrongRole {
+            expected: role,
+            found: certificate.role,
+        });
+    }
+    let bound_to = crate::sha256(&attested.certificate);
+    UnparsedPublicKey::new(&ED25519, certificate.public_key)
+        .verify(&domain.to_sign(&bound_to, payload), &attested.signature)
+        .map_err(|_| SealError::BadSignature { what: domain.as_str() })?;
+    Ok(certificate)
 }
 
 struct RoleKey(Ed25519KeyPair);

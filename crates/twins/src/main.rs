@@ -12,5 +12,6 @@ use journal::Acknowledge;
 fn main() -> ExitCode {
     coffer::program(coffer::Parts {
         acknowledge: Acknowledge::TooEarly,
+        ..coffer::Parts::default()
     })
 }

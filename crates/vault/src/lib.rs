@@ -7,6 +7,7 @@
 //! [`SealedVault::unsealed`] before. The decisions are in `keyring`, who holds the root key is in `holder`.
 //! Knows keys, credentials and certificates. Does not know events, identities, or who may do what with a product.
 
+mod audit;
 mod authority;
 mod credentials;
 mod custody;
@@ -29,6 +30,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+pub use self::audit::{AuditViewError, Keeping, VerifyError, verify as verify_audit};
 pub use authority::AuthorityError;
 pub use keyring::KeyringError;
 pub use open::{OpenError, OpenedVault, Prepared, PreparedVault, VaultParts, prepare, prepare_to_rebuild};

@@ -19,6 +19,8 @@ use seal::{InstallationKey, SealError, Signer, unwrap, wrap};
 use tokio::sync::Mutex;
 use zones::Zones;
 
+use crate::VaultSettings;
+use crate::audit::{self, AuditViewError};
 use crate::authority::{Authority, AuthorityError, SKEW};
 use crate::custody::Unlocked;
 use crate::entries::{self, AuthorityCreated, Entry, Fact, bound};
@@ -36,7 +38,7 @@ use crate::{RunError, VaultSettings};
 
 /// The name of the vault's journal.
 pub(crate) const JOURNAL: &str = "vault";
-const VIEW: &str = "vault.sqlite";
+pub(crate) const VIEW: &str = "vault.sqlite";
 
 /// Why the vault did not start.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +94,12 @@ pub enum OpenError {
     /// An entry is not one.
     #[error("an entry of the vault's journal cannot be read by this version")]
     Entry(#[from] prost::DecodeError),
+    /// The view of the audit journal failed, or that journal is not what it was.
+    #[error(transparent)]
+    Audit(#[from] AuditViewError),
+    /// The audit journal is an older state than its view has seen.
+    #[error("the audit journal is not the one that its view has seen")]
+    AuditWentBack(#[source] journal::HeadError),
     /// The view failed.
     #[error(transparent)]
     View(#[from] ViewError),
@@ -119,6 +127,8 @@ impl OpenError {
             Self::Recover(error) => error.kind(),
             Self::Segment(error) => error.kind(),
             Self::View(error) => error.kind(),
+            Self::Audit(error) => error.kind(),
+            Self::AuditWentBack(error) => error.kind(),
             Self::Keyring(error) => error.kind(),
             Self::Authority(error) => error.kind(),
             Self::Tls(error) => error.kind(),
@@ -320,6 +330,20 @@ impl PreparedVault {
                 recovered.tail(),
             )
         };
+        let opening = audit::Opening {
+            directory: &parts.directory,
+            zones: &zones,
+            key: installation.key(),
+            private: root.journal(),
+            hashes: root.audit_hashes(),
+            signer: current.clone(),
+            clock: &parts.clock,
+            entropy: &parts.entropy,
+            journal: settings.journal.clone(),
+            keeping: settings.keeping,
+            rebuilding: rebuilding.as_ref(),
+        };
+        let audit = Arc::new(Box::pin(audit::open(opening)).await?);
         let keyring = Keyring {
             wrapping: root.wrapping(),
             pepper: root.pepper(),
@@ -342,6 +366,7 @@ impl PreparedVault {
             installation,
             signer: current,
             tokens: Tokens::default(),
+            audit,
             rebuilding,
             clock: Arc::clone(&parts.clock),
             entropy: Arc::clone(&parts.entropy),

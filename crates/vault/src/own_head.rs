@@ -18,7 +18,7 @@ use crate::run::RunError;
 use crate::services::Shared;
 
 const EVERY: Duration = Duration::from_secs(2);
-/// Where somebody waits for the answer.
+/// Until accounts has answered once: nothing is recorded before, and so nothing is done that needs a record.
 const SOON: Duration = Duration::from_millis(100);
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -30,7 +30,7 @@ pub(crate) async fn guard(shared: &Shared, recovered: &Recovered, peers: &Peers,
             Ok(answer) => break answer.into_inner().heads,
             Err(error) => tracing::debug!(error = error.message(), "accounts does not say yet what it remembers"),
         }
-        sleep(if shared.rebuilding.is_some() { SOON } else { EVERY }).await;
+        sleep(SOON).await;
     };
     for head in remembered.into_iter().filter(|head| head.journal == JOURNAL) {
         let known = <[u8; 32]>::try_from(head.hash).map(|hash| Head { length: head.length, hash });

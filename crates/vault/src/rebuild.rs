@@ -87,6 +87,22 @@ impl Rebuilding {
         Ok(())
     }
 
+    /// Says how much there is of the audit journal.
+    pub(crate) fn tell_audit(&self, records: u64) {
+        self.log
+            .found("audit", Finding::Good, format!("{records} records, each on the one before it"));
+    }
+
+    /// Accounts signed another state of the audit journal.
+    pub(crate) fn audit_went_back(&self, another: &dyn std::error::Error) {
+        self.log.found("audit", Finding::Damaged, another.to_string());
+    }
+
+    /// Says something about the audit journal that is no fault of it.
+    pub(crate) fn note_audit(&self, says: String) {
+        self.log.found("audit", Finding::Note, says);
+    }
+
     /// What the accounts role remembers of the vault's own journal was compared with it: that is the last there is to say.
     pub(crate) fn compared(&self, went_back: bool) {
         if went_back {

@@ -162,6 +162,11 @@ impl RootKey {
         self.derived(Purpose::Pepper, b"credentials")
     }
 
+    /// Hashes what the audit journal must not say.
+    pub(crate) fn audit_hashes(&self) -> audit::HashKey {
+        audit::HashKey::new(self.derived(Purpose::AuditHashes, b"audit"))
+    }
+
     /// The pair to which the vault's journal is sealed.
     pub(crate) fn journal(&self) -> PrivateKey {
         PrivateKey::from_derived(&self.derived(Purpose::VaultState, b"journal"))

@@ -10,14 +10,18 @@ use edge::{RoleContext, RoleTls, ServeError, TlsError};
 use seal::SealError;
 use tokio::time::sleep;
 use tonic::service::Routes;
+use wire::v1::audit_operator_server::AuditOperatorServer;
+use wire::v1::audit_server::AuditServer;
 use wire::v1::heads_server::HeadsServer;
 use wire::v1::vault_operator_server::VaultOperatorServer;
 use wire::v1::vault_root_server::VaultRootServer;
 use wire::v1::vault_server::VaultServer;
 
 use crate::OpenedVault;
+use crate::audit;
 use crate::authority::AuthorityError;
 use crate::own_head;
+use crate::services::audit::Own;
 use crate::services::{Chain, Counts, Services, Shared};
 use crate::view::ViewError;
 
@@ -38,6 +42,9 @@ pub enum RunError {
     /// Another role remembers more of the journal than the zones hold.
     #[error("the accounts role remembers another state of the vault's journal than its zones hold; they hold an older one")]
     WentBack,
+    /// Another role signed another state of the audit journal.
+    #[error("the accounts role signed another state of the audit journal than the vault has: what it has is an older or another one")]
+    AuditWentBack,
 }
 
 impl RunError {
@@ -46,7 +53,7 @@ impl RunError {
         match self {
             Self::Serve(error) => error.kind(),
             Self::View(error) => error.kind(),
-            Self::WentBack => ErrorKind::Corrupt,
+            Self::WentBack | Self::AuditWentBack => ErrorKind::Corrupt,
         }
     }
 }
@@ -61,6 +68,7 @@ impl OpenedVault {
             recovered,
         } = self;
         ctx.drills.by(zones.drills());
+        ctx.audit.by(Arc::new(Own(Arc::clone(&shared))));
         let now = ctx.clock.now();
         let since = Timestamp::from_micros(now.as_micros() - i64::try_from(REMEMBERED.as_micros()).unwrap_or_default());
         let recent = shared.keyring.view.revoked_since(since).await?;
@@ -77,9 +85,12 @@ impl OpenedVault {
         });
         let for_roles = Routes::new(VaultServer::from_arc(Arc::clone(&services)))
             .add_service(HeadsServer::from_arc(Arc::clone(&services)))
+            .add_service(AuditServer::from_arc(Arc::clone(&services)).max_decoding_message_size(4 << 20))
             .add_service(feed.service());
         let for_operator =
-            Routes::new(VaultOperatorServer::from_arc(Arc::clone(&services))).add_service(VaultRootServer::from_arc(services));
+        let for_operator = Routes::new(VaultOperatorServer::from_arc(Arc::clone(&services)))
+            .add_service(VaultRootServer::from_arc(Arc::clone(&services)))
+            .add_service(AuditOperatorServer::from_arc(services));
         let for_operator = match &shared.rebuilding {
             Some(rebuilding) => for_operator.add_service(rebuilding.log.service()),
             None => for_operator,
@@ -110,11 +121,22 @@ impl OpenedVault {
                 ctx.cancel.cancel();
                 went_back
             };
+            let witness = async {
+                let another = Box::pin(audit::guard(&shared.audit, &ctx.peers, &compared)).await;
+                if let Some(rebuilding) = &shared.rebuilding {
+                    rebuilding.audit_went_back(&another);
+                    return std::future::pending().await;
+                }
+                tracing::error!(error = %another, "the vault stops");
+                ctx.cancel.cancel();
+                RunError::AuditWentBack
+            };
             tokio::select! {
                 () = ready => None,
                 () = renew(&shared, &tls) => None,
                 () = note(&shared, &compared) => None,
                 went_back = heads => Some(went_back),
+                another = witness => Some(another),
             }
         };
         let serving = async {
@@ -133,6 +155,7 @@ impl OpenedVault {
         if compared.load(Ordering::SeqCst) && !matches!(went_back, Some(Some(_))) {
             note_all(&shared).await;
         }
+        shared.audit.close().await;
         shared.keyring.view.close().await;
         served?;
         match went_back.flatten() {

@@ -9,6 +9,8 @@ use seal::MAX_PASS_LIFETIME;
 use serde::{Deserialize, Serialize};
 use zones::ZonesSettings;
 
+use crate::audit::Keeping;
+
 /// The vault's settings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -34,6 +36,9 @@ pub struct VaultSettings {
     /// How long an enrolment token waits to be used.
     #[serde(with = "humantime_serde")]
     pub token_lifetime: Duration,
+    /// What is done with records of the audit journal. Not a setting: no file, environment or handover can say anything but the default.
+    #[serde(skip)]
+    pub keeping: Keeping,
 }
 
 impl Default for VaultSettings {
@@ -47,6 +52,7 @@ impl Default for VaultSettings {
             certificate_lifetime: Duration::from_secs(24 * 3600),
             public_certificate_lifetime: Duration::from_secs(90 * 24 * 3600),
             token_lifetime: Duration::from_secs(120),
+            keeping: Keeping::All,
         }
     }
 }

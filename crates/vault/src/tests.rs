@@ -1,5 +1,6 @@
 //! The vault as other roles and the operator meet it: over TLS and the local socket, on real directories.
 
+mod audit;
 mod custody;
 mod history;
 mod keys;

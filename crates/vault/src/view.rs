@@ -219,6 +219,15 @@ impl View {
         row.map(credential).transpose()
     }
 
+    /// All products that have keys.
+    pub(crate) async fn products(&self) -> Result<Vec<ProductId>, ViewError> {
+        let rows: Vec<(i64,)> = sqlx::query_as("SELECT product FROM products ORDER BY product")
+            .fetch_all(&self.0)
+            .await?;
+        let id = |(product,): (i64,)| ProductId::new(product.cast_unsigned()).map_err(|_| ViewError::Value("product"));
+        rows.into_iter().map(id).collect()
+    }
+
     /// A product's product keys, oldest first.
     pub(crate) async fn credentials(&self, product: ProductId) -> Result<Vec<CredentialRow>, ViewError> {
         let sql = sqlx::AssertSqlSafe(format!("{CREDENTIAL} WHERE c.product = ? ORDER BY c.created_at, c.credential"));

@@ -4,6 +4,7 @@
 //!
 //! Start at `proto/coffer/v1/roles.proto` and [`calls`]. Does not know TLS, sockets or what a method does.
 
+pub mod audited;
 pub mod calls;
 
 /// Messages, clients and servers made from `roles.proto`.

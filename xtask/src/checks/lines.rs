@@ -10,7 +10,7 @@ use crate::repo::Repo;
 const LINES: &[&[&str]] = &[
     &["base"],
     &["seal"],
-    &["wire", "zones"],
+    &["audit", "wire", "zones"],
     &["journal", "events"],
     &["columns", "edge"],
     &["query"],

@@ -11,6 +11,8 @@ use zones::{MemoryZone, Zone, ZonesSettings};
 use super::*;
 use crate::columns::IDENTITY_COLUMNS;
 
+mod witness;
+
 struct World {
     clock: Arc<ManualClock>,
     zones: [Arc<MemoryZone>; 3],

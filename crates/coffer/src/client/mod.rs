@@ -3,6 +3,7 @@
 //! Start at [`Client::new`]. The calls are in [`td`]. A key is never an argument: it comes from a file or the environment.
 
 pub(crate) mod access;
+mod audit;
 mod connection;
 mod dropped;
 pub(crate) mod rejected;

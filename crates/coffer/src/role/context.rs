@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use base::{Clock, Entropy, OsEntropy, Role, SystemClock};
 use edge::revocations::Watch;
-use edge::{CurrentSigner, Metrics, Peers, Readiness, RoleContext, RoleTls, ZoneReport, sandbox};
+use edge::{Auditing, ByVault, CurrentSigner, Metrics, Order, Peers, Readiness, RoleContext, RoleTls, ZoneReport, sandbox};
 use rustls_pki_types::CertificateDer;
 use seal::InstallationKey;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ pub(super) struct Secured {
     pub(super) installation: InstallationKey,
     pub(super) peers: Arc<Peers>,
     pub(super) revocations: Option<Arc<Watch>>,
+    pub(super) audit: Auditing,
 }
 
 /// The listeners for the world: public and plain.
@@ -32,6 +33,7 @@ pub(super) async fn enrolled(
     listeners: Listeners,
     report: sandbox::Report,
     cancel: CancellationToken,
+    order: Order,
 ) -> Outcome<(RoleContext, Public)> {
     let role = handover.role;
     let what = format!("the {role} role could not get its certificate");
@@ -67,12 +69,15 @@ pub(super) async fn enrolled(
     // Accounts tells of revocations itself. Where nobody is served there is nothing to revoke.
     let follows = role != Role::Accounts && handover.rebuild.is_none();
     let revocations = follows.then(|| Watch::follow(&peers, Arc::clone(&clock), &cancel));
+    let audit = Auditing::in_order(order);
+    audit.by(Arc::new(ByVault::new(peers.channel(Role::Vault))));
     let secured = Secured {
         tls,
         signer,
         installation,
         peers,
         revocations,
+        audit,
     };
     Ok(assemble(handover, listeners, report, cancel, clock, entropy, secured))
 }
@@ -92,6 +97,7 @@ pub(super) fn assemble(
         installation,
         peers,
         revocations,
+        audit,
     } = secured;
     let context = RoleContext {
         role: handover.role,
@@ -108,6 +114,7 @@ pub(super) fn assemble(
         readiness: Readiness::default(),
         zones: ZoneReport::default(),
         drills: edge::Drills::default(),
+        audit,
         sandbox: report,
         revocations,
         cancel,

@@ -122,6 +122,7 @@ impl World {
             readiness: Default::default(),
             zones: Default::default(),
             drills: Default::default(),
+            audit: crate::Auditing::default(),
             sandbox: crate::sandbox::off(),
             revocations,
             cancel: CancellationToken::new(),

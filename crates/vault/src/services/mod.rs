@@ -1,5 +1,6 @@
 //! What other roles and the operator may ask: messages in and out, the decisions are the keyring's.
 
+pub(crate) mod audit;
 mod heads;
 mod operator;
 mod root;
@@ -16,6 +17,7 @@ use tonic::Status;
 use wire::v1::Certificates;
 
 use crate::VaultSettings;
+use crate::audit::AuditLog;
 use crate::authority::{Authority, AuthorityError, Issued, SKEW};
 use crate::holder::Holder;
 use crate::keyring::{Keyring, KeyringError};
@@ -31,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) installation: InstallationSigner,
     pub(crate) signer: CurrentSigner,
     pub(crate) tokens: Tokens,
+    pub(crate) audit: Arc<AuditLog>,
     /// Of a vault that was started to rebuild.
     pub(crate) rebuilding: Option<Rebuilding>,
     pub(crate) clock: Arc<dyn Clock>,

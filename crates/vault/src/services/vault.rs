@@ -63,9 +63,16 @@ impl Vault for Services {
         self.counts.judged(judged.is_ok());
         let assertions = judged.map_err(|error| refusal(&error))?;
         let signer = self.shared.signer.get();
-        Ok(Response::new(AuthenticateResponse {
+        let mut answer = Response::new(AuthenticateResponse {
             assertions: assertions.iter().map(|assertion| assertion.sign(&signer)).collect(),
-        }))
+        });
+        if let Some(first) = assertions.first() {
+            answer.extensions_mut().insert(edge::Concerns {
+                product: first.product,
+                credential: first.credential,
+            });
+        }
+        Ok(answer)
     }
 
     async fn lease_product_key(&self, request: Request<LeaseRequest>) -> Result<Response<ProductKeyLease>, Status> {

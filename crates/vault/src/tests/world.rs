@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use audit::{Statement, TreeHead};
 use base::{CredentialId, ManualClock, OsEntropy, RequestId, Role, Scope, SeededEntropy, Timestamp, Verbs};
 use edge::rebuild::Order;
 use edge::{CurrentSigner, Keyless, Peers, Readiness, RoleContext, RoleTls};
@@ -15,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
+use wire::v1::audit_client::AuditClient;
+use wire::v1::audit_operator_client::AuditOperatorClient;
+use wire::v1::audit_witness_server::{AuditWitness, AuditWitnessServer};
 use wire::v1::heads_client::HeadsClient;
 use wire::v1::heads_server::{Heads, HeadsServer};
 use wire::v1::role_operator_client::RoleOperatorClient;
@@ -22,8 +26,9 @@ use wire::v1::vault_client::VaultClient;
 use wire::v1::vault_operator_client::VaultOperatorClient;
 use wire::v1::vault_root_client::VaultRootClient;
 use wire::v1::{
-    AuthenticateRequest, CreateCredentialRequest, CreateProductKeysRequest, Head, LeaseRequest, MintEnrolmentRequest, RecallRequest,
-    RecallResponse, RememberRequest, RememberResponse, RevokeCredentialRequest, RootLook, UnsealRequest,
+    AuthenticateRequest, CounterSignRequest, CounterSignResponse, CreateCredentialRequest, CreateProductKeysRequest, Head, LastHeadRequest,
+    LastHeadResponse, LeaseRequest, MintEnrolmentRequest, RecallRequest, RecallResponse, RememberRequest, RememberResponse,
+    RevokeCredentialRequest, RootLook, UnsealRequest,
 };
 use zones::ZonesSettings;
 
@@ -128,6 +133,7 @@ impl World {
             operator: std::os::unix::net::UnixListener::bind(&socket).unwrap(),
             readiness: readiness.clone(),
             sandbox: edge::sandbox::off(),
+            audit: edge::Auditing::default(),
         };
         let stopping = cancel.clone();
         let opened = tokio::spawn(async move { sealed.unsealed(keyless, &stopping).await });
@@ -219,6 +225,7 @@ impl World {
             readiness: Default::default(),
             zones: Default::default(),
             drills: Default::default(),
+            audit: Default::default(),
             sandbox: edge::sandbox::off(),
             revocations: None,
             cancel,
@@ -229,9 +236,14 @@ impl World {
     pub(super) async fn serve_accounts(&self, vault: &Running, listener: std::net::TcpListener, heads: Memory) -> CancellationToken {
         let (tls, signer) = vault.enrol(Role::Accounts).await;
         let cancel = CancellationToken::new();
+        let witness = Witness {
+            heads: heads.clone(),
+            signer: signer.clone(),
+        };
         let peers = Peers::new(Arc::clone(&tls), []);
         let ctx = self.context(tls, CurrentSigner::new(signer), vault.installation, peers, listener, cancel.clone());
-        tokio::spawn(async move { edge::serve_role(&ctx, Routes::new(HeadsServer::new(heads)), Routes::default()).await });
+        let services = Routes::new(HeadsServer::new(heads)).add_service(AuditWitnessServer::new(witness));
+        tokio::spawn(async move { edge::serve_role(&ctx, services, Routes::default()).await });
         cancel
     }
 
@@ -292,6 +304,14 @@ impl Running {
 
     pub(super) fn revocations(&self, tls: &Arc<RoleTls>) -> wire::v1::revocations_client::RevocationsClient<Channel> {
         wire::v1::revocations_client::RevocationsClient::new(self.channel(tls))
+    }
+
+    pub(super) fn audit(&self, tls: &Arc<RoleTls>) -> AuditClient<Channel> {
+        AuditClient::new(self.channel(tls))
+    }
+
+    pub(super) fn audit_operator(&self) -> AuditOperatorClient<Channel> {
+        AuditOperatorClient::new(edge::operator_channel(&self.socket))
     }
 
     pub(super) async fn create_product(&self, product: u64) -> Vec<u8> {
@@ -394,7 +414,51 @@ fn shown(pass: &[u8]) -> Request<LeaseRequest> {
 
 /// What the accounts role remembers for the vault.
 #[derive(Clone, Default)]
-pub(super) struct Memory(pub(super) Arc<Mutex<Vec<Head>>>);
+pub(super) struct Memory(pub(super) Arc<Mutex<Vec<Head>>>, pub(super) Arc<Mutex<Option<CounterSignRequest>>>);
+
+/// Signs heads of the audit journal that go on from the one before.
+struct Witness {
+    heads: Memory,
+    signer: Signer,
+}
+
+fn hash(bytes: &[u8]) -> audit::Hash {
+    bytes.try_into().unwrap()
+}
+
+#[tonic::async_trait]
+impl AuditWitness for Witness {
+    async fn last(&self, _: Request<LastHeadRequest>) -> Result<Response<LastHeadResponse>, Status> {
+        let last = self.heads.1.lock().unwrap().clone().unwrap_or_default();
+        Ok(Response::new(LastHeadResponse {
+            size: last.size,
+            root: last.root,
+        }))
+    }
+
+    async fn counter_sign(&self, request: Request<CounterSignRequest>) -> Result<Response<CounterSignResponse>, Status> {
+        let asked = request.into_inner();
+        let mut last = self.heads.1.lock().unwrap();
+        if let Some(last) = &*last {
+            let proof: Vec<_> = asked.proof.iter().map(|step| hash(step)).collect();
+            if !audit::consistent(last.size, &hash(&last.root), asked.size, &hash(&asked.root), &proof) {
+                return Err(edge::status(base::ErrorKind::Conflict, "another history"));
+            }
+        }
+        let head = TreeHead {
+            journal: asked.journal.clone(),
+            size: asked.size,
+            root: hash(&asked.root),
+            at: Timestamp::from_micros(asked.at),
+        };
+        *last = Some(asked);
+        let signed = head.sign(&self.signer);
+        Ok(Response::new(CounterSignResponse {
+            certificate: signed.certificate,
+            signature: signed.signature,
+        }))
+    }
+}
 
 #[tonic::async_trait]
 impl Heads for Memory {
