@@ -17,6 +17,8 @@ enum Expected {
     Public,
     /// Its own list, in which nothing of ours stands.
     NothingOfOurs,
+    /// Records of its own product: of what it asked about ours as well, and of nothing that is ours.
+    ItsOwnRecords,
     /// Another thing under the same name, its own.
     ItsOwn,
     /// The same where its key may make one; else there is none.
@@ -31,8 +33,8 @@ const EXPECTED: &[(&str, &str, Expected)] = &[
     ("GET", "/v3/system/server_status", Expected::Public),
     // Before a database of our name is made and dropped: that is the caller's own from then on.
     ("GET", "/v1/dropped", Expected::NothingOfOurs),
-    ("GET", "/v1/audit", Expected::NothingOfOurs),
-    ("GET", "/v1/audit/export", Expected::NothingOfOurs),
+    ("GET", "/v1/audit", Expected::ItsOwnRecords),
+    ("GET", "/v1/audit/export", Expected::ItsOwnRecords),
     ("POST", "/v1/dropped/{database}/restore", Expected::NotFound),
     ("POST", "/v1/dropped/{database}/{table}/restore", Expected::NotFound),
     ("GET", "/v3/database/list", Expected::NothingOfOurs),
@@ -238,7 +240,7 @@ async fn no_credential_of_one_product_reaches_anything_of_the_other() -> anyhow:
         ] {
             let client = installation.client(key)?;
             for operation in operations() {
-                check_stranger(&client, kind, &operation, things).await.with_context(|| {
+                check_stranger(&client, (kind, stranger.number), &operation, things).await.with_context(|| {
                     format!(
                         "a {kind} key of {} at {} {} of {}",
                         stranger.name, operation.method, operation.path, owner.name
@@ -267,7 +269,7 @@ async fn no_credential_of_one_product_reaches_anything_of_the_other() -> anyhow:
     installation.finish().await
 }
 
-async fn check_stranger(client: &Client, kind: KeyKind, operation: &Operation, things: &Things) -> anyhow::Result<()> {
+async fn check_stranger(client: &Client, (kind, product): (KeyKind, u64), operation: &Operation, things: &Things) -> anyhow::Result<()> {
     let (_, _, expected) = EXPECTED
         .iter()
         .find(|(method, path, _)| (*method, *path) == (operation.method, operation.path))
@@ -301,6 +303,15 @@ async fn check_stranger(client: &Client, kind: KeyKind, operation: &Operation, t
                     ensure!(!answer.text().contains(name), "{name} stands in {}", answer.text());
                 }
             }
+            Expected::ItsOwnRecords => {
+                ensure!(answer.status == 200, "status {}: {}", answer.status, answer.text());
+                let records: Vec<Value> = answer.text().lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+                let of = |record: &&Value| record["v"] == 1 || record["coffer-audit"] == 1;
+                ensure!(records.iter().any(|record| of(&record)), "no record");
+                for record in records.iter().filter(of) {
+                    ensure!(record["product"] == product, "another product's record: {record}");
+                }
+            }
             Expected::ItsOwn => {
                 ensure!(answer.status == 200, "status {}: {}", answer.status, answer.text());
                 let undone = client.post(&format!("/v3/database/delete/{}", things.database), &[]).await?;
@@ -320,7 +331,7 @@ async fn check_stranger(client: &Client, kind: KeyKind, operation: &Operation, t
         answer.status,
         same.status
     );
-    if *expected != Expected::NothingOfOurs {
+    if ![Expected::NothingOfOurs, Expected::ItsOwnRecords].contains(expected) {
         let (theirs, nobodys) = (bare(&answer, things), bare(&same, &nobody));
         ensure!(theirs == nobodys, "told apart: {theirs} and {nobodys}");
     }

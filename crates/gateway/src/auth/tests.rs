@@ -64,7 +64,9 @@ async fn a_key_leads_to_a_pass_for_each_role_and_is_judged_once() {
     assert_eq!(caller.settings.identity_columns, ["user_id"]);
     for role in AUDIENCES {
         let installation = &world.app.callers.parts.installation;
-        let verified = verify_pass(installation, caller.pass(role), role, &world.holder(), world.clock.now()).unwrap();
+        // What the vault is shown is for whoever sends it on.
+        let shown_to = if role == Role::Gateway { Role::Vault } else { role };
+        let verified = verify_pass(installation, caller.pass(shown_to), role, &world.holder(), world.clock.now()).unwrap();
         assert_eq!(verified.product, caller.product);
     }
 }

@@ -277,13 +277,19 @@ impl AuditView {
         Ok(rows.into_iter().rev().map(|(n, line)| (n.cast_unsigned(), line)).collect())
     }
 
-    /// Keeps a head that both roles signed.
+    /// Keeps a head that both roles signed, in place of those before: a newer one says all that they say.
     pub(crate) async fn keep(&self, head: &SignedHead, key: &InstallationKey) -> Result<(), AuditViewError> {
+        let mut tx = self.pool.begin().await?;
+        sqlx::query("DELETE FROM heads WHERE size < ?")
+            .bind(number(head.head.size))
+            .execute(&mut *tx)
+            .await?;
         sqlx::query("INSERT OR REPLACE INTO heads (size, line) VALUES (?, ?)")
             .bind(number(head.head.size))
             .bind(head.to_line(key))
-            .execute(&self.pool)
+            .execute(&mut *tx)
             .await?;
+        tx.commit().await?;
         Ok(())
     }
 

@@ -228,6 +228,7 @@ async fn a_vault_whose_records_were_changed_stops_and_the_check_names_the_record
     let (world, memory) = (World::new(), Memory::default());
     let (vault, accounts) = signed(&world, &memory).await;
     vault.create_product(1).await;
+    vault.create_key(1, "admin").await.unwrap();
     let kept = export(&vault, 0).await;
     vault.stop().await;
     accounts.cancel();
