@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 use base::{KeyKind, Verb};
 use gateway::{Needs, Operation, operations};
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use testkit::{Answer, Client, Installation, Product, packed_rows};
 
 /// What a caller of another product must see.
@@ -240,12 +240,14 @@ async fn no_credential_of_one_product_reaches_anything_of_the_other() -> anyhow:
         ] {
             let client = installation.client(key)?;
             for operation in operations() {
-                check_stranger(&client, (kind, stranger.number), &operation, things).await.with_context(|| {
-                    format!(
-                        "a {kind} key of {} at {} {} of {}",
-                        stranger.name, operation.method, operation.path, owner.name
-                    )
-                })?;
+                check_stranger(&client, (kind, stranger.number), &operation, things)
+                    .await
+                    .with_context(|| {
+                        format!(
+                            "a {kind} key of {} at {} {} of {}",
+                            stranger.name, operation.method, operation.path, owner.name
+                        )
+                    })?;
             }
         }
         untouched(&owners, things).await?;
