@@ -2,6 +2,7 @@
 //! router's own: a new route without an expectation here fails this test.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use base::{KeyKind, Verb};
@@ -9,6 +10,8 @@ use gateway::{Needs, Operation, operations};
 use http::Method;
 use serde_json::{Value, json};
 use testkit::{Answer, Client, Installation, Product, packed_rows};
+use wire::v1::CreateCredentialRequest;
+use wire::v1::vault_operator_client::VaultOperatorClient;
 
 /// What a caller of another product must see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -358,6 +361,10 @@ async fn without_a_key_or_with_too_small_a_one_nothing_opens() -> anyhow::Result
     ] {
         callers.push(("a wrong key", installation.client(&wrong)?, None));
     }
+    let ungranted = without_grant(&installation, product.number).await?;
+    let revoked = revoked(&installation, "alone").await?;
+    callers.push(("a key without a grant", installation.client(&ungranted)?, None));
+    callers.push(("a revoked key", installation.client(&revoked)?, None));
     for (kind, key) in [(KeyKind::Write, &product.write_key), (KeyKind::Read, &product.read_key)] {
         callers.push((kind.as_str(), installation.client(key)?, Some(kind)));
     }
@@ -382,6 +389,47 @@ async fn without_a_key_or_with_too_small_a_one_nothing_opens() -> anyhow::Result
     untouched(&installation.client(&product.admin_key)?, &things).await?;
     print_rights();
     installation.finish().await
+}
+
+/// An admin key that the vault made and accounts grants nothing to: what is left when making a key is interrupted.
+async fn without_grant(installation: &Installation, product: u64) -> anyhow::Result<String> {
+    let socket = edge::operator_channel(installation.data().join("run/vault.sock"));
+    let request = CreateCredentialRequest {
+        product,
+        kind: KeyKind::Admin.as_str().into(),
+    };
+    Ok(VaultOperatorClient::new(socket).create_credential(request).await?.into_inner().key)
+}
+
+/// An admin key that worked, until it was revoked.
+async fn revoked(installation: &Installation, product: &str) -> anyhow::Result<String> {
+    let ids = || async {
+        let listed = installation
+            .operator(&["keys", "list", "--product", product, "-o", "json"])
+            .await?
+            .ok()?;
+        let listed: Vec<serde_json::Value> = serde_json::from_str(&listed)?;
+        anyhow::Ok(listed.iter().map(|key| key["id"].to_string()).collect::<BTreeSet<_>>())
+    };
+    let before = ids().await?;
+    let key = installation.key(product, "admin").await?;
+    let client = installation.client(&key)?;
+    client.get("/v3/database/list").await?.ok()?;
+    let after = ids().await?;
+    let id = after
+        .difference(&before)
+        .next()
+        .context("the key is not listed")?
+        .trim_matches('"')
+        .to_owned();
+    installation.operator(&["keys", "revoke", &id, "--yes"]).await?.ok()?;
+    testkit::until("the key is revoked", Duration::from_secs(10), || async {
+        let answer = client.get("/v3/database/list").await?;
+        ensure!(answer.status == 401, "status {}", answer.status);
+        Ok(())
+    })
+    .await?;
+    Ok(key)
 }
 
 /// The table of who may do what, for whoever reads the test's output.

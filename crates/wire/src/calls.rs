@@ -99,6 +99,9 @@ pub const CALLS: &[(&str, Callers)] = &[
     ("/coffer.v1.RebuildOperator/Look", Callers::Operator),
 ];
 
+/// Every method that the protocol has, whether it is listed or not: read off it when the program is built.
+pub const METHODS: &[&str] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));
+
 /// Whether `caller` may call the method at `path` (`/package.Service/Method`).
 pub fn may_call(path: &str, caller: Caller) -> bool {
     CALLS
@@ -124,8 +127,6 @@ pub fn goes_on_unheard(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const METHODS: &[&str] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));
 
     #[test]
     fn every_method_has_exactly_one_line_and_every_line_a_method() {
