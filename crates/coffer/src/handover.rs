@@ -15,6 +15,7 @@ use zones::s3::Known;
 
 use crate::cli::SandboxMode;
 use crate::logging::Logging;
+use crate::users::Identity;
 
 /// The whole line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ pub(crate) struct Handover {
     /// What the role's crate takes as its settings.
     pub(crate) settings: serde_json::Value,
     pub(crate) sandbox: SandboxMode,
+    /// Who the role is to be. None: whoever started it.
+    #[serde(default)]
+    pub(crate) user: Option<Identity>,
     /// Where the other roles listen.
     pub(crate) peers: BTreeMap<Role, SocketAddr>,
     /// How to get a certificate. The vault needs none.

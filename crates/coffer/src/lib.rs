@@ -22,6 +22,7 @@ mod output;
 mod role;
 mod supervise;
 mod terminal;
+mod users;
 
 use std::process::ExitCode;
 

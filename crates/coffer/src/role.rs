@@ -1,7 +1,8 @@
 //! One role process, from its first line on standard input to its end.
 //!
-//! In this order: the line, the log, the inherited listeners, the sandbox, and only then threads: the async runtime, the watch on standard
-//! input, the first certificate, the role itself.
+//! In this order: the line, the role's own user, the log, the inherited listeners, the sandbox, and only then threads: the async runtime, the
+//! watch on standard input, the first certificate, the role itself. (The program is run by root and then lets go of it: another user may not
+//! be able to reach the program's file.)
 //!
 //! Start at [`run`]. Does not know what a role does.
 
@@ -62,6 +63,12 @@ pub(crate) fn run(role: Role, parts: Parts) -> Outcome {
         .during("could not read standard input")?;
     let mut input = BufReader::with_capacity(1, File::from(pipe));
     let mut handover = first_line(role, &mut input)?;
+    // Before anything from outside is read or opened: the line above came from the supervisor, through a pipe.
+    if let Some(who) = handover.user {
+        edge::become_user(who.user, who.group).map_err(|error| {
+            Failure::new(Exit::NotAllowed, format!("the {role} role cannot be the user that it is to be")).why(chain(&error))
+        })?;
+    }
     handover.logging.start(role.as_str())?;
     // The name that `ps` and `top` show.
     let _ = nix::sys::prctl::set_name(&std::ffi::CString::new(format!("coffer-{role}")).unwrap_or_default());

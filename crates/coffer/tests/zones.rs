@@ -132,11 +132,14 @@ async fn a_lost_zone_is_filled_anew_at_the_operators_word_only() -> anyhow::Resu
     let installation = Installation::start(env!("CARGO_BIN_EXE_coffer")).await?;
     let break_it = |zone: &Path| {
         fs::rename(zone, aside(zone))?;
-        Ok(fs::create_dir(zone)?)
+        fs::create_dir(zone)?;
+        installation.give(Role::Warehouse, zone)
     };
     let mend = |zone: &Path| {
         ensure!(fs::read_dir(zone)?.next().is_none(), "an empty directory was taken for a zone");
-        Ok(fs::write(zone.join("adopt-as-b"), "")?)
+        let word = zone.join("adopt-as-b");
+        fs::write(&word, "")?;
+        installation.give(Role::Warehouse, &word)
     };
     goes_on_without_a_zone(&installation, Role::Warehouse, break_it, mend).await?;
     installation.finish().await

@@ -40,7 +40,7 @@ pub use kinds::{http_status, kind_of, status};
 pub use metrics::{Counter, Counters, Gauge, Gauges, Histogram, Histograms, Labels, Metrics};
 pub use operator::{Keyless, operator_channel, serve_keyless};
 pub use peers::Peers;
-pub use process::{harden_process, install_crypto};
+pub use process::{UserError, become_user, harden_process, install_crypto};
 pub use readiness::{Readiness, SEALED};
 pub use recording::{Auditing, ByVault, Order, Recorder};
 pub use server::{ServeError, serve_role};

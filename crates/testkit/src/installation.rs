@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
@@ -115,6 +115,8 @@ impl Installation {
     pub async fn prepare(binary: &str) -> anyhow::Result<Self> {
         let alone = ALONE.clone().lock_owned().await;
         let root = tempfile::Builder::new().prefix("coffer-test-").tempdir()?;
+        // Roles that root starts are users of their own, and have to reach their directories.
+        fs::set_permissions(root.path(), Permissions::from_mode(0o711))?;
         let (port, plain_port) = (free_port()?, free_port()?);
         let data = root.path().join("data");
         let installation = Self {
@@ -144,13 +146,13 @@ impl Installation {
         Ok(clock)
     }
 
-    /// Writes the configuration for the next start: our addresses and what else is given (TOML).
+    /// Writes the configuration for the next start: what is given (TOML), which may begin with what stands in no section, and our addresses.
     pub fn configure(&self, more: &str) -> anyhow::Result<()> {
         let listen = format!(
             "[listen]\npublic = \"127.0.0.1:{}\"\nplain = \"127.0.0.1:{}\"\n",
             self.port, self.plain_port
         );
-        fs::write(self.root.path().join("coffer.toml"), format!("{listen}\n{more}\n"))?;
+        fs::write(self.root.path().join("coffer.toml"), format!("{more}\n{listen}\n"))?;
         Ok(())
     }
 
@@ -442,6 +444,12 @@ impl Installation {
         self.data().join("zones").join(role.as_str()).join(name)
     }
 
+    /// Gives what lies at `path` to the user that a role is, as an operator would who puts something there while it runs.
+    pub fn give(&self, role: Role, path: &Path) -> anyhow::Result<()> {
+        let own = fs::metadata(self.data().join("roles").join(role.as_str()))?;
+        Ok(std::os::unix::fs::lchown(path, Some(own.uid()), Some(own.gid()))?)
+    }
+
     /// A place outside the data directory, gone with the installation.
     pub fn aside(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
@@ -450,6 +458,11 @@ impl Installation {
     /// The words that the binary said in its last start.
     pub fn log(&self) -> String {
         fs::read_to_string(self.logs().join(format!("serve-{}.log", self.starts))).unwrap_or_default()
+    }
+
+    /// How often it was started.
+    pub fn starts(&self) -> usize {
+        self.starts
     }
 
     fn roles(&self) -> BTreeMap<Role, Process> {

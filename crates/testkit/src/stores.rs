@@ -71,6 +71,8 @@ impl Stores {
     /// The same with little room: some seven megabytes for each volume of `volumes`, of which a new store needs a few.
     pub async fn with_volumes(names: &[&str], volumes: u32) -> anyhow::Result<Self> {
         let place = tempfile::Builder::new().prefix("coffer-stores-").tempdir()?;
+        // Roles that are users of their own read their access keys there.
+        fs::set_permissions(place.path(), Permissions::from_mode(0o711))?;
         certify(place.path())?;
         let identities = serde_json::json!({"identities": [{
             "name": "writer", "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
@@ -107,16 +109,6 @@ impl Stores {
         self.place.path().join("credentials")
     }
 
-    /// The same in a file of its own for what lies below `prefix`: no two roles may share one.
-    fn credentials_for(&self, prefix: &str) -> PathBuf {
-        let path = self.place.path().join(format!("credentials-{}", prefix.replace('/', "-")));
-        if !path.exists() {
-            // What is missing then is said by whoever reads it.
-            let _ = private(&path, &key_file());
-        }
-        path
-    }
-
     /// A file with an access key that none of them knows the secret of.
     pub fn wrong_credentials(&self) -> anyhow::Result<PathBuf> {
         let path = self.place.path().join("wrong");
@@ -129,19 +121,30 @@ impl Stores {
         SECRET
     }
 
+    /// A file of its own with the access key, for what is below `prefix`: roles that are users of their own cannot share one.
+    fn credentials_of(&self, prefix: &str) -> anyhow::Result<PathBuf> {
+        let path = self.place.path().join(format!("credentials-{}", prefix.replace('/', "-")));
+        // A role may own it by now.
+        if !path.exists() {
+            private(&path, &key_file())?;
+        }
+        Ok(path)
+    }
+
     /// Zones of a role below `prefix`, as a list of tables in TOML.
-    pub fn zones(&self, prefix: &str) -> String {
+    pub fn zones(&self, prefix: &str) -> anyhow::Result<String> {
+        let credentials = self.credentials_of(prefix)?;
         let zone = |store: &Store| {
             format!(
                 "{{ name = '{}', url = '{}', credentials = '{}', ca = '{}' }}",
                 store.name,
                 store.url(prefix),
-                self.credentials_for(prefix).display(),
+                credentials.display(),
                 self.ca().display()
             )
         };
         let zones: Vec<String> = self.each.iter().map(zone).collect();
-        format!("[{}]", zones.join(", "))
+        Ok(format!("[{}]", zones.join(", ")))
     }
 }
 

@@ -1,5 +1,6 @@
 //! `coffer doctor`: what runs, what is enforced, what is wrong.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::failure::{Exit, Failure, Outcome};
 use crate::layout::Layout;
 use crate::output::{self, Format};
 use crate::supervise::end_of;
+use crate::users::users_of;
 use crate::{memory, operator, terminal};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,6 +38,7 @@ pub(crate) async fn run(args: Doctor) -> Outcome {
     let format = Format::chosen(args.output);
     let mut findings = Vec::new();
     let mut pids = Vec::new();
+    let mut running = Vec::new();
     let serving: Value = fs::read(layout.serving())
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok())
@@ -45,6 +48,7 @@ pub(crate) async fn run(args: Doctor) -> Outcome {
         match status {
             Ok(status) => {
                 pids.push(status.pid);
+                running.push((role, status.pid));
                 let stores = &serving["stores"][role.as_str()];
                 examine(role, &status, stores, format, now, &mut findings);
             }
@@ -55,6 +59,7 @@ pub(crate) async fn run(args: Doctor) -> Outcome {
             }),
         }
     }
+    users(&serving, &running, &mut findings);
     supervisor(&serving, &mut pids, now, &mut findings);
     findings.push(Finding {
         about: "memory".into(),
@@ -131,6 +136,39 @@ fn examine(role: Role, status: &StatusResponse, stores: &Value, format: Format, 
             format!("{state}{place}{detail}{waiting}"),
         );
     }
+}
+
+/// Who the roles are to the kernel, as it says itself.
+fn users(serving: &Value, running: &[(Role, u32)], findings: &mut Vec<Finding>) {
+    let ids: BTreeMap<Role, BTreeSet<u32>> = running
+        .iter()
+        .filter_map(|(role, pid)| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            Some((*role, users_of(&status)?.into_iter().collect()))
+        })
+        .collect();
+    if ids.is_empty() {
+        return;
+    }
+    let distinct: BTreeSet<u32> = ids.values().flatten().copied().collect();
+    let own = ids.values().all(|ids| ids.len() == 1) && distinct.len() == ids.len();
+    let list = |ids: &BTreeSet<u32>| ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" and ");
+    let why = serving["one_user"].as_str();
+    let (good, says) = match why {
+        None if own => {
+            let each: Vec<_> = ids.iter().map(|(role, ids)| format!("{role} {}", list(ids))).collect();
+            (true, format!("each role is a user of its own: {}", each.join(", ")))
+        }
+        None if ids.len() > 1 => (false, format!("some roles share a user id: {}", list(&distinct))),
+        None => return,
+        // Not wrong, but it is said.
+        Some(why) => (true, format!("all roles run under one user id ({}): {why}", list(&distinct))),
+    };
+    findings.push(Finding {
+        about: "users".into(),
+        good,
+        says,
+    });
 }
 
 fn supervisor(serving: &Value, pids: &mut Vec<u32>, now: Timestamp, findings: &mut Vec<Finding>) {

@@ -33,6 +33,9 @@ pub(crate) fn run(args: &Serve) -> Outcome {
             if supervisor.sandbox() == SandboxMode::Off {
                 tracing::warn!("the roles run without a sandbox, as asked for");
             }
+            if let Some(why) = supervisor.one_user() {
+                tracing::warn!("all roles run under one user id: {why}");
+            }
             tracing::info!(
                 endpoint = supervisor.endpoint(),
                 data,

@@ -21,6 +21,7 @@ pub(crate) use problems::Problem;
 use crate::cli::{SandboxMode, Settings};
 use crate::environment;
 use crate::failure::{Exit, Failure, Outcome};
+use crate::users::UsersSettings;
 
 /// The configuration in force.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(crate) struct Config {
 pub(crate) struct Shape {
     /// What is enforced around each role.
     pub(crate) sandbox: SandboxMode,
+    /// Who the roles are to the kernel.
+    pub(crate) users: UsersSettings,
     /// Addresses.
     pub(crate) listen: Listen,
     /// The certificate of the public listener.
@@ -52,6 +55,7 @@ impl Default for Shape {
     fn default() -> Self {
         Self {
             sandbox: SandboxMode::On,
+            users: UsersSettings::default(),
             listen: Listen::default(),
             certificate: Certificate::default(),
             vault: Default::default(),

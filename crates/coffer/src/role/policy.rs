@@ -92,6 +92,7 @@ mod tests {
                 directory: "/data/roles/warehouse".into(),
                 settings: serde_json::json!({"zones": {"zones": zones}}),
                 sandbox: crate::cli::SandboxMode::On,
+                user: None,
                 peers: [
                     (Role::Vault, ([127, 0, 0, 1], 7001).into()),
                     (Role::Gateway, ([127, 0, 0, 1], 7002).into()),

@@ -199,6 +199,7 @@ pub(super) async fn handover(role: Role, shared: &Shared, rebuild: Option<Order>
         directory: shared.layout.role(role),
         settings: settings(role, shared)?,
         sandbox: shared.config.shape.sandbox,
+        user: shared.users.of(role),
         peers: shared
             .listeners
             .peers

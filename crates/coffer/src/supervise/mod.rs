@@ -31,6 +31,7 @@ use crate::failure::{Exit, Failure, Outcome};
 use crate::layout::{Layout, Lock};
 use crate::logging::Logging;
 use crate::operator;
+use crate::users::{self, Users};
 use listeners::Listeners;
 use zones::Holds;
 
@@ -49,6 +50,7 @@ struct Shared {
     layout: Layout,
     lock: Lock,
     zones: Holds,
+    users: Users,
     config: Config,
     listeners: Listeners,
     logging: Logging,
@@ -89,18 +91,22 @@ pub(crate) struct Prepared(Shared);
 impl Prepared {
     /// Takes the data directory and binds every listener.
     pub(crate) fn new(layout: Layout, config: Config, logging: Logging) -> Outcome<Self> {
+        users::check_owner(&layout)?;
         layout.make()?;
         let lock = layout.lock()?;
         for role in Role::ALL {
             layout.make_role(role, role != Role::Gateway && !has_zones(&config, role))?;
         }
         let zones = Holds::take(&config, &layout)?;
+        let users = Users::choose(&config.shape.users, &layout)?;
+        users.settle(&config, &layout, &Role::ALL)?;
         let listeners = Listeners::bind(&config.shape.listen, &layout)?;
         let clock = Arc::new(SystemClock);
         Ok(Self(Shared {
             layout,
             lock,
             zones,
+            users,
             config,
             listeners,
             logging,
@@ -181,6 +187,11 @@ impl Supervisor {
         self.shared.config.shape.sandbox
     }
 
+    /// Why the roles are not users of their own, if they are not.
+    pub(crate) fn one_user(&self) -> Option<&str> {
+        self.shared.users.missing()
+    }
+
     /// Stops all roles, the last started first. What is under way is finished.
     pub(crate) async fn stop(self) {
         for role in Role::ALL.into_iter().rev() {
@@ -245,6 +256,7 @@ impl Supervisor {
             "plain": shared.listeners.plain_address.map(|address| address.to_string()),
             "internal": shared.listeners.peers,
             "stores": stores(&shared.config),
+            "one_user": shared.users.missing(),
             "public_certificate_ends": ends.map(Timestamp::as_micros),
         });
         crate::layout::write_private(&shared.layout.serving(), format!("{serving:#}\n").as_bytes())

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::failure::{During, Exit, Failure, Outcome};
 use crate::layout::Layout;
 use crate::logging::Logging;
+use crate::users::{self, Users};
 use crate::{operator, terminal};
 
 /// Those who own something, in the order in which they are started: each needs those before it.
@@ -51,6 +52,7 @@ impl Rebuilding {
         if !layout.root().is_dir() {
             return Err(nothing(layout.root()).next("give its directory with --data"));
         }
+        users::check_owner(&layout)?;
         let lock = layout.lock()?;
         layout.make()?;
         for role in ROLES {
@@ -58,10 +60,12 @@ impl Rebuilding {
         }
         let listeners = Listeners::inner(&config.shape.listen, &layout, &ROLES)?;
         let zones_held = Holds::take(&config, &layout)?;
+        let users = Users::choose(&config.shape.users, &layout)?;
         let shared = Shared {
             layout,
             lock,
             zones: zones_held,
+            users,
             config,
             listeners,
             logging,
@@ -94,6 +98,7 @@ impl Rebuilding {
                 replace(role, name, path)?;
             }
         }
+        shared.users.settle(&shared.config, &shared.layout, &ROLES)?;
         Ok(Self {
             shared: Arc::new(shared),
             order,
