@@ -217,3 +217,49 @@ async fn new_shares_take_the_place_of_old_ones_and_a_role_that_dies_while_sealed
     installation.ready().await?;
     installation.finish().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sealed_installation_is_rebuilt_once_it_is_unsealed_its_sealed_root_from_the_zones() -> anyhow::Result<()> {
+    let mut installation = Installation::start(env!("CARGO_BIN_EXE_coffer")).await?;
+    let product = installation.product("rebuilt").await?;
+    let admin = installation.client(&product.admin_key)?;
+    admin.create_table(DATABASE, "events").await?;
+    let rows = [json!({"time": 1_700_000_000, "n": 1})];
+    admin.import(DATABASE, "events", None, &rows).await?.ok()?;
+    let shares = lines(
+        &installation
+            .operator(&["vault", "init", "--shares", "2", "--threshold", "2"])
+            .await?
+            .ok()?,
+    );
+    installation.stop().await?;
+    let root = installation.data().join("roles/vault/root.sealed");
+    fs::remove_file(&root)?;
+
+    let config = installation.aside("coffer.toml").display().to_string();
+    let words = ["rebuild", "--config", &config, "--verify"];
+    let lost = installation.operator(&words).await?;
+    ensure!(lost.code == Some(7) || lost.code == Some(1), "{lost:?}");
+    ensure!(root.exists(), "the sealed root was not put back");
+
+    let rebuilding = installation.spawn_operator(&words)?;
+    until("the vault that rebuilds is sealed", SOON, || async {
+        ensure!(status(&installation).await?["state"] == "sealed");
+        Ok(())
+    })
+    .await?;
+    for share in &shares {
+        unseal(&installation, share).await?.ok()?;
+    }
+    let rebuilt: Ran = rebuilding.wait_with_output().await?.into();
+    ensure!(rebuilt.stderr.contains("the vault is sealed"), "{}", rebuilt.stderr);
+    rebuilt.ok()?;
+
+    installation.up_until_said(SEALED).await?;
+    for share in &shares {
+        unseal(&installation, share).await?.ok()?;
+    }
+    installation.ready().await?;
+    ensure!(admin.number(DATABASE, "SELECT count(*) FROM events").await? == 1, "rows are lost");
+    installation.finish().await
+}
