@@ -3,8 +3,8 @@
 //! Promise: no two roles share a user id, none has one that somebody else is seen to use, and what a role owns in the data directory and in
 //! its zones is its user's alone. Where that cannot be, it is said why; nothing is half separated.
 //!
-//! The supervisor stays root: it binds the listeners, lets the roles be their users, and ends them. Whose a directory of a role is
-//! tells which ids an installation has had, so nothing is written down twice.
+//! The supervisor stays root: it binds the listeners, lets the roles be their users, and ends them. Whose the data directory and
+//! what lies directly below it are tells which ids an installation has had, so nothing is written down twice.
 //!
 //! Start at [`Users::choose`]. What is on the disk is given over in [`owners`]. Knows users, groups and capabilities. Does not know what a role does.
 
@@ -14,16 +14,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use base::{Entropy, OsEntropy, Role};
 use nix::unistd::{Gid, Group, Uid, User, geteuid};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{During, Exit, Failure, Outcome};
-use crate::layout::Layout;
+use crate::layout::{Layout, pause};
 
 /// Ids of one installation, in a row: the group, then a user for each role. Three are left for roles to come.
 const BLOCK: u32 = 8;
+/// How often it is looked whether the ids of before are free.
+const TRIES: usize = 20;
 /// How an operator names the users, where there are such: `coffer-vault` and so on.
 const PREFIX: &str = "coffer-";
 /// The group of all of them, which may pass through the data directory.
@@ -250,22 +253,41 @@ fn numbered(settings: &UsersSettings, layout: &Layout) -> Outcome<Result<Users, 
     if !is_mapped(&map, first, last) {
         return Ok(Err(format!("there are no user ids from {first} to {last} in this container")));
     }
-    let running = users_of_processes();
-    let present = fs::metadata(layout.role(Role::Vault)).map_or(0, |about| about.uid());
-    let present = present.checked_sub(first + 1).filter(|at| at % BLOCK == 0).map(|at| at / BLOCK);
+    let block = |id: u32| id.checked_sub(first).map(|at| at / BLOCK).filter(|block| *block < blocks);
+    let base = |block: u32| first + block * BLOCK;
+    let present: BTreeSet<u32> = known_ids(layout).into_iter().filter_map(block).map(base).collect();
+    let mut running = users_of_processes();
+    // Roles of before that were just killed may not be quite gone, though nothing of theirs is open any more.
+    for _ in 0..TRIES {
+        if present.is_empty() || present.iter().any(|base| is_free(*base, &running)) {
+            break;
+        }
+        pause(Duration::from_millis(50));
+        running = users_of_processes();
+    }
     let mut chance = [0; 4];
     OsEntropy.fill(&mut chance);
     let begin = u32::from_le_bytes(chance) % blocks;
-    let candidates = present.into_iter().chain((0..blocks).map(|step| (begin + step) % blocks));
-    let free = candidates
-        .filter(|block| *block < blocks)
-        .map(|block| first + block * BLOCK)
-        .find(|base| is_free(*base, &running));
+    let others = (0..blocks).map(|step| base((begin + step) % blocks));
+    let free = present.iter().copied().chain(others).find(|base| is_free(*base, &running));
     let Some(group) = free else {
         return Ok(Err(format!("every user id from {first} to {last} is in use")));
     };
     let ids = Role::ALL.into_iter().zip(group + 1..).collect();
     Ok(Ok(Users::Own { group, ids }))
+}
+
+/// Whom this installation is seen to have been: the group that passes through it, and the owners of what lies directly below.
+///
+/// Only root, or whoever ran it before, makes anything there.
+fn known_ids(layout: &Layout) -> Vec<u32> {
+    let mut known: Vec<u32> = fs::metadata(layout.root()).map(|about| about.gid()).into_iter().collect();
+    for role in Role::ALL {
+        let places = [layout.role(role), layout.zones(role)];
+        known.extend(places.iter().filter_map(|path| Some(fs::symlink_metadata(path).ok()?.uid())));
+    }
+    known.retain(|id| *id != 0);
+    known
 }
 
 fn is_free(base: u32, running: &BTreeSet<u32>) -> bool {
@@ -287,10 +309,17 @@ fn users_of_processes() -> BTreeSet<u32> {
             let name = entry.ok()?.file_name();
             name.to_str()?.parse::<u32>().ok()?;
             // A process may end between the listing and the look.
-            users_of(&fs::read_to_string(Path::new("/proc").join(name).join("status")).ok()?)
+            let status = fs::read_to_string(Path::new("/proc").join(name).join("status")).ok()?;
+            if has_ended(&status) { None } else { users_of(&status) }
         })
         .flatten()
         .collect()
+}
+
+/// Whether the process of this `/proc/…/status` only waits to be asked how it ended.
+fn has_ended(status: &str) -> bool {
+    let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+    state.is_some_and(|state| matches!(state.trim_start().chars().next(), Some('Z' | 'X')))
 }
 
 /// Real, effective, saved and file system user of a `/proc/…/status`.

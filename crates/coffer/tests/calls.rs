@@ -105,10 +105,11 @@ async fn vault(installation: &Installation, copy: &Path) -> anyhow::Result<(Trie
         clock: Arc::new(SystemClock),
         entropy: Arc::new(OsEntropy),
     };
-    let opened = tokio::task::spawn_blocking(move || vault::prepare(settings, parts))
-        .await??
-        .open()
-        .await?;
+    let prepared = tokio::task::spawn_blocking(move || vault::prepare(settings, parts)).await??;
+    let vault::Prepared::Open(prepared) = prepared else {
+        anyhow::bail!("it is sealed")
+    };
+    let opened = prepared.open().await?;
     let peers = Peers::new(opened.tls(), addresses(installation)?);
     Ok((with(Role::Vault, &peers), opened))
 }

@@ -19,7 +19,6 @@ use seal::{InstallationKey, SealError, Signer, unwrap, wrap};
 use tokio::sync::Mutex;
 use zones::Zones;
 
-use crate::VaultSettings;
 use crate::audit::{self, AuditViewError};
 use crate::authority::{Authority, AuthorityError, SKEW};
 use crate::custody::Unlocked;

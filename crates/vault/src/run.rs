@@ -87,7 +87,6 @@ impl OpenedVault {
             .add_service(HeadsServer::from_arc(Arc::clone(&services)))
             .add_service(AuditServer::from_arc(Arc::clone(&services)).max_decoding_message_size(4 << 20))
             .add_service(feed.service());
-        let for_operator =
         let for_operator = Routes::new(VaultOperatorServer::from_arc(Arc::clone(&services)))
             .add_service(VaultRootServer::from_arc(Arc::clone(&services)))
             .add_service(AuditOperatorServer::from_arc(services));

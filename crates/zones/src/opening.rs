@@ -12,6 +12,9 @@ use crate::{DirectoryZone, Empty, SettingsError, Zone, ZoneSettings, ZonesSettin
 
 /// How long the stores of a first start may take together.
 const FIRST: Duration = Duration::from_secs(20);
+/// A store that is not taken into use by a first start has to be adopted by hand later, so one that was merely slow is asked again for so long.
+const AGAIN: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Zones, and how many of them were there or could be made.
 pub(crate) struct Opened {
@@ -105,7 +108,7 @@ fn first(stores: &[&S3Zone], empty: Empty) -> (Empty, usize) {
         let work = async {
             let begun = join_all(stores.iter().map(|store| store.is_begun())).await.contains(&true);
             let empty = if begun { Empty::Joins } else { empty };
-            let opened = join_all(stores.iter().map(|store| store.open(empty))).await;
+            let opened = join_all(stores.iter().map(|store| taken(store, empty))).await;
             (empty, opened.into_iter().filter(|opened| *opened).count())
         };
         match tokio::time::timeout(FIRST, work).await {
@@ -116,4 +119,18 @@ fn first(stores: &[&S3Zone], empty: Empty) -> (Empty, usize) {
             }
         }
     })
+}
+
+/// Whether the store could be taken into use.
+async fn taken(store: &S3Zone, empty: Empty) -> bool {
+    let begun = base::time::Instant::now();
+    loop {
+        if store.open(empty).await {
+            return true;
+        }
+        if begun.elapsed() >= AGAIN {
+            return false;
+        }
+        base::time::sleep(PAUSE).await;
+    }
 }

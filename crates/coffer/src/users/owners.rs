@@ -18,7 +18,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::{Gid, Uid, fchown, fchownat};
 use zones::{Place, ZoneSettings};
 
-use super::{Identity, Users};
+use super::{Identity, Users, known_ids};
 use crate::config::Config;
 use crate::failure::{During, Exit, Failure, Outcome};
 use crate::layout::{Layout, ZONES};
@@ -43,11 +43,12 @@ impl Users {
             return passages(layout).iter().try_for_each(|path| set_mode(path, 0o700));
         };
         let before = owner(layout.root())?;
+        let known = known_ids(layout);
         for role in roles.iter().copied() {
             let Some(to) = self.of(role) else { continue };
             let giving = Giving {
                 to,
-                from: vec![0, before, owner(&layout.role(role))?],
+                from: known.iter().copied().chain([0, before]).collect(),
             };
             // Each default zone by itself as well: it may be a disk of its own.
             let zones = layout.zones(role);

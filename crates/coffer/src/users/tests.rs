@@ -61,6 +61,7 @@ fn ids_of_a_container_are_counted() {
 
 #[test]
 fn users_of_a_process_are_read() {
+    assert!(has_ended("Name:\tx\nState:\tZ (zombie)\n") && !has_ended("State:\tS (sleeping)\n"));
     assert_eq!(users_of("Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t5\t5\t5\t5\n"), Some(vec![1, 2, 3, 4]));
     assert_eq!(users_of("Name:\tx\n"), None);
 }

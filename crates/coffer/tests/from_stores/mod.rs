@@ -8,8 +8,10 @@ use super::*;
 async fn everything_comes_back_from_zones_in_stores_with_nothing_left_here_but_the_root_key() -> anyhow::Result<()> {
     let mut stores = Stores::start(&["a", "b", "c"]).await?;
     let mut installation = Installation::prepare(env!("CARGO_BIN_EXE_coffer")).await?;
-    let settings = OWNERS.map(|role| format!("[{role}.zones]\nzones = {}\n", stores.zones(role.as_str())));
-    installation.configure(&settings.concat())?;
+    let settings = OWNERS.map(|role| anyhow::Ok(format!("[{role}.zones]\nzones = {}\n", stores.zones(role.as_str())?)));
+    let settings: Vec<_> = settings.into_iter().collect::<Result<_, _>>()?;
+    // A directory made anew has other users, and the files with access keys belong to those of before.
+    installation.configure(&format!("[users]\nseparate = \"off\"\n{}", settings.concat()))?;
     installation.up().await?;
     let world = filled(&installation).await?;
     let before = answers(&installation, &world).await?;
