@@ -47,8 +47,9 @@ const TABLES: [&str; 4] = ["texts", "wide", "rows", "sparse"];
 /// How many columns the table of sparse rows comes to, and how many of them a row has.
 const SPARSE: usize = 3_000;
 const SPARSE_KEYS: usize = 150;
-/// How long all of it goes on.
+/// How long all of it goes on, and, where senders are slow, until one of them was slowed down, but no longer than this.
 const LOAD: Duration = Duration::from_secs(20);
+const LONGEST: Duration = Duration::from_secs(90);
 /// What a polite sender waits when it is slowed down.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -118,18 +119,35 @@ impl Drop for Cgroup {
 }
 
 /// What became of what was sent.
-#[derive(Default)]
 struct Told {
+    begun: Instant,
     rows: AtomicUsize,
     taken: AtomicUsize,
     slowed: AtomicUsize,
 }
 
+impl Told {
+    fn new() -> Self {
+        Self {
+            begun: Instant::now(),
+            rows: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
+            slowed: AtomicUsize::new(0),
+        }
+    }
+
+    /// Whether the time is over.
+    fn is_over(&self) -> bool {
+        let for_so_long = self.begun.elapsed();
+        for_so_long >= LONGEST || for_so_long >= LOAD && self.slowed.load(Ordering::SeqCst) > 0
+    }
+}
+
 /// Sends bodies until the time is over. A refusal has to say when to try again.
-async fn send(client: Client, number: usize, until: Instant, told: Arc<Told>) -> anyhow::Result<()> {
+async fn send(client: Client, number: usize, told: Arc<Told>) -> anyhow::Result<()> {
     let kinds = [long_texts(number), many_columns(number), many_rows(number)];
     let mut turn = 0;
-    while Instant::now() < until {
+    while !told.is_over() {
         let sparse = sparse_rows(number, turn);
         let kind = (number + turn) % TABLES.len();
         let (rows, body) = kinds.get(kind).unwrap_or(&sparse);
@@ -201,7 +219,7 @@ fn many_rows(seed: usize) -> (usize, Vec<u8>) {
 }
 
 /// Asks for what takes memory, until the time is over. Such a job may fail, with words that say what to do.
-async fn ask(client: Client, first: usize, stop_at: Instant) -> anyhow::Result<usize> {
+async fn ask(client: Client, first: usize, told: Arc<Told>) -> anyhow::Result<usize> {
     let mut answered = 0;
     let questions = [
         "SELECT text, count(*) FROM texts GROUP BY text ORDER BY 2 DESC",
@@ -213,7 +231,7 @@ async fn ask(client: Client, first: usize, stop_at: Instant) -> anyhow::Result<u
         "SELECT * FROM wide",
     ];
     for question in questions.iter().cycle().skip(first) {
-        if Instant::now() >= stop_at {
+        if told.is_over() {
             break;
         }
         let path = format!("/v3/job/issue/trino/{DATABASE}");
@@ -234,10 +252,10 @@ async fn ask(client: Client, first: usize, stop_at: Instant) -> anyhow::Result<u
 }
 
 /// Has a column's type changed and changed back, so that all rows of its table are read again, until the time is over.
-async fn retype(client: Client, stop_at: Instant) -> anyhow::Result<()> {
+async fn retype(client: Client, told: Arc<Told>) -> anyhow::Result<()> {
     let path = format!("/v3/table/update-schema/{DATABASE}/wide");
     for schema in [r#"[["s1c1","string"]]"#, "[]"].iter().cycle() {
-        if Instant::now() >= stop_at {
+        if told.is_over() {
             break;
         }
         if let Ok(changed) = client.post(&path, &[("schema", schema)]).await {
@@ -272,15 +290,16 @@ async fn every_role_stays_within_its_memory_whatever_is_sent_and_asked_at_once()
         );
     }
 
-    let (begun, told) = (Instant::now(), Arc::new(Told::default()));
-    let until_then = begun + LOAD;
+    let told = Arc::new(Told::new());
     let senders: Vec<_> = (0..12)
-        .map(|number| tokio::spawn(send(client.clone(), number, until_then, Arc::clone(&told))))
+        .map(|number| tokio::spawn(send(client.clone(), number, Arc::clone(&told))))
         .collect();
-    let askers: Vec<_> = (0..6).map(|first| tokio::spawn(ask(client.clone(), first, until_then))).collect();
-    let retyping = tokio::spawn(retype(client.clone(), until_then));
+    let askers: Vec<_> = (0..6)
+        .map(|first| tokio::spawn(ask(client.clone(), first, Arc::clone(&told))))
+        .collect();
+    let retyping = tokio::spawn(retype(client.clone(), Arc::clone(&told)));
     let bomb = gzip(&vec![0x80; 200 << 20]);
-    while Instant::now() < until_then {
+    while !told.is_over() {
         let path = format!("/v3/table/import/{DATABASE}/texts/msgpack.gz");
         if let Ok(refused) = client.send(Method::PUT, &path, None, bomb.clone()).await {
             ensure!((400..500).contains(&refused.status) || refused.status == 503, "{}", refused.text());
@@ -295,7 +314,7 @@ async fn every_role_stays_within_its_memory_whatever_is_sent_and_asked_at_once()
     for asker in askers {
         answered += asker.await??;
     }
-    took("of load", begun);
+    took("of load", told.begun);
     let (rows, taken, slowed) = (&told.rows, &told.taken, &told.slowed);
     eprintln!("{taken:?} imports with {rows:?} rows taken, {slowed:?} slowed down, {answered} questions answered");
 
