@@ -397,6 +397,7 @@ async fn without_grant(installation: &Installation, product: u64) -> anyhow::Res
     let request = CreateCredentialRequest {
         product,
         kind: KeyKind::Admin.as_str().into(),
+        shown: String::new(),
     };
     Ok(VaultOperatorClient::new(socket).create_credential(request).await?.into_inner().key)
 }

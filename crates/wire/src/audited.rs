@@ -259,6 +259,7 @@ mod tests {
         let asked = v1::CreateCredentialRequest {
             product: 7,
             kind: "read".into(),
+            shown: String::new(),
         };
         let about = about("/coffer.v1.VaultOperator/CreateCredential", &framed(&asked));
         assert_eq!((about.product, about.object.as_str()), (7, "read"));
