@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use base::{CredentialId, ErrorKind, ProductId, Role, Timestamp, Verbs, WriterId};
 use journal::SegmentId;
+use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row, Sqlite, Transaction};
 
@@ -112,7 +113,17 @@ impl View {
             .busy_timeout(Duration::from_secs(10))
             .pragma("temp_store", "MEMORY")
             .pragma("secure_delete", "ON");
-        let pool = SqlitePoolOptions::new().max_connections(2).connect_with(options).await?;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(2)
+            // What a full disk broke off can leave a transaction behind that never ends, and that all others would wait for.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
+            })
+            .connect_with(options)
+            .await?;
         let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&pool).await?;
         let steps: &[&str] = match version {
             0 => &[SCHEMA, "PRAGMA user_version = 3"],

@@ -19,6 +19,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use base::{DatabaseName, ErrorKind, TableId, TableName, Timestamp};
+use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
 use sqlx::{Row, Sqlite, Transaction};
 use zones::ObjectName;
@@ -206,7 +207,17 @@ impl Catalog {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(5));
         // One connection: the warehouse is the only one who ever opens this file, and one writer needs no retries.
-        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            // What a full disk broke off can leave a transaction behind that never ends, and that all others would wait for.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
+            })
+            .connect_with(options)
+            .await?;
         let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&pool).await?;
         match version {
             0 => {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use base::{ErrorKind, PersonId};
 use journal::Head;
+use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
 use crate::facts::PersonSeen;
@@ -109,7 +110,17 @@ impl View {
             .busy_timeout(Duration::from_secs(10))
             .pragma("temp_store", "MEMORY")
             .pragma("secure_delete", "ON");
-        let pool = SqlitePoolOptions::new().max_connections(3).connect_with(options).await?;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(3)
+            // What a full disk broke off can leave a transaction behind that never ends, and that all others would wait for.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
+            })
+            .connect_with(options)
+            .await?;
         let steps: &[&str] = match sqlx::query_scalar("PRAGMA user_version").fetch_one(&pool).await? {
             0 => &[SCHEMA],
             1 => &[FORGET_1, SCHEMA],

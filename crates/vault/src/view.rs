@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use base::{CredentialId, ErrorKind, KeyKind, ProductId, Role, Timestamp};
+use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, Transaction};
 
@@ -129,7 +130,17 @@ impl View {
             .busy_timeout(Duration::from_secs(5))
             .pragma("temp_store", "memory")
             .pragma("secure_delete", "on");
-        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(4)
+            // What a full disk broke off can leave a transaction behind that never ends, and that all others would wait for.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
+            })
+            .connect_with(options)
+            .await?;
         let (version,): (i64,) = sqlx::query_as("PRAGMA user_version").fetch_one(&pool).await?;
         match version {
             VERSION => {}

@@ -164,11 +164,6 @@ impl Writer {
         if let Err(error) = self.apply().await {
             tracing::error!(error = %Chain(&error), "the view of the audit journal did not take what the journal has");
         }
-        let tree = &self.desk.edge.tree;
-        self.desk.standing.send_replace(Standing {
-            size: tree.size(),
-            root: tree.root(),
-        });
         Ok(())
     }
 
@@ -176,6 +171,12 @@ impl Writer {
         if !self.unapplied.is_empty() {
             self.desk.view.apply(&self.unapplied, self.desk.journal.head()).await?;
             self.unapplied.clear();
+            // Only now: whoever signs a head asks the view for the parts of the tree.
+            let tree = &self.desk.edge.tree;
+            self.desk.standing.send_replace(Standing {
+                size: tree.size(),
+                root: tree.root(),
+            });
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use audit::{Frontier, Hash, Node, Record, SignedHead, parts};
 use base::ErrorKind;
 use journal::Head;
 use seal::InstallationKey;
+use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 
 const VERSION: i64 = 1;
@@ -122,7 +123,17 @@ impl AuditView {
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(Duration::from_secs(5))
             .pragma("temp_store", "memory");
-        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(4)
+            // What a full disk broke off can leave a transaction behind that never ends, and that all others would wait for.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
+            })
+            .connect_with(options)
+            .await?;
         let (version,): (i64,) = sqlx::query_as("PRAGMA user_version").fetch_one(&pool).await?;
         match version {
             VERSION => {}

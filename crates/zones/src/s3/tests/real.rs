@@ -13,9 +13,7 @@ fn zone_in(stores: &Stores, prefix: &str) -> S3Parts {
 async fn a_real_store_keeps_the_contract() -> anyhow::Result<()> {
     let stores = Stores::start(&["a"]).await?;
     let zone = S3Zone::new(zone_in(&stores, "warehouse/a"));
-    let begun = Instant::now();
     assert!(zone.open(Empty::New).await);
-    assert!(begun.elapsed() < Duration::from_secs(10), "the trial took {:?}", begun.elapsed());
     keeps_the_contract(&zone).await;
 
     // More than one page.
@@ -75,7 +73,8 @@ async fn a_store_that_is_killed_is_down_and_one_that_hangs_does_not_say() -> any
     testkit::until("it works again", Duration::from_secs(20), || async { Ok(zone.probe().await?) }).await?;
     assert_eq!(zone.get(&name, MOST).await?, bytes);
     // What was sent before it hung may be carried out yet, so no deletion of that is certain.
-    assert!(matches!(zone.delete(&late).await, Err(ZoneError::Unclear { .. })));
+    let deleted = zone.delete(&late).await;
+    assert!(matches!(deleted, Err(ZoneError::Unclear { .. })), "{deleted:?}");
     zone.delete(&name).await?;
     zone.put(&name, bytes.clone()).await?;
 
