@@ -13,17 +13,20 @@ pub enum Verb {
     Query,
     /// Make and delete databases and tables.
     Manage,
+    /// Forget a person for good.
+    Erase,
 }
 
 impl Verb {
     /// Every verb, for tables that must be complete.
-    pub const ALL: [Self; 3] = [Self::Append, Self::Query, Self::Manage];
+    pub const ALL: [Self; 4] = [Self::Append, Self::Query, Self::Manage, Self::Erase];
 
     const fn bit(self) -> u32 {
         match self {
             Self::Append => 1,
             Self::Query => 2,
             Self::Manage => 4,
+            Self::Erase => 16,
         }
     }
 }
@@ -34,6 +37,7 @@ impl fmt::Display for Verb {
             Self::Append => "append",
             Self::Query => "query",
             Self::Manage => "manage",
+            Self::Erase => "erase",
         })
     }
 }
@@ -75,7 +79,7 @@ pub enum KeyKind {
     Write,
     /// Asks questions.
     Read,
-    /// Sends, asks, makes and deletes.
+    /// Sends, asks, makes, deletes and erases.
     Admin,
 }
 

@@ -4,6 +4,7 @@ mod audit;
 mod drill;
 mod dropped;
 mod import;
+mod people;
 mod rebuild;
 mod rejected;
 mod schema;
@@ -20,6 +21,7 @@ use crate::output::Format;
 pub(crate) use drill::Drill;
 pub(crate) use dropped::{Dropped, Keep, Undrop};
 pub(crate) use import::{Import, Tail, table_name};
+pub(crate) use people::{Erase, Erased, People, Prove};
 pub(crate) use rebuild::Rebuild;
 pub(crate) use rejected::{Rejected, TableArgs};
 pub(crate) use schema::{Schema, TablesCommand};
@@ -63,6 +65,8 @@ pub(crate) enum Command {
     /// The root key: who holds it, and whether the vault is open
     #[command(subcommand)]
     Vault(Vault),
+    #[command(subcommand)]
+    People(People),
     /// The zones in which everything is kept
     #[command(subcommand)]
     Zones(Zones),
@@ -70,6 +74,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Audit(Audit),
     Rebuild(Rebuild),
+    #[command(subcommand)]
+    Prove(Prove),
     /// Say what runs, what is enforced and what is wrong
     Doctor(Doctor),
     /// Print what the roles count, as text that Prometheus reads
@@ -407,6 +413,11 @@ mod tests {
             "coffer audit tail -n 0",
             "coffer audit export",
             "coffer audit verify FILE --data DIR",
+            "coffer people erase",
+            "coffer people erase ada --id 7",
+            "coffer people erase --id x",
+            "coffer prove",
+            "coffer prove erased",
             "coffer rebuild --lost",
             "coffer rebuild --lost a/b",
             "coffer zones drill",

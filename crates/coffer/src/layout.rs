@@ -39,6 +39,11 @@ impl Layout {
         self.root.join("ca.pem")
     }
 
+    /// What signatures of this installation's roles are checked against: 32 bytes in hex, no secret.
+    pub(crate) fn installation_key(&self) -> PathBuf {
+        self.root.join("installation.pub")
+    }
+
     pub(crate) fn demo_env(&self) -> PathBuf {
         self.root.join("demo.env")
     }

@@ -80,6 +80,8 @@ fn run(command: Command, parts: Parts) -> Outcome {
         Command::Rebuild(args) => commands::rebuild::run(&args),
         Command::Audit(args) => commands::run(commands::audit::run(args)),
         Command::Vault(args) => commands::run(commands::vault::run(args)),
+        Command::People(args) => commands::run(commands::people::run(args)),
+        Command::Prove(args) => commands::run(commands::prove::run(args)),
         Command::Zones(args) => commands::run(commands::zones::run(args)),
         Command::Config(args) => commands::config::run(&args),
         Command::Completions { shell } => commands::completions(shell),

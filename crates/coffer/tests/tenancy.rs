@@ -40,6 +40,7 @@ const EXPECTED: &[(&str, &str, Expected)] = &[
     ("GET", "/v1/audit/export", Expected::ItsOwnRecords),
     ("POST", "/v1/dropped/{database}/restore", Expected::NotFound),
     ("POST", "/v1/dropped/{database}/{table}/restore", Expected::NotFound),
+    ("POST", "/v1/people/erase", Expected::NotFound),
     ("GET", "/v3/database/list", Expected::NothingOfOurs),
     ("POST", "/v3/database/create/{database}", Expected::ItsOwn),
     ("POST", "/v3/database/delete/{database}", Expected::NotFound),
@@ -74,6 +75,8 @@ struct Things {
     table: String,
     import: String,
     job: String,
+    /// The id of a person.
+    person: String,
 }
 
 impl Things {
@@ -84,6 +87,7 @@ impl Things {
             table: "nobodys_rows".into(),
             import: "nobodys-import".into(),
             job: "999999999999".into(),
+            person: "999999999999".into(),
         }
     }
 
@@ -137,6 +141,7 @@ async fn call(client: &Client, operation: &Operation, things: &Things) -> anyhow
                 .await
         }
         Method::POST if path.contains("/update-schema/") => client.send(method, &path, form, "schema=%5B%5D".into()).await,
+        Method::POST if path.ends_with("/people/erase") => client.send(method, &path, form, format!("id={}", things.person).into()).await,
         Method::POST => client.send(method, &path, form, Vec::new()).await,
         _ => client.send(method, &path, None, Vec::new()).await,
     }
@@ -150,6 +155,7 @@ async fn furnished(installation: &Installation, name: &str) -> anyhow::Result<(P
         table: format!("{name}_rows"),
         import: format!("{name}-import"),
         job: String::new(),
+        person: String::new(),
     };
     let client = installation.client(&product.admin_key)?;
     client.create_table(&things.database, &things.table).await?;
@@ -160,7 +166,11 @@ async fn furnished(installation: &Installation, name: &str) -> anyhow::Result<(P
         .ok()?;
     client.query(&things.database, &format!("SELECT * FROM {}", things.table)).await?;
     let job = newest_job(&client).await?.to_string();
-    Ok((product, Things { job, ..things }))
+    let rows = client
+        .query(&things.database, &format!("SELECT email FROM {}", things.table))
+        .await?;
+    let person = rows[0][0].to_string();
+    Ok((product, Things { job, person, ..things }))
 }
 
 /// The number of the product's newest job.
@@ -182,7 +192,10 @@ async fn a_job_beyond(owner: &Client, stranger: &Client, things: &Things) -> any
 }
 
 async fn untouched(client: &Client, things: &Things) -> anyhow::Result<()> {
-    let sql = format!("SELECT count(*), min(owner), max(owner) FROM {}", things.table);
+    let sql = format!(
+        "SELECT count(*), min(owner), max(owner) FROM {} WHERE email = person_id('ada@example.com')",
+        things.table
+    );
     let rows = client.query(&things.database, &sql).await?;
     ensure!(
         rows.len() == 1 && rows[0][0] == json!(1) && rows[0][1] == rows[0][2],

@@ -16,6 +16,7 @@ mod cors;
 mod databases;
 mod dates;
 mod dropped;
+mod erasure;
 mod errors;
 mod failures;
 mod forms;

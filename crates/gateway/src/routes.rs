@@ -21,7 +21,7 @@ use serde_json::json;
 
 use crate::calls::{App, Call, Visit};
 use crate::errors::{ApiError, ok};
-use crate::{auditing, cors, databases, dropped, imports, jobs, linger, paths, records, rejected, results, schemas, tables};
+use crate::{auditing, cors, databases, dropped, erasure, imports, jobs, linger, paths, records, rejected, results, schemas, tables};
 
 /// What a caller needs to be let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +89,7 @@ static ROUTES: &[Route] = routes! {
     GET  "/v1/dropped"                                                      Manage  dropped::list;
     POST "/v1/dropped/{database}/restore"                                   Manage  dropped::restore_database;
     POST "/v1/dropped/{database}/{table}/restore"                           Manage  dropped::restore_table;
+    POST "/v1/people/erase"                                                 Erase   erasure::erase;
     GET  "/v3/database/list"                                                Query   databases::list;
     POST "/v3/database/create/{database}"                                   Manage  databases::create;
     POST "/v3/database/delete/{database}"                                   Manage  databases::delete;

@@ -3,8 +3,9 @@
 //! Invariant: a product's key is here only while some credential, not revoked, has shown a pass for it in the last minutes.
 //! When the last of them ends, the key goes, and with it the identities at hand.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::hash::Hash as Key;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,9 +14,11 @@ use edge::kind_of;
 use seal::{DataKey, Purpose, SealError, derive, keyed_hash};
 use tonic::Status;
 
+use crate::facts::SealedRing;
+use crate::ring::Ring;
 use crate::vault::Vault;
 
-/// An identity's keyed hash: how it is found again.
+/// An identity's keyed hash under the lookup key: how it is found in memory. It is never stored.
 pub(crate) type Hash = [u8; 32];
 
 const KEY_LEN: usize = 32;
@@ -26,13 +29,15 @@ pub(crate) struct ProductKeys {
     lookup: DataKey,
     values: DataKey,
     aside: DataKey,
-    hot: Mutex<Hot<PersonId>>,
+    /// Keys of the keyring, by their epochs.
+    people: Mutex<BTreeMap<u64, DataKey>>,
+    ring: Mutex<Option<Arc<Ring>>>,
     /// Keys of people whose values were sealed lately.
-    hot_keys: Mutex<Hot<DataKey>>,
+    hot_keys: Mutex<Hot<PersonId, DataKey>>,
 }
 
 impl ProductKeys {
-    fn new(product: ProductId, lookup: DataKey, hot_identities: usize) -> Self {
+    fn new(product: ProductId, lookup: DataKey, people: BTreeMap<u64, DataKey>, hot_people: usize) -> Self {
         let values = derive(lookup.reveal(), Purpose::IdentityValues, product.to_string().as_bytes());
         let aside = derive(lookup.reveal(), Purpose::AsideKeys, product.to_string().as_bytes());
         Self {
@@ -40,8 +45,9 @@ impl ProductKeys {
             lookup,
             values,
             aside,
-            hot: Mutex::new(Hot::new(hot_identities)),
-            hot_keys: Mutex::new(Hot::new(hot_identities)),
+            people: Mutex::new(people),
+            ring: Mutex::default(),
+            hot_keys: Mutex::new(Hot::new(hot_people)),
         }
     }
 
@@ -50,24 +56,59 @@ impl ProductKeys {
         keyed_hash(&self.lookup, identity.reveal().as_bytes())
     }
 
-    /// What is kept of an identity beside the hash: the key for what is sealed for its person, and the identity itself.
-    pub(crate) fn seal(&self, hash: &Hash, key: &DataKey, identity: &Secret, entropy: &dyn Entropy) -> Vec<u8> {
+    /// What the first form keeps of an identity beside the hash: their person's key, and the identity itself.
+    pub(crate) fn open_first(&self, hash: &Hash, kept: &[u8]) -> Result<(DataKey, Secret), SealError> {
+        const MALFORMED: SealError = SealError::Malformed { what: "person" };
+        let opened = seal::unwrap(&self.values, &self.context(hash), kept)?;
+        let (key, identity) = opened.reveal().split_at_checked(KEY_LEN).ok_or(MALFORMED)?;
+        let identity = std::str::from_utf8(identity).map_err(|_| MALFORMED)?;
+        Ok((DataKey::try_from(key)?, Secret::new(identity.to_owned())))
+    }
+
+    /// The same as it was once written.
+    #[cfg(test)]
+    pub(crate) fn seal_first(&self, hash: &Hash, key: &DataKey, identity: &Secret, entropy: &dyn Entropy) -> Vec<u8> {
         let kept = SecretBytes::new([key.reveal(), identity.reveal().as_bytes()].concat());
         seal::wrap(&self.values, &self.context(hash), kept.reveal(), entropy)
     }
 
-    /// A person's key, out of what is kept of them.
-    pub(crate) fn sealing_key(&self, hash: &Hash, kept: &[u8]) -> Result<DataKey, SealError> {
-        let opened = seal::unwrap(&self.values, &self.context(hash), kept)?;
-        let key = opened.reveal().get(..KEY_LEN).unwrap_or_default();
-        DataKey::try_from(key)
+    /// The keyring that was sealed, if the key of its epoch is here.
+    pub(crate) fn ring(&self, sealed: &SealedRing) -> Result<Arc<Ring>, RingError> {
+        let mut ring = lock(&self.ring);
+        if let Some(ring) = ring.as_ref().filter(|ring| ring.epoch() == sealed.epoch) {
+            return Ok(Arc::clone(ring));
+        }
+        let key = self.people_key(sealed.epoch).ok_or(RingError::NoKey { epoch: sealed.epoch })?;
+        let opened = Arc::new(Ring::open(self.product, sealed, &key)?);
+        *ring = Some(Arc::clone(&opened));
+        Ok(opened)
     }
 
-    /// A person's identity, likewise.
-    #[cfg(test)]
-    pub(crate) fn open(&self, hash: &Hash, kept: &[u8]) -> Result<SecretBytes, SealError> {
-        let opened = seal::unwrap(&self.values, &self.context(hash), kept)?;
-        Ok(SecretBytes::new(opened.reveal()[KEY_LEN..].to_vec()))
+    /// The key of an epoch's keyring, if it is here.
+    pub(crate) fn people_key(&self, epoch: u64) -> Option<DataKey> {
+        lock(&self.people).get(&epoch).cloned()
+    }
+
+    /// The newest epoch of which there is a key.
+    pub(crate) fn newest_epoch(&self) -> Option<u64> {
+        lock(&self.people).keys().next_back().copied()
+    }
+
+    /// Another key of the keyring.
+    pub(crate) fn add_people_key(&self, epoch: u64, key: DataKey) {
+        lock(&self.people).insert(epoch, key);
+    }
+
+    /// Takes away the keys of earlier epochs, which nothing here needs any more.
+    pub(crate) fn take_before(&self, epoch: u64) -> BTreeMap<u64, DataKey> {
+        let mut people = lock(&self.people);
+        let kept = people.split_off(&epoch);
+        std::mem::replace(&mut people, kept)
+    }
+
+    /// How an identity is named in the receipt of an erasure.
+    pub(crate) fn receipt_hash(&self, identity: &Secret) -> [u8; 32] {
+        keyed_hash(&self.derived(Purpose::Receipts), identity.reveal().as_bytes())
     }
 
     /// A fresh key for what could not be rows of one body, and the same wrapped, to be kept beside it by others.
@@ -101,28 +142,35 @@ impl ProductKeys {
         derive(self.lookup.reveal(), purpose, self.product.to_string().as_bytes())
     }
 
-    /// The keys at hand of these people, in order.
-    pub(crate) fn keys_at_hand(&self, hashes: &[Hash]) -> Vec<Option<DataKey>> {
+    /// The keys at hand of these people, in order, as of a keyring's epoch.
+    pub(crate) fn keys_at_hand(&self, epoch: u64, people: &[PersonId]) -> Vec<Option<DataKey>> {
         let mut hot = lock(&self.hot_keys);
-        hashes.iter().map(|hash| hot.get(hash)).collect()
+        people.iter().map(|id| hot.get(epoch, id)).collect()
     }
 
     /// Keeps these keys at hand.
-    pub(crate) fn keep_keys(&self, people: impl IntoIterator<Item = (Hash, DataKey)>) {
+    pub(crate) fn keep_keys(&self, epoch: u64, people: impl IntoIterator<Item = (PersonId, DataKey)>) {
         let mut hot = lock(&self.hot_keys);
-        people.into_iter().for_each(|(hash, key)| hot.put(hash, key));
+        people.into_iter().for_each(|(id, key)| hot.put(epoch, id, key));
     }
+}
 
-    /// The ids at hand of these, in order.
-    pub(crate) fn at_hand(&self, hashes: &[Hash]) -> Vec<Option<PersonId>> {
-        let mut hot = lock(&self.hot);
-        hashes.iter().map(|hash| hot.get(hash)).collect()
-    }
+/// Why a keyring was not opened.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum RingError {
+    #[error("the vault has no key of epoch {epoch} for the product's people: it was dropped, or what is here is of another time")]
+    NoKey { epoch: u64 },
+    #[error("the keyring of the product's people does not open: {0}")]
+    Seal(#[from] SealError),
+}
 
-    /// Keeps these at hand.
-    pub(crate) fn keep(&self, people: impl IntoIterator<Item = (Hash, PersonId)>) {
-        let mut hot = lock(&self.hot);
-        people.into_iter().for_each(|(hash, id)| hot.put(hash, id));
+impl RingError {
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            // It may have been renewed just now; who asks again gets the new one, or hears the same.
+            Self::NoKey { .. } => ErrorKind::Unavailable,
+            Self::Seal(error) => error.kind(),
+        }
     }
 }
 
@@ -132,40 +180,55 @@ impl fmt::Debug for ProductKeys {
     }
 }
 
-/// What was known of people lately. Two generations: when the younger is full it becomes the older, and what the older held is
-/// forgotten.
-struct Hot<V> {
-    young: HashMap<Hash, V>,
-    old: HashMap<Hash, V>,
+/// What was known of people lately, as of one keyring's epoch: with the next, which comes when somebody was erased, all of it is
+/// forgotten. Two generations: when the younger is full it becomes the older, and what the older held is forgotten.
+struct Hot<K, V> {
+    epoch: u64,
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
     most: usize,
 }
 
-impl<V: Clone> Hot<V> {
+impl<K: Key + Eq + Copy, V: Clone> Hot<K, V> {
     fn new(most: usize) -> Self {
         Self {
+            epoch: 0,
             young: HashMap::new(),
             old: HashMap::new(),
             most: most / 2,
         }
     }
 
-    fn get(&mut self, hash: &Hash) -> Option<V> {
-        if let Some(value) = self.young.get(hash) {
+    /// Whether the caller's epoch is the one that this holds something of.
+    fn is_of(&mut self, epoch: u64) -> bool {
+        if epoch > self.epoch {
+            self.epoch = epoch;
+            self.young.clear();
+            self.old.clear();
+        }
+        epoch == self.epoch
+    }
+
+    fn get(&mut self, epoch: u64, key: &K) -> Option<V> {
+        if !self.is_of(epoch) {
+            return None;
+        }
+        if let Some(value) = self.young.get(key) {
             return Some(value.clone());
         }
-        let value = self.old.remove(hash)?;
-        self.put(*hash, value.clone());
+        let value = self.old.remove(key)?;
+        self.put(epoch, *key, value.clone());
         Some(value)
     }
 
-    fn put(&mut self, hash: Hash, value: V) {
-        if self.most == 0 {
+    fn put(&mut self, epoch: u64, key: K, value: V) {
+        if self.most == 0 || !self.is_of(epoch) {
             return;
         }
         if self.young.len() >= self.most {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(hash, value);
+        self.young.insert(key, value);
     }
 }
 
@@ -238,9 +301,18 @@ impl Leases {
         let until = now.plus(Duration::from_secs(u64::from(lease.seconds)));
         let key = SecretBytes::new(lease.lookup_key);
         let key = DataKey::try_from(key.reveal()).map_err(LeaseError::NotAKey)?;
+        let people_key = |told: wire::v1::PeopleKey| {
+            let key = SecretBytes::new(told.key);
+            Ok((told.epoch, DataKey::try_from(key.reveal()).map_err(LeaseError::NotAKey)?))
+        };
+        let people = lease
+            .people_keys
+            .into_iter()
+            .map(people_key)
+            .collect::<Result<BTreeMap<_, _>, LeaseError>>()?;
         let mut all = lock(&self.0);
         let new = || Held {
-            keys: Arc::new(ProductKeys::new(op.product, key, hot_identities)),
+            keys: Arc::new(ProductKeys::new(op.product, key, people, hot_identities)),
             terms: HashMap::new(),
         };
         if all.ends != ends {
@@ -278,6 +350,16 @@ impl Leases {
         self.end(|_, _| true);
     }
 
+    /// Ends what is held of a product: it is not what the vault has now.
+    pub(crate) fn forget(&self, product: ProductId) {
+        lock(&self.0).products.remove(&product);
+    }
+
+    /// Whether a product's keys are here.
+    pub(crate) fn holds(&self, product: ProductId) -> bool {
+        lock(&self.0).products.contains_key(&product)
+    }
+
     /// How many products' keys are here.
     pub(crate) fn len(&self) -> usize {
         lock(&self.0).products.len()
@@ -306,13 +388,22 @@ mod tests {
         let entropy = SeededEntropy::new(1);
         let mut hot = Hot::new(8);
         let often: Hash = [255; 32];
-        hot.put(often, PersonId::random(&entropy));
+        hot.put(1, often, PersonId::random(&entropy));
         for i in 0..100u8 {
-            hot.put([i; 32], PersonId::random(&entropy));
-            assert!(hot.get(&often).is_some(), "after {i}");
+            hot.put(1, [i; 32], PersonId::random(&entropy));
+            assert!(hot.get(1, &often).is_some(), "after {i}");
             assert!(hot.young.len() + hot.old.len() <= 8);
         }
-        assert!(hot.get(&[0; 32]).is_none());
+        assert!(hot.get(1, &[0; 32]).is_none());
+    }
+
+    #[test]
+    fn with_the_next_epoch_nothing_is_at_hand_and_who_is_late_puts_nothing_back() {
+        let mut hot = Hot::new(8);
+        hot.put(1, [1; 32], 'a');
+        assert_eq!((hot.get(1, &[1; 32]), hot.get(2, &[1; 32])), (Some('a'), None));
+        hot.put(1, [1; 32], 'a');
+        assert_eq!((hot.get(1, &[1; 32]), hot.get(2, &[1; 32])), (None, None));
     }
 
     /// A vault that answers when it is told to.
@@ -330,7 +421,16 @@ mod tests {
             Ok(wire::v1::LookupKeyLease {
                 lookup_key: vec![7; 32],
                 seconds: 300,
+                people_keys: Vec::new(),
             })
+        }
+
+        async fn next_people_key(&self, _: &[u8], _: base::RequestId) -> Result<wire::v1::PeopleKey, Status> {
+            Err(Status::unavailable(""))
+        }
+
+        async fn drop_people_keys(&self, _: ProductId, _: u64) -> Result<(), Status> {
+            Err(Status::unavailable(""))
         }
 
         async fn state_key(&self) -> Result<Vec<u8>, Status> {
@@ -366,19 +466,20 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_identity_opens_in_its_own_place_only() {
+    fn an_identity_of_the_first_form_opens_in_its_own_place_only() {
         let entropy = SeededEntropy::new(2);
-        let keys = |product| ProductKeys::new(ProductId::new(product).unwrap(), DataKey::try_from(&[7; 32][..]).unwrap(), 0);
+        let keys = |product| {
+            let lookup = DataKey::try_from(&[7; 32][..]).unwrap();
+            ProductKeys::new(ProductId::new(product).unwrap(), lookup, BTreeMap::new(), 0)
+        };
         let ada = Secret::new("ada@example.com".into());
         let hash = keys(1).hash(&ada);
         let key = DataKey::generate(&entropy);
-        let sealed = keys(1).seal(&hash, &key, &ada, &entropy);
+        let sealed = keys(1).seal_first(&hash, &key, &ada, &entropy);
 
-        assert_eq!(keys(1).open(&hash, &sealed).unwrap().reveal(), b"ada@example.com");
-        let sealing = keys(1).sealing_key(&hash, &sealed).unwrap();
-        assert_eq!(sealing.reveal(), key.reveal());
-        assert!(keys(1).open(&[0; 32], &sealed).is_err() && keys(1).sealing_key(&[0; 32], &sealed).is_err());
-        assert!(keys(2).open(&hash, &sealed).is_err() && keys(2).sealing_key(&hash, &sealed).is_err());
+        let (opened, identity) = keys(1).open_first(&hash, &sealed).unwrap();
+        assert_eq!((opened.reveal(), identity.reveal()), (key.reveal(), "ada@example.com"));
+        assert!(keys(1).open_first(&[0; 32], &sealed).is_err() && keys(2).open_first(&hash, &sealed).is_err());
         assert!(!format!("{:?}", keys(1)).contains('7'));
     }
 }

@@ -4,26 +4,32 @@
 //! gets two ids. A task of its own writes, so that a caller who goes away leaves nothing half done; callers who come while it
 //! writes are served together by its next append.
 
+mod erasing;
+mod moving;
 mod writer;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base::{ErrorKind, PersonId, ProductId, Role, WriterId};
 use journal::{Head, HeadError, Journal, JournalParts, JournalSettings, OpenError, RecoverError, Recovered, Tail};
-use prost::Message;
 use seal::{InstallationKey, PrivateKey, PublicKey};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::facts::PeopleSeen;
+use crate::facts::{Entry, SealedRing};
+use crate::index::Index;
 use crate::keys::{Hash, ProductKeys};
 use crate::links::Rows;
-use crate::view::{View, ViewError};
+use crate::look;
+use crate::ring::{Person, Ring};
+use crate::view::{Stone, View, ViewError};
 
+pub(crate) use erasing::Gone;
+use writer::{Command, Wanted, Writer};
 pub(crate) use writer::{GiveError, Newcomer};
-use writer::{Wanted, Writer};
 
 /// The prefix of all journals of this role.
 pub(crate) const JOURNALS: &str = "people";
@@ -110,12 +116,34 @@ impl LedgerOpenError {
     }
 }
 
+/// What of the writer everybody sees.
+#[derive(Debug, Default)]
+struct State {
+    ring: Mutex<Option<Arc<SealedRing>>>,
+    /// There is a keyring, and nothing is of the first form any more.
+    ready: AtomicBool,
+    index: Index,
+}
+
+impl State {
+    fn ring(&self) -> Option<Arc<SealedRing>> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn put_ring(&self, ring: SealedRing) {
+        *self.ring.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(ring));
+    }
+}
+
 /// A product's people.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     view: View,
     journal: Arc<Journal>,
-    queue: Mutex<Option<mpsc::Sender<Wanted>>>,
+    state: Arc<State>,
+    /// Held by whoever erases: one at a time.
+    pub(crate) erasing: tokio::sync::Mutex<()>,
+    queue: Mutex<Option<mpsc::Sender<Command>>>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -139,15 +167,23 @@ impl Ledger {
                 .map_err(|source| LedgerOpenError::Head { product, source })?;
         }
         replay(parts, product, with, &recovered, &view).await?;
-        Ok(Self::start(parts, product, view, recovered.tail()))
+        Self::start(parts, product, view, recovered.tail()).await
     }
 
     /// The people of a product that was never here before.
     pub(crate) async fn begin(parts: &LedgerParts, product: ProductId) -> Result<Self, LedgerOpenError> {
-        Ok(Self::start(parts, product, open_view(parts, product).await?, Tail::empty()))
+        Self::start(parts, product, open_view(parts, product).await?, Tail::empty()).await
     }
 
-    fn start(parts: &LedgerParts, product: ProductId, view: View, after: Tail) -> Self {
+    async fn start(parts: &LedgerParts, product: ProductId, view: View, after: Tail) -> Result<Self, LedgerOpenError> {
+        let failed = LedgerOpenError::view(product);
+        let ring = view.ring().await.map_err(&failed)?;
+        let is_second = !view.has_first().await.map_err(&failed)? && !view.is_untrimmed().await.map_err(&failed)?;
+        let state = Arc::new(State {
+            ready: AtomicBool::new(ring.is_some() && is_second),
+            ring: Mutex::new(ring.map(Arc::new)),
+            index: Index::default(),
+        });
         let name = journal_name(product);
         let (journal, settings) = (parts.journal.clone(), parts.settings.clone());
         let journal = Arc::new(Journal::start(
@@ -164,45 +200,75 @@ impl Ledger {
             product,
             journal: Arc::clone(&journal),
             view: view.clone(),
-            entropy: Arc::clone(&parts.journal.entropy),
+            parts: parts.clone(),
+            state: Arc::clone(&state),
             behind: VecDeque::new(),
             incoming,
-            grown: Arc::clone(&parts.grown),
         };
-        Self {
+        Ok(Self {
             view,
             journal,
+            state,
+            erasing: tokio::sync::Mutex::default(),
             queue: Mutex::new(Some(queue)),
             task: Mutex::new(Some(tokio::spawn(task.run()))),
-        }
+        })
     }
 
-    /// The ids of those that are known.
-    pub(crate) async fn find(&self, hashes: &[Hash]) -> Result<HashMap<Hash, PersonId>, ViewError> {
-        self.view.find(hashes).await
+    /// The keyring there is now, if there is one.
+    pub(crate) fn ring(&self) -> Option<Arc<SealedRing>> {
+        self.state.ring()
     }
 
-    /// What is kept, sealed, of those that are known.
-    pub(crate) async fn kept(&self, hashes: &[Hash]) -> Result<HashMap<Hash, Vec<u8>>, ViewError> {
-        self.view.kept(hashes).await
+    /// Whether anybody can be looked up: there is a keyring, all are under it, and the index is here.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.state.ready.load(Ordering::Acquire) && self.state.index.is_there()
     }
 
-    /// Who has this id: the hash of one of their identities, and what is kept of it.
-    pub(crate) async fn person(&self, id: PersonId) -> Result<Option<(Hash, Vec<u8>)>, ViewError> {
-        Ok(self.view.persons(&[id]).await?.remove(&id))
+    /// The ids of those that are known, in order. `None` while nobody can be looked up.
+    pub(crate) fn find(&self, hashes: &[Hash]) -> Option<Vec<Option<PersonId>>> {
+        self.state.index.find(hashes)
+    }
+
+    /// Forgets who is who, until somebody with a lease asks again.
+    pub(crate) fn forget_index(&self) {
+        self.state.index.clear();
+    }
+
+    /// What is kept of these people.
+    pub(crate) async fn persons(&self, ring: &Arc<Ring>, ids: &[PersonId]) -> Result<HashMap<PersonId, Person>, ViewError> {
+        look::persons(&self.view, ring, ids).await
+    }
+
+    /// What is left of somebody, if they were erased.
+    pub(crate) async fn stone(&self, id: PersonId) -> Result<Option<Stone>, ViewError> {
+        self.view.stone(id).await
+    }
+
+    /// Makes the first keyring, brings under it what is of the first form, and makes the index.
+    pub(crate) async fn prepare(&self, keys: Arc<ProductKeys>) -> Result<(), GiveError> {
+        let (reply, done) = oneshot::channel();
+        self.send(Command::Prepare { keys, reply }).await?;
+        done.await.unwrap_or(Err(GiveError::Closed))
+    }
+
+    /// Forgets somebody, with a keyring of `epoch`. `None` when nobody has that id. What the vault has of the epoch before is for the caller
+    /// to have dropped: until then nothing is erased.
+    pub(crate) async fn erase(&self, keys: Arc<ProductKeys>, id: PersonId, epoch: u64) -> Result<Option<Gone>, GiveError> {
+        let (reply, done) = oneshot::channel();
+        self.send(Command::Erase { keys, id, epoch, reply }).await?;
+        done.await.unwrap_or(Err(GiveError::Closed))
+    }
+
+    async fn send(&self, command: Command) -> Result<(), GiveError> {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        queue.ok_or(GiveError::Closed)?.send(command).await.map_err(|_| GiveError::Closed)
     }
 
     /// An id for each of these, in order: theirs, that of whoever stands in a row with them, or a new one.
     pub(crate) async fn give(&self, keys: Arc<ProductKeys>, people: Vec<Newcomer>, rows: Rows) -> Result<Vec<PersonId>, GiveError> {
-        let queue = self
-            .queue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-            .ok_or(GiveError::Closed)?;
         let (reply, given) = oneshot::channel();
-        let wanted = Wanted { keys, people, rows, reply };
-        queue.send(wanted).await.map_err(|_| GiveError::Closed)?;
+        self.send(Command::Give(Wanted { keys, people, rows, reply })).await?;
         given.await.unwrap_or(Err(GiveError::Closed))
     }
 
@@ -250,23 +316,13 @@ async fn replay(
             .open(&parts.journal.zones, with)
             .await
             .map_err(|source| LedgerOpenError::Open { product, source })?;
-        let mut people = Vec::new();
-        for entry in entries {
-            people.extend(
-                PeopleSeen::decode(entry.payload)
-                    .map_err(|_| LedgerOpenError::Form { product })?
-                    .people,
-            );
-        }
+        let entries: Option<Vec<_>> = entries.iter().map(Entry::decode).collect();
+        let entries = entries.ok_or(LedgerOpenError::Form { product })?;
         let head = Head {
             length: segment.id.sequence + 1,
             hash: segment.hash,
         };
-        let new = view.apply(&head, &people).await.map_err(LedgerOpenError::view(product))?;
-        if new < people.len() {
-            // Facts are written once: the id that was given first stays.
-            tracing::error!(product.id = %product, segment.id = %segment.id, "{} identities had an id already", people.len() - new);
-        }
+        view.apply(&head, &entries).await.map_err(LedgerOpenError::view(product))?;
     }
     if !recovered.segments.is_empty() {
         tracing::info!(product.id = %product, segments = recovered.segments.len(), "replayed people of product {product}");

@@ -1,19 +1,25 @@
 //! The identity role: who a person is. Identities become ids, per product, and stay here.
 //!
 //! Promise: one identity has one id within a product, durable in a majority of this role's zones before it is answered, and
-//! unrelated to the same person's id elsewhere. Personal values leave sealed under their owner's own key. This role's disk alone tells nobody who is who: identities are found by a
-//! keyed hash and kept sealed, both under a key that the vault leases for minutes against a pass.
+//! unrelated to the same person's id elsewhere. Personal values leave sealed under their owner's own key. This role's disk alone tells nobody who is who: people are
+//! kept sealed under a keyring, whose key the vault leases for minutes against a pass, and identities are found in memory only. Who is erased is erased from
+//! every older copy of the disk as well.
 //!
 //! Start at [`run`], then `people.rs` (what is asked), `ledger.rs` (how ids are given) and `keys.rs` (what is held, how long).
 //! Does not know events, columns, members or what an id will be used for.
 
+mod erasure;
 mod facts;
+mod index;
 mod keys;
 mod ledger;
 mod links;
+mod look;
 mod people;
 mod personal;
 mod rebuild;
+mod receipt;
+mod ring;
 mod service;
 mod settings;
 mod vault;
@@ -38,6 +44,7 @@ use zones::Zones;
 pub use ledger::LedgerOpenError;
 pub use people::StartError;
 pub use rebuild::rebuild;
+pub use receipt::{CheckError, Checked, Receipt, check};
 pub use settings::IdentitySettings;
 
 use crate::people::{LONGEST, MOST_TRANSLATED, Parts, People};
@@ -235,8 +242,8 @@ async fn follow(people: Arc<People>, watch: Arc<Watch>) {
     let mut told = watch.subscribe();
     loop {
         match told.recv().await {
-            Ok(credential) => people.leases().revoke(credential),
-            Err(RecvError::Lagged(_)) => people.leases().clear(),
+            Ok(credential) => people.revoke(credential),
+            Err(RecvError::Lagged(_)) => people.revoke_all(),
             Err(RecvError::Closed) => return,
         }
     }

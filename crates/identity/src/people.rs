@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base::{Clock, Denied, Entropy, ErrorKind, Op, PersonId, ProductId, Secret, SecretBytes, Verb, WriterId};
 use journal::{Head, JournalParts, JournalSettings};
-use seal::{DataKey, InstallationKey, PrivateKey, SealError};
+use seal::{DataKey, InstallationKey, PrivateKey};
 use tokio::sync::{Notify, OnceCell, Semaphore};
 use zones::SettleError;
 
-use crate::keys::{Hash, LeaseError, Leases, ProductKeys};
+use crate::keys::{Hash, LeaseError, Leases, ProductKeys, RingError};
 use crate::ledger::{GiveError, JOURNALS, Ledger, LedgerOpenError, LedgerParts, Newcomer};
 use crate::links::{Links, LinksError, Member, Rows};
 use crate::personal::{Personal, PersonalError, Sealer};
+use crate::ring::Ring;
 use crate::vault::Vault;
 use crate::view::ViewError;
 
@@ -26,6 +27,8 @@ pub(crate) const MOST_FOUND: usize = 1_000;
 pub(crate) const MOST_OPENED: usize = 1_000;
 /// Bytes of one identity.
 pub(crate) const LONGEST: usize = base::LONGEST_IDENTITY;
+/// How often a call begins anew when somebody is erased meanwhile.
+const TRIES: usize = 5;
 /// Identities being worked on at once, over all calls: more wait.
 const MOST_AT_WORK: usize = 400_000;
 
@@ -94,8 +97,18 @@ pub(crate) enum AskError {
     Personal(#[from] PersonalError),
     #[error(transparent)]
     Links(#[from] LinksError),
-    #[error("what is kept of a person does not open: {0}")]
-    Person(#[from] SealError),
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    #[error("the product's people were changed all the time; try again")]
+    Changing,
+    #[error("nobody is known by that: they never were, or were erased")]
+    Nobody,
+    #[error("an erasure names an identity or an id, one of them")]
+    Whom,
+    #[error("the vault gave no key for the next keyring: {}", .0.message())]
+    Next(Box<tonic::Status>),
+    #[error("the person is gone here, but the vault has not dropped the key of older copies yet ({}); ask again, by the id {id}", status.message())]
+    NotDropped { id: PersonId, status: Box<tonic::Status> },
     #[error(transparent)]
     Lease(#[from] LeaseError),
     #[error("the product's people could not be opened: {0}")]
@@ -116,7 +129,11 @@ impl AskError {
                 ErrorKind::Invalid
             }
             Self::Links(error) => error.kind(),
-            Self::Person(error) => error.kind(),
+            Self::Ring(error) => error.kind(),
+            Self::Changing | Self::NotDropped { .. } => ErrorKind::Unavailable,
+            Self::Nobody => ErrorKind::NotFound,
+            Self::Whom => ErrorKind::Invalid,
+            Self::Next(status) => edge::kind_of(status),
             Self::Lease(error) => error.kind(),
             Self::Open(error) => error.kind(),
             Self::Give(error) => error.kind(),
@@ -137,11 +154,11 @@ pub(crate) struct Tally {
 
 /// The people of all products.
 pub(crate) struct People {
-    vault: Arc<dyn Vault>,
+    pub(crate) vault: Arc<dyn Vault>,
     clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
+    pub(crate) entropy: Arc<dyn Entropy>,
     ledgers: Mutex<HashMap<ProductId, Arc<OnceCell<Arc<Ledger>>>>>,
-    parts: LedgerParts,
+    pub(crate) parts: LedgerParts,
     leases: Leases,
     hot_identities: usize,
     at_work: Semaphore,
@@ -225,37 +242,50 @@ impl People {
             links.check(identities.len())?;
         }
         let _room = self.room(identities.len() + links.work() + personal.work()).await?;
-        let keys = self.keys(op, pass).await?;
-        let (hashes, identities) = hashes(&keys, identities).await?;
-        let ledger = self.ledger(op.product).await?;
-        let (ids, tally) = give(&keys, &ledger, &hashes, &identities, &links).await?;
+        let (identities, personal) = (Arc::new(identities), Arc::new(personal));
+        for _ in 0..TRIES {
+            let ready = self.ready(op, pass).await?;
+            let hashes = hashes(&ready.keys, Arc::clone(&identities)).await?;
+            let translated = self.translate_once(&ready, hashes, &identities, &links, &personal).await;
+            if ready.is_current() {
+                return translated;
+            }
+        }
+        Err(AskError::Changing)
+    }
+
+    async fn translate_once(
+        &self,
+        ready: &Ready,
+        hashes: Vec<Hash>,
+        identities: &[Secret],
+        links: &Links,
+        personal: &Arc<Personal>,
+    ) -> Result<(Vec<PersonId>, Vec<Vec<u8>>, Tally), AskError> {
+        let (ids, tally) = give(ready, &hashes, identities, links).await?;
         let sealed = if personal.values.is_empty() {
             Vec::new()
         } else {
-            self.seal(&keys, &ledger, hashes, ids.clone(), personal).await?
+            self.seal(ready, ids.clone(), Arc::clone(personal)).await?
         };
         Ok((ids, sealed, tally))
     }
 
     /// The values sealed, in order. Everybody who owns one is known by now.
-    async fn seal(
-        &self,
-        keys: &Arc<ProductKeys>,
-        ledger: &Ledger,
-        hashes: Vec<Hash>,
-        ids: Vec<PersonId>,
-        personal: Personal,
-    ) -> Result<Vec<Vec<u8>>, AskError> {
+    async fn seal(&self, ready: &Ready, ids: Vec<PersonId>, personal: Arc<Personal>) -> Result<Vec<Vec<u8>>, AskError> {
         let owners: BTreeSet<usize> = personal.values.iter().filter_map(|value| value.owner).collect();
-        let owners: Vec<Hash> = owners.into_iter().filter_map(|owner| hashes.get(owner).copied()).collect();
-        let sealing_keys = sealing_keys(keys, ledger, owners).await?;
-        let (keys, entropy) = (Arc::clone(keys), Arc::clone(&self.entropy));
+        let owners: BTreeSet<PersonId> = owners.into_iter().filter_map(|owner| ids.get(owner).copied()).collect();
+        let sealing_keys = sealing_keys(ready, owners.into_iter().collect()).await?;
+        let (keys, entropy) = (Arc::clone(&ready.keys), Arc::clone(&self.entropy));
         let work = move || {
             let sealer = Sealer::new(&keys, &*entropy);
             let sealed = personal.values.iter().map(|value| {
                 let owner = match value.owner {
                     None => None,
-                    Some(owner) => Some((*ids.get(owner)?, sealing_keys.get(hashes.get(owner)?)?)),
+                    Some(owner) => {
+                        let id = *ids.get(owner)?;
+                        Some((id, sealing_keys.get(&id)?))
+                    }
                 };
                 Some(sealer.seal(owner, personal.columns.get(value.column)?, &value.value))
             });
@@ -270,12 +300,19 @@ impl People {
         op.authorize(Verb::Query)?;
         check(&identities, MOST_FOUND)?;
         let _room = self.room(identities.len()).await?;
-        let keys = self.keys(op, pass).await?;
-        let Some(ledger) = self.ledgers().get(&op.product).and_then(|cell| cell.get().cloned()) else {
+        if !self.has_ledger(op.product) {
+            self.keys(op, pass).await?;
             return Ok(vec![None; identities.len()]);
-        };
-        let (hashes, _) = hashes(&keys, identities).await?;
-        known(&keys, &ledger, &hashes).await
+        }
+        let identities = Arc::new(identities);
+        for _ in 0..TRIES {
+            let ready = self.ready(op, pass).await?;
+            let hashes = hashes(&ready.keys, Arc::clone(&identities)).await?;
+            if let Some(found) = ready.ledger.find(&hashes) {
+                return Ok(found);
+            }
+        }
+        Err(AskError::Changing)
     }
 
     /// A fresh key under which the gateway seals what of one body cannot be rows, and the same wrapped. Nothing of it is kept here.
@@ -296,9 +333,32 @@ impl People {
         Ok(wrapped.iter().map(|wrapped| keys.open_aside(wrapped).ok()).collect())
     }
 
-    /// Drops keys whose lease has ended.
+    /// Drops keys whose lease has ended, and what was looked up with them.
     pub(crate) fn sweep(&self) {
         self.leases.sweep(self.clock.now());
+        self.forget_unleased();
+    }
+
+    /// A credential was revoked: what it held ends.
+    pub(crate) fn revoke(&self, credential: base::CredentialId) {
+        self.leases.revoke(credential);
+        self.forget_unleased();
+    }
+
+    /// Some revocations were missed: everything ends.
+    pub(crate) fn revoke_all(&self) {
+        self.leases.clear();
+        self.forget_unleased();
+    }
+
+    fn forget_unleased(&self) {
+        let unleased = |product: &ProductId| !self.leases.holds(*product);
+        let ledgers = self.ledgers();
+        let opened = ledgers
+            .iter()
+            .filter(|(product, _)| unleased(product))
+            .filter_map(|(_, cell)| cell.get());
+        opened.for_each(|ledger| ledger.forget_index());
     }
 
     /// Whose keys are here, for whoever ends them.
@@ -352,6 +412,10 @@ impl People {
         self.leases.clear();
     }
 
+    pub(crate) fn now(&self) -> base::Timestamp {
+        self.clock.now()
+    }
+
     async fn room(&self, identities: usize) -> Result<tokio::sync::SemaphorePermit<'_>, AskError> {
         let permits = u32::try_from(identities).unwrap_or(u32::MAX);
         self.at_work.acquire_many(permits).await.map_err(|_| AskError::Stopping)
@@ -359,6 +423,46 @@ impl People {
 
     pub(crate) async fn keys(&self, op: &Op, pass: &[u8]) -> Result<Arc<ProductKeys>, LeaseError> {
         self.leases.get(op, pass, &*self.vault, self.hot_identities, self.clock.now()).await
+    }
+
+    /// The product's keys, its people, and the keyring of both. Whatever an erasure that broke off has left with the vault is dropped.
+    pub(crate) async fn ready(&self, op: &Op, pass: &[u8]) -> Result<Ready, AskError> {
+        let ledger = self.ledger(op.product).await?;
+        let mut again = true;
+        loop {
+            let keys = self.keys(op, pass).await?;
+            if !ledger.is_ready() {
+                ledger.prepare(Arc::clone(&keys)).await?;
+            }
+            let ring = ledger.ring().ok_or(RingError::NoKey { epoch: 0 })?;
+            match keys.ring(&ring) {
+                Ok(ring) => {
+                    self.drop_older(&keys, ring.epoch()).await;
+                    return Ok(Ready { keys, ledger, ring });
+                }
+                // It was renewed since these keys were leased.
+                Err(RingError::NoKey { .. }) if again => {
+                    again = false;
+                    self.leases.forget(op.product);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn drop_older(&self, keys: &ProductKeys, epoch: u64) {
+        let older = keys.take_before(epoch);
+        if older.is_empty() {
+            return;
+        }
+        if let Err(status) = self.vault.drop_people_keys(keys.product(), epoch).await {
+            tracing::warn!(product.id = %keys.product(), error = status.message(), "the vault has keys of older keyrings yet, asking again");
+            older.into_iter().for_each(|(epoch, key)| keys.add_people_key(epoch, key));
+        }
+    }
+
+    fn has_ledger(&self, product: ProductId) -> bool {
+        self.ledgers().get(&product).is_some_and(|cell| cell.get().is_some())
     }
 
     pub(crate) async fn ledger(&self, product: ProductId) -> Result<Arc<Ledger>, LedgerOpenError> {
@@ -373,6 +477,20 @@ impl People {
     }
 }
 
+/// A product with everything that it takes to look into it.
+pub(crate) struct Ready {
+    pub(crate) keys: Arc<ProductKeys>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) ring: Arc<Ring>,
+}
+
+impl Ready {
+    /// Whether nobody was erased since: what was found is of one state.
+    pub(crate) fn is_current(&self) -> bool {
+        self.ledger.ring().is_some_and(|ring| ring.epoch == self.ring.epoch()) && self.ledger.is_ready()
+    }
+}
+
 impl fmt::Debug for People {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("People")
@@ -381,7 +499,7 @@ impl fmt::Debug for People {
     }
 }
 
-fn check(identities: &[Secret], most: usize) -> Result<(), AskError> {
+pub(crate) fn check(identities: &[Secret], most: usize) -> Result<(), AskError> {
     if identities.len() > most {
         return Err(AskError::TooMany {
             asked: identities.len(),
@@ -398,21 +516,15 @@ fn check(identities: &[Secret], most: usize) -> Result<(), AskError> {
     Ok(())
 }
 
-async fn hashes(keys: &Arc<ProductKeys>, identities: Vec<Secret>) -> Result<(Vec<Hash>, Vec<Secret>), AskError> {
+pub(crate) async fn hashes(keys: &Arc<ProductKeys>, identities: Arc<Vec<Secret>>) -> Result<Vec<Hash>, AskError> {
     let keys = Arc::clone(keys);
-    let work = move || (identities.iter().map(|identity| keys.hash(identity)).collect(), identities);
+    let work = move || identities.iter().map(|identity| keys.hash(identity)).collect();
     tokio::task::spawn_blocking(work).await.map_err(|_| AskError::Stopping)
 }
 
 /// The ids of all, those who have none getting one.
-async fn give(
-    keys: &Arc<ProductKeys>,
-    ledger: &Ledger,
-    hashes: &[Hash],
-    identities: &[Secret],
-    links: &Links,
-) -> Result<(Vec<PersonId>, Tally), AskError> {
-    let mut ids = known(keys, ledger, hashes).await?;
+async fn give(ready: &Ready, hashes: &[Hash], identities: &[Secret], links: &Links) -> Result<(Vec<PersonId>, Tally), AskError> {
+    let mut ids = ready.ledger.find(hashes).ok_or(AskError::Changing)?;
     let missing: Vec<usize> = (0..ids.len()).filter(|index| ids[*index].is_none()).collect();
     let tally = Tally {
         asked: ids.len(),
@@ -439,8 +551,7 @@ async fn give(
             columns: links.columns.clone(),
             rows: undecided.map(|row| row.iter().filter_map(member).collect()).collect(),
         };
-        let given = ledger.give(Arc::clone(keys), new.collect(), rows).await?;
-        keys.keep(missing.iter().map(|index| hashes[*index]).zip(given.iter().copied()));
+        let given = ready.ledger.give(Arc::clone(&ready.keys), new.collect(), rows).await?;
         for (index, id) in missing.into_iter().zip(given) {
             ids[index] = Some(id);
         }
@@ -452,52 +563,23 @@ async fn give(
 }
 
 /// The keys of these people, all of whom are in the view: those at hand, and then the others.
-async fn sealing_keys(keys: &Arc<ProductKeys>, ledger: &Ledger, people: Vec<Hash>) -> Result<HashMap<Hash, DataKey>, AskError> {
-    let at_hand = keys.keys_at_hand(&people);
-    let missing: Vec<Hash> = people
+async fn sealing_keys(ready: &Ready, people: Vec<PersonId>) -> Result<HashMap<PersonId, DataKey>, AskError> {
+    let epoch = ready.ring.epoch();
+    let at_hand = ready.keys.keys_at_hand(epoch, &people);
+    let missing: Vec<PersonId> = people
         .iter()
         .zip(&at_hand)
         .filter(|(_, key)| key.is_none())
-        .map(|(hash, _)| *hash)
+        .map(|(id, _)| *id)
         .collect();
-    let mut found: HashMap<Hash, DataKey> = people
-        .into_iter()
-        .zip(at_hand)
-        .filter_map(|(hash, key)| Some((hash, key?)))
-        .collect();
+    let mut found: HashMap<PersonId, DataKey> = people.into_iter().zip(at_hand).filter_map(|(id, key)| Some((id, key?))).collect();
     if !missing.is_empty() {
-        let kept = ledger.kept(&missing).await?;
-        let opening = Arc::clone(keys);
-        let work = move || {
-            kept.into_iter()
-                .map(|(hash, kept)| Ok((hash, opening.sealing_key(&hash, &kept)?)))
-                .collect::<Result<Vec<_>, SealError>>()
-        };
-        let opened = tokio::task::spawn_blocking(work).await.map_err(|_| AskError::Stopping)??;
-        keys.keep_keys(opened.iter().cloned());
+        let opened = ready.ledger.persons(&ready.ring, &missing).await?;
+        let opened: Vec<(PersonId, DataKey)> = opened.into_iter().map(|(id, person)| (id, person.key)).collect();
+        ready.keys.keep_keys(epoch, opened.iter().cloned());
         found.extend(opened);
     }
     Ok(found)
-}
-
-/// The ids at hand, and then those in the view.
-async fn known(keys: &ProductKeys, ledger: &Ledger, hashes: &[Hash]) -> Result<Vec<Option<PersonId>>, AskError> {
-    let mut ids = keys.at_hand(hashes);
-    let missing: Vec<Hash> = hashes
-        .iter()
-        .zip(&ids)
-        .filter(|(_, id)| id.is_none())
-        .map(|(hash, _)| *hash)
-        .collect();
-    if missing.is_empty() {
-        return Ok(ids);
-    }
-    let found = ledger.find(&missing).await?;
-    for (id, hash) in ids.iter_mut().zip(hashes) {
-        *id = id.or_else(|| found.get(hash).copied());
-    }
-    keys.keep(found);
-    Ok(ids)
 }
 
 fn remembered(heads: Vec<wire::v1::Head>) -> Result<HashMap<ProductId, Head>, StartError> {

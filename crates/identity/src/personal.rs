@@ -9,7 +9,7 @@ use base::{Entropy, ErrorKind, PersonId, ProductId, Secret};
 use seal::{DataKey, Purpose, SealError, derive, open_alike, seal_alike};
 
 use crate::keys::ProductKeys;
-use crate::ledger::Ledger;
+use crate::people::Ready;
 use crate::view::ViewError;
 
 /// Personal values in one call.
@@ -139,15 +139,21 @@ impl OpenError {
 
 /// The value that was sealed, for whoever has the product's keys in hand. The caller says of which column it is; whose it is, it says itself.
 #[cfg_attr(not(test), expect(dead_code, reason = "the call that reveals comes later"))]
-pub(crate) async fn open(keys: &ProductKeys, ledger: &Ledger, column: &str, sealed: &[u8]) -> Result<Secret, OpenError> {
+pub(crate) async fn open(ready: &Ready, column: &str, sealed: &[u8]) -> Result<Secret, OpenError> {
+    let keys = &*ready.keys;
     const MALFORMED: SealError = SealError::Malformed { what: "sealed value" };
     let (kind, rest) = sealed.split_first().ok_or(MALFORMED)?;
     let (owner, key, rest) = match *kind {
         OWNED => {
             let (id, rest) = rest.split_first_chunk().ok_or(MALFORMED)?;
             let id = PersonId::new(i64::from_be_bytes(*id)).map_err(|_| MALFORMED)?;
-            let (hash, kept) = ledger.person(id).await?.ok_or(OpenError::Nobody)?;
-            (Some(id), keys.sealing_key(&hash, &kept)?, rest)
+            let person = ready
+                .ledger
+                .persons(&ready.ring, &[id])
+                .await?
+                .remove(&id)
+                .ok_or(OpenError::Nobody)?;
+            (Some(id), person.key, rest)
         }
         UNOWNED => {
             let (wrapped, rest) = rest.split_at_checked(WRAPPED).ok_or(MALFORMED)?;

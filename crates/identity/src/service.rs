@@ -7,9 +7,11 @@ use edge::{Counter, Metrics, op, raw_pass, status};
 use tonic::{Request, Response, Status};
 use wire::v1::identity_server::Identity;
 use wire::v1::{
-    AsideKeyRequest, AsideKeyResponse, FindRequest, FindResponse, OpenAsideRequest, OpenAsideResponse, TranslateRequest, TranslateResponse,
+    AsideKeyRequest, AsideKeyResponse, EraseRequest, EraseResponse, FindRequest, FindResponse, OpenAsideRequest, OpenAsideResponse,
+    TranslateRequest, TranslateResponse,
 };
 
+use crate::erasure::Whom;
 use crate::links::Links;
 use crate::people::{AskError, People};
 use crate::personal::{Personal, PersonalValue};
@@ -21,6 +23,7 @@ pub(crate) struct Service {
     known: Counter,
     given: Counter,
     sealed: Counter,
+    erased: Counter,
     refused: Counter,
 }
 
@@ -32,6 +35,7 @@ impl Service {
             known: metrics.counter("identities_known", "identities that had an id already"),
             given: metrics.counter("identities_written", "identities that went to the writer because none was known"),
             sealed: metrics.counter("personal_values_sealed", "personal values that were sealed"),
+            erased: metrics.counter("people_erased", "people who were erased"),
             refused: metrics.counter("identity_calls_refused", "calls that got no answer"),
         }
     }
@@ -44,7 +48,7 @@ impl Service {
 
     fn refuse(&self, request: base::RequestId, error: &AskError) -> Status {
         self.refused.inc();
-        tracing::warn!(request.id = %request, kind = ?error.kind(), "gave no ids: {error}");
+        tracing::warn!(request.id = %request, kind = ?error.kind(), "not done: {error}");
         status(error.kind(), error.to_string())
     }
 }
@@ -105,6 +109,26 @@ impl Identity for Service {
             data_keys: opened.into_iter().map(bytes).collect(),
         }))
     }
+
+    async fn erase(&self, request: Request<EraseRequest>) -> Result<Response<EraseResponse>, Status> {
+        let (op, pass) = (op(&request)?, raw_pass(&request)?.to_vec());
+        let EraseRequest { identity, id } = request.into_inner();
+        let whom = Whom::told(identity, id).map_err(|error| self.refuse(op.request, &error))?;
+        let (people, id) = (Arc::clone(self.people()?), op.request);
+        // Goes on to its end even if whoever asked hangs up: a person half erased would be asked for again and not be found.
+        let erasing = tokio::spawn(async move { people.erase(&op, &pass, whom).await });
+        let erased = erasing
+            .await
+            .map_err(|_| status(ErrorKind::Internal, ErrorKind::Internal.words()))?;
+        let erased = erased.map_err(|error| self.refuse(id, &error))?;
+        self.erased.inc();
+        Ok(Response::new(EraseResponse {
+            id: erased.receipt.id.get(),
+            erased_at: erased.receipt.erased_at.as_micros(),
+            identities: erased.receipt.identities.len() as u64,
+            receipt: erased.signed,
+        }))
+    }
 }
 
 fn together(links: wire::v1::Links) -> Links {
@@ -125,5 +149,18 @@ fn values(columns: Vec<String>, values: Vec<wire::v1::PersonalValue>) -> Persona
     Personal {
         columns,
         values: values.into_iter().map(value).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_erasure_names_one_person_by_one_thing() {
+        for (identity, id) in [("", 0), ("ada", 7), ("", -1)] {
+            assert!(Whom::told(identity.to_owned(), id).is_err(), "{identity:?} {id}");
+        }
+        assert!(Whom::told("ada".to_owned(), 0).is_ok() && Whom::told(String::new(), 7).is_ok());
     }
 }

@@ -4,13 +4,17 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use base::RequestId;
+use base::{ProductId, RequestId};
 use edge::with_pass;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 use wire::v1::heads_client::HeadsClient;
+use wire::v1::people_keys_client::PeopleKeysClient;
 use wire::v1::vault_client::VaultClient;
-use wire::v1::{Head, LeaseRequest, LookupKeyLease, RecallRequest, RememberRequest, StateKeyRequest};
+use wire::v1::{
+    DropPeopleKeysRequest, Head, LeaseRequest, LookupKeyLease, NextPeopleKeyRequest, PeopleKey, RecallRequest, RememberRequest,
+    StateKeyRequest,
+};
 
 /// How long the vault may take.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -19,6 +23,10 @@ const ANSWER: Duration = Duration::from_secs(5);
 pub(crate) trait Vault: Send + Sync + Debug {
     /// The lookup key of the pass's product, against that pass.
     async fn lookup_key(&self, pass: &[u8], request: RequestId) -> Result<LookupKeyLease, Status>;
+    /// A key for the product's next keyring of people, against a pass that may erase.
+    async fn next_people_key(&self, pass: &[u8], request: RequestId) -> Result<PeopleKey, Status>;
+    /// Has the keys of all epochs before `below` dropped.
+    async fn drop_people_keys(&self, product: ProductId, below: u64) -> Result<(), Status>;
     /// This role's own private key.
     async fn state_key(&self) -> Result<Vec<u8>, Status>;
     /// How long this role's journals were when the vault last heard of them.
@@ -42,6 +50,23 @@ impl Vault for VaultRole {
             .lease_lookup_key(call)
             .await
             .map(tonic::Response::into_inner)
+    }
+
+    async fn next_people_key(&self, pass: &[u8], request: RequestId) -> Result<PeopleKey, Status> {
+        let mut call = with_pass(NextPeopleKeyRequest {}, pass, request);
+        call.set_timeout(ANSWER);
+        PeopleKeysClient::new(self.channel.clone())
+            .next(call)
+            .await
+            .map(tonic::Response::into_inner)
+    }
+
+    async fn drop_people_keys(&self, product: ProductId, below: u64) -> Result<(), Status> {
+        let product = product.get();
+        PeopleKeysClient::new(self.channel.clone())
+            .drop(in_time(DropPeopleKeysRequest { product, below }))
+            .await
+            .map(drop)
     }
 
     async fn state_key(&self) -> Result<Vec<u8>, Status> {

@@ -21,7 +21,7 @@ pub use chain::{Damage, Head, Tail};
 pub use entry::{Entry, SegmentId};
 pub use error::{AppendError, HeadError, OpenError, RecoverError};
 pub use journal::{CurrentSigner, Journal, JournalParts};
-pub use recover::{Recovered, Refused, is_segment, read_back, read_back_forms, recover, recover_after, survey};
+pub use recover::{Recovered, Refused, find, in_clear, is_segment, read_back, read_back_forms, recover, recover_after, survey};
 pub use segment::Segment;
 pub use settings::{Acknowledge, JournalSettings};
 pub use trim::{TrimError, trim};

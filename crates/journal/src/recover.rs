@@ -170,6 +170,16 @@ pub fn is_segment(key: &InstallationKey, role: Role, name: &ObjectName, object: 
     read().unwrap_or(false) || trim::is_trimmed(key, role, name, object)
 }
 
+/// What an object's entries say in clear, and whether it holds anything sealed; `None` when it is no segment that the role signed. For
+/// whoever proves without any key that something is gone.
+pub fn in_clear(key: &InstallationKey, role: Role, object: &Bytes) -> Option<(Vec<Bytes>, bool)> {
+    let (head, payload) = record::split(object).or_else(|| trim::split(object).map(|(head, _, payload)| (head, payload)))?;
+    let verified = seal::verify(key, seal::Domain::SEGMENT, role, &head).ok()?;
+    let record = <record::HeadRecord as prost::Message>::decode(&verified.payload[..]).ok()?;
+    let headers = record.entries.into_iter().map(|entry| entry.header).collect();
+    Some((headers, !payload.is_empty()))
+}
+
 /// Reads back what a journal that is being written holds, up to `upto`, its writer's own head. Nothing is settled, copied or decided
 /// here, so the writer goes on meanwhile. The chain is verified as [`recover`] does, and must end in exactly this head.
 pub async fn read_back(
@@ -203,6 +213,46 @@ pub async fn read_back_forms(
     }
     .read_upto(*upto)
     .await
+}
+
+/// One segment of a journal, found by its place: the form of it that counts, and the objects of earlier forms. `None` where no zone has it.
+/// The chain is not followed: what is found is a segment that the role signed, and whoever asks knows that it was accepted.
+pub async fn find(
+    zones: &Zones,
+    key: &InstallationKey,
+    role: Role,
+    journal: &str,
+    product: Option<ProductId>,
+    id: SegmentId,
+) -> Result<Option<(Segment, Vec<ObjectName>)>, RecoverError> {
+    let reader = Reader {
+        zones,
+        key,
+        role,
+        journal,
+        product,
+        long: Mutex::default(),
+    };
+    let listed = zones.list(journal).await.map_err(|source| RecoverError::List {
+        journal: journal.to_owned(),
+        source,
+    })?;
+    let mut believed = Vec::new();
+    for name in listed.into_iter().map(|object| object.name) {
+        if said(&name).is_none_or(|said| said.id != id) {
+            continue;
+        }
+        let found = reader.look_at(name, Standing::Majority, 0).await;
+        let found = found.map_err(|source| RecoverError::Read {
+            journal: journal.to_owned(),
+            source,
+        })?;
+        if let Found::Believed(segment) = found {
+            believed.push(*segment);
+        }
+    }
+    let (latest, superseded) = trim::latest(believed);
+    Ok(latest.into_iter().next().map(|segment| (segment, superseded)))
 }
 
 struct Reader<'a> {

@@ -170,6 +170,10 @@ pub enum Purpose {
     RootMark,
     /// Hashes what the audit journal must not say: requests, and names that are nobody else's business.
     AuditHashes,
+    /// Seals what is kept of people, under the key of their group.
+    PeopleSealed,
+    /// Hashes an identity for the receipt of its erasure, under the product's lookup key.
+    Receipts,
 }
 
 impl Purpose {
@@ -195,6 +199,8 @@ impl Purpose {
             Self::RootCheck => b"coffer/v1/root-check",
             Self::RootMark => b"coffer/v1/root-mark",
             Self::AuditHashes => b"coffer/v1/audit-hashes",
+            Self::PeopleSealed => b"coffer/v1/people-sealed",
+            Self::Receipts => b"coffer/v1/receipts",
         }
     }
 }

@@ -37,6 +37,8 @@ impl Domain {
     pub const AUDIT_PRODUCT: Self = Self("coffer/v1/audit-product");
     /// What a file of a table holds and which segments it covers.
     pub const MANIFEST: Self = Self("coffer/v1/manifest");
+    /// That a person was erased.
+    pub const RECEIPT: Self = Self("coffer/v1/receipt");
 
     /// The text itself.
     pub const fn as_str(self) -> &'static str {

@@ -8,7 +8,7 @@ use prost::Message;
 /// One fact, as it is sealed into a segment.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Entry {
-    #[prost(oneof = "Fact", tags = "1, 2, 3, 4, 5, 6, 10")]
+    #[prost(oneof = "Fact", tags = "1, 2, 3, 4, 5, 6, 10, 20")]
     pub(crate) fact: Option<Fact>,
 }
 
@@ -45,6 +45,9 @@ pub(crate) enum Fact {
     /// So long were other roles' journals at least.
     #[prost(message, tag = "10")]
     Heads(HeadsNoted),
+    /// A product's keyring of people got a key for another epoch. Its segment is trimmed when the key is dropped.
+    #[prost(message, tag = "20")]
+    PeopleKey(PeopleKeyMade),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -134,6 +137,20 @@ pub(crate) struct HeadsNoted {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct PeopleKeyMade {
+    #[prost(uint64, tag = "1")]
+    pub(crate) product: u64,
+    /// From 1.
+    #[prost(uint64, tag = "2")]
+    pub(crate) epoch: u64,
+    /// Wrapped under the root key.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) wrapped: Vec<u8>,
+    #[prost(int64, tag = "4")]
+    pub(crate) at: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct HeadNoted {
     #[prost(string, tag = "1")]
     pub(crate) role: String,
@@ -157,6 +174,10 @@ pub(crate) mod bound {
 
     pub(crate) fn lookup_key(product: ProductId) -> Vec<u8> {
         format!("vault/product/{product}/lookup").into_bytes()
+    }
+
+    pub(crate) fn people_key(product: ProductId, epoch: u64) -> Vec<u8> {
+        format!("vault/product/{product}/people/{epoch}").into_bytes()
     }
 
     pub(crate) fn private_key_for(product: ProductId, credential: CredentialId) -> Vec<u8> {
@@ -241,6 +262,13 @@ mod tests {
             customer,
             "2a2c0a1408021208637573746f6d65721a01012a0103300412140a010110021a0561646d696e2201032a01043004",
         );
+        let key = Fact::PeopleKey(PeopleKeyMade {
+            product: 2,
+            epoch: 3,
+            wrapped: vec![7],
+            at: 4,
+        });
+        check(key, "a20109080210031a01072004");
         let heads = Fact::Heads(HeadsNoted {
             heads: vec![HeadNoted {
                 role: "warehouse".into(),

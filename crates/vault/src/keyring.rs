@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use base::{Clock, CredentialId, Entropy, ErrorKind, KeyKind, Op, ProductId, Role, SecretBytes, Verb};
 use bytes::Bytes;
-use journal::{AppendError, Head, Journal, SegmentId};
+use journal::{AppendError, Head, Journal, JournalParts, SegmentId};
 use seal::{Assertion, DataKey, HolderId, MAX_PASS_LIFETIME, SealError, unwrap, wrap};
 use subtle::ConstantTimeEq;
 use tokio::sync::Mutex;
@@ -17,6 +17,7 @@ use tokio::sync::Mutex;
 use crate::credentials::ProductKey;
 use crate::custody::{MANAGED, Unlocked};
 use crate::entries::{self, CredentialRevoked, Entry, Fact, HeadNoted, HeadsNoted, bound};
+use crate::people_keys::DropError;
 use crate::root::RootKey;
 use crate::view::{CredentialRow, HeadRow, View, ViewError};
 
@@ -60,6 +61,9 @@ pub enum KeyringError {
     /// What was asked cannot be.
     #[error("{0}")]
     Invalid(&'static str),
+    /// A key could not be taken out of the journal: it is there yet.
+    #[error(transparent)]
+    NotDropped(#[from] DropError),
 }
 
 impl KeyringError {
@@ -76,6 +80,7 @@ impl KeyringError {
             Self::Unauthenticated => ErrorKind::Unauthenticated,
             Self::Denied(denied) => denied.kind(),
             Self::Invalid(_) => ErrorKind::Invalid,
+            Self::NotDropped(error) => error.kind(),
         }
     }
 }
@@ -97,6 +102,8 @@ pub(crate) struct Keyring {
     pub(crate) writer: Mutex<Writer>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
+    /// What its journal is written with, for taking out of it what has to be forgotten.
+    pub(crate) trimming: JournalParts,
 }
 
 impl Keyring {
@@ -214,7 +221,7 @@ impl Keyring {
     }
 
     // The credential of the pass, if it is this product's, live, and of a kind that may.
-    async fn live(&self, op: &Op, may: impl Fn(KeyKind) -> bool) -> Result<CredentialRow, KeyringError> {
+    pub(crate) async fn live(&self, op: &Op, may: impl Fn(KeyKind) -> bool) -> Result<CredentialRow, KeyringError> {
         let known = self.view.credential(op.actor).await?;
         known
             .filter(|row| row.product == op.product && row.revoked_at.is_none() && may(row.kind))
@@ -256,15 +263,14 @@ impl Keyring {
 
     /// Makes a fact durable and then true.
     pub(crate) async fn commit(&self, writer: &mut Writer, fact: Fact) -> Result<(), KeyringError> {
+        self.commit_under(writer, Bytes::new(), fact).await
+    }
+
+    /// The same, with something that can be read without a key.
+    pub(crate) async fn commit_under(&self, writer: &mut Writer, header: Bytes, fact: Fact) -> Result<(), KeyringError> {
         let entry = Entry::of(fact);
         let payload = Bytes::from(entry.to_bytes());
-        let segment = writer
-            .journal
-            .append(journal::Entry {
-                header: Bytes::new(),
-                payload,
-            })
-            .await?;
+        let segment = writer.journal.append(journal::Entry { header, payload }).await?;
         writer.unapplied.push((segment, entry));
         self.apply(writer).await
     }

@@ -16,6 +16,8 @@ mod holder;
 mod keyring;
 mod open;
 mod own_head;
+mod people_keys;
+mod proof;
 mod rebuild;
 mod root;
 mod run;
@@ -34,6 +36,8 @@ pub use self::audit::{AuditViewError, Keeping, VerifyError, verify as verify_aud
 pub use authority::AuthorityError;
 pub use keyring::KeyringError;
 pub use open::{OpenError, OpenedVault, Prepared, PreparedVault, VaultParts, prepare, prepare_to_rebuild};
+pub use people_keys::DropError;
+pub use proof::{ProofError, Remains, remains};
 pub use root::RootKeyError;
 pub use run::RunError;
 pub use sealed::SealedVault;

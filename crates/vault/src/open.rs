@@ -25,6 +25,7 @@ use crate::custody::Unlocked;
 use crate::entries::{self, AuthorityCreated, Entry, Fact, bound};
 use crate::holder::Holder;
 use crate::keyring::{Keyring, KeyringError, Writer};
+use crate::people_keys;
 use crate::rebuild::Rebuilding;
 use crate::root::{RootKey, RootKeyError};
 use crate::sealed::SealedVault;
@@ -310,17 +311,17 @@ impl PreparedVault {
             let signer = uncertified.certified(certificate)?;
             (signer.clone(), CurrentSigner::new(signer))
         };
+        let newest = current.clone();
+        let journal_parts = JournalParts {
+            zones: Arc::clone(&zones),
+            signer: Arc::new(move || newest.get()),
+            clock: Arc::clone(&parts.clock),
+            entropy: Arc::clone(&parts.entropy),
+        };
         let journal = {
-            let newest = current.clone();
-            let journal_parts = JournalParts {
-                zones: Arc::clone(&zones),
-                signer: Arc::new(move || newest.get()),
-                clock: Arc::clone(&parts.clock),
-                entropy: Arc::clone(&parts.entropy),
-            };
             let writer = WriterId::generate(parts.clock.now(), &*parts.entropy);
             Journal::start(
-                journal_parts,
+                journal_parts.clone(),
                 settings.journal.clone(),
                 JOURNAL,
                 None,
@@ -355,7 +356,9 @@ impl PreparedVault {
             }),
             clock: Arc::clone(&parts.clock),
             entropy: Arc::clone(&parts.entropy),
+            trimming: journal_parts,
         };
+        people_keys::sweep(&zones, &recovered.superseded).await;
         let authority = load_authority(&keyring).await?;
         let shared = Shared {
             settings,

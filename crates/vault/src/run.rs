@@ -13,6 +13,7 @@ use tonic::service::Routes;
 use wire::v1::audit_operator_server::AuditOperatorServer;
 use wire::v1::audit_server::AuditServer;
 use wire::v1::heads_server::HeadsServer;
+use wire::v1::people_keys_server::PeopleKeysServer;
 use wire::v1::vault_operator_server::VaultOperatorServer;
 use wire::v1::vault_root_server::VaultRootServer;
 use wire::v1::vault_server::VaultServer;
@@ -86,6 +87,7 @@ impl OpenedVault {
         let for_roles = Routes::new(VaultServer::from_arc(Arc::clone(&services)))
             .add_service(HeadsServer::from_arc(Arc::clone(&services)))
             .add_service(AuditServer::from_arc(Arc::clone(&services)).max_decoding_message_size(4 << 20))
+            .add_service(PeopleKeysServer::from_arc(Arc::clone(&services)))
             .add_service(feed.service());
         let for_operator = Routes::new(VaultOperatorServer::from_arc(Arc::clone(&services)))
             .add_service(VaultRootServer::from_arc(Arc::clone(&services)))

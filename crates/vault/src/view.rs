@@ -51,6 +51,9 @@ pub enum ViewError {
         "the vault's database was written by a newer version of Coffer (format {0}, this one knows up to {VERSION}): use that version, or a newer one"
     )]
     Version(i64),
+    /// Somebody read it all the time, so that what was deleted may be in its files yet.
+    #[error("the vault's database was read all the time: what was deleted may be in its files yet")]
+    Busy,
     /// A value in it is not what it should be.
     #[error("the vault's database holds a {0} that cannot be read; remove the file, it is made again from the journal")]
     Value(&'static str),
@@ -72,7 +75,7 @@ impl ViewError {
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Sql(_) => ErrorKind::Unavailable,
+            Self::Sql(_) | Self::Busy => ErrorKind::Unavailable,
             Self::Version(_) => ErrorKind::Internal,
             Self::Value(_) | Self::HeadWentBack { .. } => ErrorKind::Corrupt,
         }
@@ -156,7 +159,22 @@ impl View {
         }
         sqlx::query(NOTED).execute(&pool).await?;
         sqlx::query(CUSTODY).execute(&pool).await?;
+        sqlx::query(people_keys::TABLE).execute(&pool).await?;
         Ok(Self(pool))
+    }
+
+    /// Opens one that is there, to look at and not to change.
+    pub(crate) async fn look(path: &Path) -> Result<Self, ViewError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .read_only(true)
+            .busy_timeout(Duration::from_secs(5));
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
+        let (version,): (i64,) = sqlx::query_as("PRAGMA user_version").fetch_one(&pool).await?;
+        match version {
+            VERSION => Ok(Self(pool)),
+            other => Err(ViewError::Version(other)),
+        }
     }
 
     /// Which segments have been applied.
@@ -171,7 +189,7 @@ impl View {
     pub(crate) async fn apply(&self, (writer, sequence): Position, entries: &[Entry]) -> Result<(), ViewError> {
         let mut tx = self.0.begin().await?;
         for entry in entries {
-            apply(&mut tx, entry).await?;
+            apply(&mut tx, (writer, sequence), entry).await?;
         }
         sqlx::query("INSERT OR IGNORE INTO applied (writer, sequence) VALUES (?, ?)")
             .bind(&writer[..])
@@ -336,11 +354,12 @@ impl View {
     }
 }
 
-async fn apply(tx: &mut Transaction<'_, Sqlite>, entry: &Entry) -> Result<(), ViewError> {
+async fn apply(tx: &mut Transaction<'_, Sqlite>, position: Position, entry: &Entry) -> Result<(), ViewError> {
     // A fact of a newer version must not be passed over: what it says could be a revocation.
     let fact = entry.fact.as_ref().ok_or(ViewError::Value("fact"))?;
     let query = match fact {
         Fact::Heads(noted) => return note(tx, &noted.heads).await,
+        Fact::PeopleKey(made) => return people_keys::apply(tx, position, made).await,
         Fact::CustomerProduct(made) => {
             insert_product(&made.product).execute(&mut **tx).await?;
             insert_credential(&made.credential)
@@ -434,6 +453,8 @@ fn credential_id(bytes: &[u8]) -> Result<CredentialId, ViewError> {
 fn number(product: ProductId) -> i64 {
     product.get().cast_signed()
 }
+
+pub(crate) mod people_keys;
 
 #[cfg(test)]
 mod tests;

@@ -38,6 +38,8 @@ pub const CALLS: &[(&str, Callers)] = &[
     ("/coffer.v1.Vault/PublicKey", Callers::Roles(&[Warehouse])),
     // Refused by a vault that serves: see `vault::rebuild`.
     ("/coffer.v1.Vault/LeaseToRebuild", Callers::Roles(&[Warehouse])),
+    ("/coffer.v1.PeopleKeys/Next", Callers::Roles(&[Identity])),
+    ("/coffer.v1.PeopleKeys/Drop", Callers::Roles(&[Identity])),
     (
         "/coffer.v1.Heads/Remember",
         Callers::Roles(&[Role::Vault, Accounts, Identity, Warehouse]),
@@ -73,6 +75,7 @@ pub const CALLS: &[(&str, Callers)] = &[
     ("/coffer.v1.Identity/Find", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Identity/AsideKey", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Identity/OpenAside", Callers::Roles(&[Gateway])),
+    ("/coffer.v1.Identity/Erase", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Warehouse/Append", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Warehouse/CreateDatabase", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Warehouse/DeleteDatabase", Callers::Roles(&[Gateway])),

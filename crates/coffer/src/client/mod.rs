@@ -6,6 +6,7 @@ pub(crate) mod access;
 mod audit;
 mod connection;
 mod dropped;
+pub(crate) mod people;
 pub(crate) mod rejected;
 pub(crate) mod td;
 

@@ -247,6 +247,10 @@ async fn mint(role: Role, shared: &Shared) -> Outcome<Enrolment> {
     let minted: MintEnrolmentResponse = operator::ask(&what, operator::vault(&shared.layout).mint_enrolment(request)).await?;
     if role == Role::ALL[1] {
         keep_ca(shared, &minted.ca_certificate)?;
+        keep_file(
+            &shared.layout.installation_key(),
+            &format!("{}\n", hex::encode(&minted.installation_key)),
+        )?;
     }
     Ok(Enrolment {
         token: Hidden(SecretBytes::new(minted.token)),
@@ -257,12 +261,14 @@ async fn mint(role: Role, shared: &Shared) -> Outcome<Enrolment> {
 
 /// Clients trust this file. It changes only if the installation does.
 fn keep_ca(shared: &Shared, der: &[u8]) -> Outcome {
-    let pem = certificate::pem(der);
-    let path = shared.layout.ca();
-    if std::fs::read_to_string(&path).is_ok_and(|old| old == pem) {
+    keep_file(&shared.layout.ca(), &certificate::pem(der))
+}
+
+fn keep_file(path: &std::path::Path, text: &str) -> Outcome {
+    if std::fs::read_to_string(path).is_ok_and(|old| old == text) {
         return Ok(());
     }
-    layout::write_private(&path, pem.as_bytes())
+    layout::write_private(path, text.as_bytes())
 }
 
 /// Starts a role's process and hands it its first line. The pipe must live as long as it does.

@@ -279,6 +279,10 @@ impl Identity for Handler {
         Err(crate::status(base::ErrorKind::Internal, "not in this test"))
     }
 
+    async fn erase(&self, _: Request<wire::v1::EraseRequest>) -> Result<Response<wire::v1::EraseResponse>, Status> {
+        Err(crate::status(base::ErrorKind::Internal, "not in this test"))
+    }
+
     async fn open_aside(&self, _: Request<OpenAsideRequest>) -> Result<Response<OpenAsideResponse>, Status> {
         Err(crate::status(base::ErrorKind::Internal, "not in this test"))
     }

@@ -3,16 +3,17 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use base::{Entropy, ErrorKind, PersonId, ProductId, Secret};
-use bytes::Bytes;
-use journal::{AppendError, Entry, Head, Journal};
-use prost::Message;
+use base::{ErrorKind, PersonId, ProductId, Secret};
+use journal::{AppendError, Head, Journal};
 use seal::{DataKey, SealError};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::facts::{PeopleSeen, PersonSeen};
-use crate::keys::{Hash, ProductKeys};
-use crate::links::{Plan, Rows, Who};
+use super::{Gone, LedgerParts, State};
+use crate::facts::{Entry, Fact, Given, SealedPerson};
+use crate::keys::{Hash, ProductKeys, RingError};
+use crate::links::{KnownBy, Plan, Rows, Who};
+use crate::look;
+use crate::ring::{Known, Person, Ring};
 use crate::view::{View, ViewError};
 
 /// New people in one entry: far below what a journal takes at once, whatever their identities' length.
@@ -29,6 +30,12 @@ pub(crate) enum GiveError {
     View(Arc<ViewError>),
     #[error("what is kept of a person does not open: {0}")]
     Person(#[from] SealError),
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    #[error("a keyring of epoch {asked} cannot follow one of epoch {present}")]
+    Epoch { asked: u64, present: u64 },
+    #[error("the lease under which people are looked up has ended meanwhile")]
+    Forgotten,
     #[error("the identity role is stopping")]
     Closed,
 }
@@ -41,7 +48,9 @@ impl GiveError {
             Self::Append(error) => error.kind(),
             Self::View(error) => error.kind(),
             Self::Person(error) => error.kind(),
-            Self::Closed => ErrorKind::Unavailable,
+            Self::Ring(error) => error.kind(),
+            // What the vault says and what is here are of different times: asked again, both are of one.
+            Self::Epoch { .. } | Self::Forgotten | Self::Closed => ErrorKind::Unavailable,
         }
     }
 }
@@ -70,75 +79,147 @@ pub(super) struct Wanted {
     pub(super) reply: oneshot::Sender<Result<Vec<PersonId>, GiveError>>,
 }
 
-/// An identity that gets an id, with the key of the person whose it is.
-#[derive(Clone)]
-struct Given {
-    keys: Arc<ProductKeys>,
-    person: Newcomer,
+/// What the writer is asked.
+pub(super) enum Command {
+    Give(Wanted),
+    Prepare {
+        keys: Arc<ProductKeys>,
+        reply: oneshot::Sender<Result<(), GiveError>>,
+    },
+    Erase {
+        keys: Arc<ProductKeys>,
+        id: PersonId,
+        epoch: u64,
+        reply: oneshot::Sender<Result<Option<Gone>, GiveError>>,
+    },
+}
+
+/// Somebody with the identities that are new of them.
+struct Change {
     id: PersonId,
-    key: DataKey,
+    person: Person,
+    new: Vec<Hash>,
 }
 
 pub(super) struct Writer {
     pub(super) product: ProductId,
     pub(super) journal: Arc<Journal>,
     pub(super) view: View,
-    pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) parts: LedgerParts,
+    pub(super) state: Arc<State>,
     /// In the journal and not yet in the view, because that failed. Nothing is given before they are.
-    pub(super) behind: VecDeque<(Head, Vec<PersonSeen>)>,
-    pub(super) incoming: mpsc::Receiver<Wanted>,
-    pub(super) grown: Arc<Notify>,
+    pub(super) behind: VecDeque<(Head, Entry)>,
+    pub(super) incoming: mpsc::Receiver<Command>,
 }
 
 impl Writer {
     pub(super) async fn run(mut self) {
-        while let Some(first) = self.incoming.recv().await {
-            let mut together = first.people.len();
-            let mut callers = vec![first];
-            while together < MOST_TOGETHER
-                && let Ok(next) = self.incoming.try_recv()
-            {
-                together += next.people.len();
-                callers.push(next);
+        let mut next = self.incoming.recv().await;
+        while let Some(command) = next.take() {
+            // Whoever went away finds what was done next time.
+            match command {
+                Command::Give(first) => next = self.give_together(first).await,
+                Command::Prepare { keys, reply } => {
+                    let prepared = self.prepare(&keys).await;
+                    if let Err(error) = &prepared {
+                        tracing::warn!(product.id = %self.product, %error, "the people of product {} are not under a keyring yet", self.product);
+                    }
+                    let _ = reply.send(prepared);
+                }
+                Command::Erase { keys, id, epoch, reply } => {
+                    let erased = self.erase(&keys, id, epoch).await;
+                    let _ = reply.send(erased);
+                }
             }
-            let given = self.serve(&callers).await;
-            if let Err(error) = &given {
-                tracing::warn!(product.id = %self.product, error = %error, "gave no ids for product {}", self.product);
-            }
-            for caller in callers {
-                let answer = match &given {
-                    Ok(ids) => caller
-                        .people
-                        .iter()
-                        .map(|person| ids.get(&person.hash).copied().ok_or(GiveError::Closed))
-                        .collect(),
-                    Err(error) => Err(error.clone()),
-                };
-                // Whoever went away finds the ids next time.
-                let _ = caller.reply.send(answer);
+            if next.is_none() {
+                next = self.incoming.recv().await;
             }
         }
+    }
+
+    /// Serves a caller with all who wait behind them; what else waits there is for after.
+    async fn give_together(&mut self, first: Wanted) -> Option<Command> {
+        let mut together = first.people.len();
+        let (mut callers, mut after) = (vec![first], None);
+        while together < MOST_TOGETHER
+            && let Ok(next) = self.incoming.try_recv()
+        {
+            match next {
+                Command::Give(next) => {
+                    together += next.people.len();
+                    callers.push(next);
+                }
+                other => {
+                    after = Some(other);
+                    break;
+                }
+            }
+        }
+        let given = self.serve(&callers).await;
+        if let Err(error) = &given {
+            tracing::warn!(product.id = %self.product, error = %error, "gave no ids for product {}", self.product);
+        }
+        for caller in callers {
+            let answer = match &given {
+                Ok(ids) => caller
+                    .people
+                    .iter()
+                    .map(|person| ids.get(&person.hash).copied().ok_or(GiveError::Closed))
+                    .collect(),
+                Err(error) => Err(error.clone()),
+            };
+            let _ = caller.reply.send(answer);
+        }
+        after
     }
 
     async fn serve(&mut self, callers: &[Wanted]) -> Result<HashMap<Hash, PersonId>, GiveError> {
         self.catch_up().await?;
+        let ring = self.ring(callers.iter().map(|caller| &caller.keys))?;
         let wanted = callers.iter().flat_map(|caller| &caller.people).map(|person| person.hash);
         let beside = callers.iter().flat_map(|caller| caller.rows.rows.iter().flatten());
         let hashes: HashSet<Hash> = wanted.chain(beside.map(|member| member.hash)).collect();
-        let mut ids = self.view.find(&hashes.into_iter().collect::<Vec<_>>()).await?;
-        let new = self.decide(callers, &ids).await?;
-        for chunk in new.chunks(MOST_IN_ENTRY) {
-            self.write_down(chunk.to_vec(), &mut ids).await?;
+        let hashes: Vec<Hash> = hashes.into_iter().collect();
+        // It may have been forgotten since the caller asked: whoever holds a lease yet has it made again.
+        let found = self.state.index.find(&hashes).ok_or(GiveError::Forgotten)?;
+        let mut ids: HashMap<Hash, PersonId> = hashes.into_iter().zip(found).filter_map(|(hash, id)| Some((hash, id?))).collect();
+        let changes = self.decide(&ring, callers, &ids).await?;
+        let (mut entry, mut size) = (Vec::new(), 0);
+        for change in changes {
+            if size + change.new.len() > MOST_IN_ENTRY && size > 0 {
+                self.write_down(&ring, std::mem::take(&mut entry), &mut ids).await?;
+                size = 0;
+            }
+            size += change.new.len();
+            entry.push(change);
+        }
+        if !entry.is_empty() {
+            self.write_down(&ring, entry, &mut ids).await?;
         }
         Ok(ids)
     }
 
-    /// Who gets which id, and the key of whoever that is.
-    async fn decide(&self, callers: &[Wanted], ids: &HashMap<Hash, PersonId>) -> Result<Vec<Given>, GiveError> {
+    /// The keyring there is now, by whoever's keys open it.
+    pub(super) fn ring<'a>(&self, all: impl Iterator<Item = &'a Arc<ProductKeys>>) -> Result<Arc<Ring>, GiveError> {
+        let sealed = self.state.ring().ok_or(RingError::NoKey { epoch: 0 })?;
+        let mut failed = RingError::NoKey { epoch: sealed.epoch };
+        for keys in all {
+            match keys.ring(&sealed) {
+                Ok(ring) => return Ok(ring),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed.into())
+    }
+
+    /// Who gets which id, and what is kept of them then.
+    async fn decide(&self, ring: &Arc<Ring>, callers: &[Wanted], ids: &HashMap<Hash, PersonId>) -> Result<Vec<Change>, GiveError> {
         let in_rows = callers.iter().flat_map(|caller| caller.rows.rows.iter().flatten());
         let linked: HashSet<PersonId> = in_rows.filter_map(|member| ids.get(&member.hash).copied()).collect();
-        let linked: Vec<PersonId> = linked.into_iter().collect();
-        let mut plan = Plan::new(ids, self.view.known_by(&linked).await?);
+        // Whoever a row names may be joined, and nobody else.
+        let mut persons = look::persons(&self.view, ring, &linked.into_iter().collect::<Vec<_>>()).await?;
+        let known_by = persons.iter().map(|(id, person)| (*id, known_by(person))).collect();
+        let mut plan = Plan::new(ids, known_by);
         for caller in callers {
             caller.rows.rows.iter().for_each(|row| plan.row(&caller.rows.columns, row));
         }
@@ -147,70 +228,86 @@ impl Writer {
         for caller in callers {
             for person in &caller.people {
                 if !ids.contains_key(&person.hash) && asked.insert(person.hash) {
-                    new.push((caller, person, plan.who(&person.hash)));
+                    new.push((person, plan.who(&person.hash)));
                 }
             }
         }
         let fresh = self.fresh_ids(plan.count()).await?;
-        let fresh_keys: Vec<DataKey> = fresh.iter().map(|_| DataKey::generate(&*self.entropy)).collect();
-        let joined: HashSet<PersonId> = new
-            .iter()
-            .filter_map(|(_, _, who)| match who {
-                Who::Known(id) => Some(*id),
-                Who::New(_) => None,
-            })
-            .collect();
-        let persons = self.view.persons(&joined.into_iter().collect::<Vec<_>>()).await?;
-        let given = new.into_iter().map(|(caller, person, who)| {
-            let (id, key) = match who {
-                Who::New(place) => fresh.get(place).copied().zip(fresh_keys.get(place).cloned()),
-                Who::Known(id) => match persons.get(&id) {
-                    Some((hash, kept)) => Some((id, caller.keys.sealing_key(hash, kept)?)),
-                    None => None,
-                },
+        let (mut changes, mut places): (Vec<Change>, HashMap<PersonId, usize>) = (Vec::new(), HashMap::new());
+        for (newcomer, who) in new {
+            let (id, person) = match who {
+                Who::New(place) => (fresh.get(place).copied().ok_or(ViewError::Corrupt("no such person"))?, None),
+                Who::Known(id) => (id, persons.remove(&id)),
+            };
+            let place = match places.get(&id) {
+                Some(place) => *place,
+                None => {
+                    let person = match who {
+                        Who::Known(_) => person.ok_or(ViewError::Corrupt("no such person"))?,
+                        Who::New(_) => Person {
+                            key: DataKey::generate(&*self.parts.journal.entropy),
+                            identities: Vec::new(),
+                        },
+                    };
+                    places.insert(id, changes.len());
+                    let new = Vec::new();
+                    changes.push(Change { id, person, new });
+                    changes.len() - 1
+                }
+            };
+            if let Some(change) = changes.get_mut(place) {
+                change.new.push(newcomer.hash);
+                change.person.identities.push(Known {
+                    identity: newcomer.identity.clone(),
+                    column: newcomer.column.clone(),
+                });
             }
-            .ok_or(ViewError::Corrupt("no such person"))?;
-            Ok(Given {
-                keys: Arc::clone(&caller.keys),
-                person: person.clone(),
-                id,
-                key,
-            })
-        });
-        given.collect()
+        }
+        Ok(changes)
     }
 
-    async fn write_down(&mut self, new: Vec<Given>, ids: &mut HashMap<Hash, PersonId>) -> Result<(), GiveError> {
-        let given: Vec<(Hash, PersonId)> = new.iter().map(|given| (given.person.hash, given.id)).collect();
-        let entropy = Arc::clone(&self.entropy);
+    async fn write_down(&mut self, ring: &Arc<Ring>, changes: Vec<Change>, ids: &mut HashMap<Hash, PersonId>) -> Result<(), GiveError> {
+        let of_one = |change: &Change| change.new.iter().map(|hash| (*hash, change.id)).collect::<Vec<_>>();
+        let given: Vec<(Hash, PersonId)> = changes.iter().flat_map(of_one).collect();
+        let (ring, entropy) = (Arc::clone(ring), Arc::clone(&self.parts.journal.entropy));
         let sealing = tokio::task::spawn_blocking(move || {
-            let seen = |given: Given| PersonSeen {
-                hash: given.person.hash.to_vec(),
-                id: given.id.get(),
-                sealed: given.keys.seal(&given.person.hash, &given.key, &given.person.identity, &*entropy),
-                column: given.person.column,
-            };
-            let people = PeopleSeen {
-                people: new.into_iter().map(seen).collect(),
-            };
-            (Bytes::from(people.encode_to_vec()), people.people)
+            let mut given = Given::default();
+            for Change { id, person, .. } in changes {
+                given.people.push(SealedPerson {
+                    id: id.get(),
+                    sealed: ring.seal_person(id, &person, &*entropy),
+                });
+            }
+            given
         });
-        let (payload, people) = sealing.await.map_err(|_| GiveError::Closed)?;
-        let segment = self.journal.append(Entry::sealed(payload)).await?;
-        // Nobody else appends, so the journal's end is this entry's segment.
-        let head = self.journal.head();
-        debug_assert_eq!(head.length, segment.sequence + 1);
-        self.behind.push_back((head, people));
-        self.grown.notify_one();
-        self.catch_up().await?;
+        let fact = sealing.await.map_err(|_| GiveError::Closed)?;
+        let written = self.write(Fact::Given(fact)).await;
+        if written.is_err() && !self.behind.is_empty() {
+            // The journal has them, and the view will: an index without them would have them given a second id.
+            self.state.index.clear();
+        }
+        written?;
+        self.state.index.add(given.iter().copied());
         ids.extend(given);
         Ok(())
     }
 
-    /// Random ids that nobody of this product has.
+    /// Makes a fact durable, and then true.
+    pub(super) async fn write(&mut self, fact: Fact) -> Result<(), GiveError> {
+        let segment = self.journal.append(Entry::stored(fact.clone())).await?;
+        // Nobody else appends, so the journal's end is this entry's segment.
+        let head = self.journal.head();
+        debug_assert_eq!(head.length, segment.sequence + 1);
+        self.behind.push_back((head, Entry::Change(fact)));
+        self.parts.grown.notify_one();
+        Ok(self.catch_up().await?)
+    }
+
+    /// Random ids that nobody of this product has or had.
     async fn fresh_ids(&self, count: usize) -> Result<Vec<PersonId>, ViewError> {
+        let entropy = &*self.parts.journal.entropy;
         loop {
-            let ids: HashSet<PersonId> = std::iter::repeat_with(|| PersonId::random(&*self.entropy)).take(count).collect();
+            let ids: HashSet<PersonId> = std::iter::repeat_with(|| PersonId::random(entropy)).take(count).collect();
             let ids: Vec<PersonId> = ids.into_iter().collect();
             // Among some billions of people one in many batches meets an id that is taken: then all are drawn again.
             if ids.len() == count && self.view.taken(&ids).await?.is_empty() {
@@ -219,11 +316,25 @@ impl Writer {
         }
     }
 
-    async fn catch_up(&mut self) -> Result<(), ViewError> {
-        while let Some((head, people)) = self.behind.front() {
-            self.view.apply(head, people).await?;
-            self.behind.pop_front();
+    pub(super) async fn catch_up(&mut self) -> Result<(), ViewError> {
+        while let Some((head, entry)) = self.behind.front() {
+            self.view.apply(head, std::slice::from_ref(entry)).await?;
+            let Some((_, Entry::Change(fact))) = self.behind.pop_front() else {
+                continue;
+            };
+            match fact {
+                Fact::Ring(ring) | Fact::Moving(ring) => self.state.put_ring(ring),
+                Fact::Erased(erased) => erased.ring.into_iter().for_each(|ring| self.state.put_ring(ring)),
+                Fact::Given(_) | Fact::Moved(_) => {}
+            }
         }
         Ok(())
+    }
+}
+
+fn known_by(person: &Person) -> KnownBy {
+    KnownBy {
+        columns: person.identities.iter().map(|known| known.column.clone()).collect(),
+        identities: person.identities.len() as u64,
     }
 }

@@ -101,9 +101,9 @@ async fn identities_of_one_person_share_the_key_of_personal_values() {
     };
     let (_, sealed, _) = people.translate(&op, &[1], secrets(&owners), None, personal).await.unwrap();
     assert!(sealed[0] == sealed[1] && sealed[1] == sealed[2] && sealed[3] == sealed[4] && sealed[0] != sealed[3]);
-    let (keys, ledger) = (people.keys(&op, &[1]).await.unwrap(), people.ledger(op.product).await.unwrap());
+    let ready = people.ready(&op, &[1]).await.unwrap();
     for value in sealed {
-        assert_eq!(crate::personal::open(&keys, &ledger, "name", &value).await.unwrap().reveal(), "Ada");
+        assert_eq!(crate::personal::open(&ready, "name", &value).await.unwrap().reveal(), "Ada");
     }
 }
 

@@ -34,9 +34,8 @@ async fn seal(world: &World, people: &People, product: u8, identities: &[&str], 
 
 async fn opened(world: &World, people: &People, product: u8, column: &str, sealed: &[u8]) -> Result<String, OpenError> {
     let op = world.op(product, &[Verb::Append]);
-    let keys = people.keys(&op, &[product]).await.unwrap();
-    let ledger = people.ledger(op.product).await.unwrap();
-    let value = open(&keys, &ledger, column, sealed).await?;
+    let ready = people.ready(&op, &[product]).await.unwrap();
+    let value = open(&ready, column, sealed).await?;
     Ok(value.reveal().to_owned())
 }
 

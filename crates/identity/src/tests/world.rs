@@ -14,7 +14,7 @@ use journal::{JournalParts, JournalSettings};
 use seal::{DataKey, InstallationSigner, PrivateKey, Signer};
 use tempfile::TempDir;
 use tonic::Status;
-use wire::v1::{Head, LookupKeyLease};
+use wire::v1::{Head, LookupKeyLease, PeopleKey};
 use zones::{MemoryZone, Zone, Zones, ZonesSettings};
 
 use crate::links::Links;
@@ -29,6 +29,10 @@ pub(super) struct TestVault {
     pub(super) down: AtomicBool,
     pub(super) leases: AtomicUsize,
     pub(super) heads: Mutex<BTreeMap<String, Head>>,
+    /// Keys of keyrings that were not dropped, by product and epoch.
+    pub(super) people: Mutex<BTreeMap<(u64, u64), Vec<u8>>>,
+    /// Drops nothing, and says so.
+    pub(super) keeps: AtomicBool,
 }
 
 #[async_trait]
@@ -39,7 +43,27 @@ impl Vault for TestVault {
         Ok(LookupKeyLease {
             lookup_key: lookup_key(pass[0]).to_vec(),
             seconds: LEASE,
+            people_keys: self.people_keys(u64::from(pass[0])),
         })
+    }
+
+    async fn next_people_key(&self, pass: &[u8], _: RequestId) -> Result<PeopleKey, Status> {
+        self.check()?;
+        let product = u64::from(pass[0]);
+        let newest = self.people_keys(product).last().map_or(0, |key| key.epoch);
+        Ok(self.make(product, newest + 1))
+    }
+
+    async fn drop_people_keys(&self, product: ProductId, below: u64) -> Result<(), Status> {
+        self.check()?;
+        if self.keeps.load(Ordering::SeqCst) {
+            return Err(edge::status(ErrorKind::Unavailable, "a zone is away"));
+        }
+        self.people
+            .lock()
+            .unwrap()
+            .retain(|(of, epoch), _| *of != product.get() || *epoch >= below);
+        Ok(())
     }
 
     async fn state_key(&self) -> Result<Vec<u8>, Status> {
@@ -64,6 +88,33 @@ impl Vault for TestVault {
 }
 
 impl TestVault {
+    /// What a product's lease holds: at least one.
+    fn people_keys(&self, product: u64) -> Vec<PeopleKey> {
+        if self.held(product).is_empty() {
+            self.make(product, 1);
+        }
+        self.held(product)
+    }
+
+    /// What there is of a product.
+    pub(super) fn held(&self, product: u64) -> Vec<PeopleKey> {
+        let all = self.people.lock().unwrap();
+        let of = all.iter().filter(|((of, _), _)| *of == product);
+        of.map(|((_, epoch), key)| PeopleKey {
+            epoch: *epoch,
+            key: key.clone(),
+        })
+        .collect()
+    }
+
+    fn make(&self, product: u64, epoch: u64) -> PeopleKey {
+        let key = blake3::hash(&[product.to_be_bytes(), epoch.to_be_bytes()].concat())
+            .as_bytes()
+            .to_vec();
+        self.people.lock().unwrap().insert((product, epoch), key.clone());
+        PeopleKey { epoch, key }
+    }
+
     fn check(&self) -> Result<(), Status> {
         if self.down.load(Ordering::SeqCst) {
             Err(edge::status(ErrorKind::Unavailable, "down"))

@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 mod heads;
 mod operator;
+mod people_keys;
 mod root;
 mod vault;
 
@@ -125,7 +126,7 @@ fn outcome(accepted: bool) -> String {
 fn refusal(error: &KeyringError) -> Status {
     let kind = error.kind();
     match error {
-        KeyringError::Append(_) | KeyringError::View(_) | KeyringError::Seal(_) => {
+        KeyringError::Append(_) | KeyringError::View(_) | KeyringError::Seal(_) | KeyringError::NotDropped(_) => {
             tracing::error!(error = %Chain(error), "the vault could not do what was asked");
             status(kind, kind.words())
         }

@@ -1,5 +1,6 @@
 //! The service for other roles: certificates, assertions, leases.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base::{ErrorKind, Role};
@@ -11,7 +12,7 @@ use wire::v1::{
     PublicKeyResponse, RebuildLease, RebuildLeaseRequest, RenewRequest, StateKeyLease, StateKeyRequest,
 };
 
-use super::{Services, peer, product, refusal};
+use super::{Services, peer, product, refusal, to_the_end};
 use crate::authority::holder_of_request;
 
 #[async_trait::async_trait]
@@ -95,11 +96,15 @@ impl Vault for Services {
         let leased = self.shared.keyring.lookup_key(&op).await;
         self.counts.leased("lookup", leased.is_ok());
         let lookup_key = leased.map_err(|error| refusal(&error))?.reveal().to_vec();
+        let (shared, product) = (Arc::clone(&self.shared), op.product);
+        let people_keys = to_the_end(async move { shared.keyring.people_keys(product).await }).await?;
+        let people_keys = people_keys.map_err(|error| refusal(&error))?;
         tracing::info!(product.id = %op.product, credential.id = %op.actor, request.id = %op.request,
             "lent the lookup key of product {}", op.product);
         Ok(Response::new(LookupKeyLease {
             lookup_key,
             seconds: seconds(self.shared.settings.lease),
+            people_keys: people_keys.into_iter().map(|key| key.told()).collect(),
         }))
     }
 

@@ -1,0 +1,60 @@
+//! The command line of `coffer people` and of `coffer prove`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{ClientArgs, DataArgs};
+
+/// The people whom a product's events are about
+#[derive(Debug, Subcommand)]
+pub(crate) enum People {
+    Erase(Erase),
+}
+
+/// Forget a person for good, in every copy there is
+///
+/// With all their identities. From then on nobody can tell whose their events were, and what stands in personal columns of theirs opens with
+/// nothing: in tables, raw logs, results and every older copy of the identity role's zones and database. Their rows stay, as nobody's. Should
+/// the same identity come again it is of somebody new. The receipt on standard output is signed; `coffer prove erased` checks it. Needs an
+/// admin key made by this version or a later one.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("whom").required(true).args(["identity", "id"]))]
+pub(crate) struct Erase {
+    /// What the person is known by, such as an e-mail address; `-` reads it from standard input
+    #[arg(value_name = "IDENTITY")]
+    pub(crate) identity: Option<String>,
+    /// The id that stands in the product's tables instead
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: Option<i64>,
+    /// Where to write the receipt, beside standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipt: Option<PathBuf>,
+    /// Do it without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+}
+
+/// Check that something holds, and end with 8 when it does not
+#[derive(Debug, Subcommand)]
+pub(crate) enum Prove {
+    Erased(Erased),
+}
+
+/// Check a receipt of an erasure against an installation, running or not
+///
+/// The signature is the identity role's; its database has no row of the person, and the keyring it has is of the receipt's time or later; the
+/// vault's database and each of its zones by itself hold no key of the keyrings before. Nothing is opened and no key is needed.
+#[derive(Debug, Args)]
+pub(crate) struct Erased {
+    /// The receipt
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipt: PathBuf,
+    /// Configuration file (TOML), where the vault's zones are not below the data directory
+    #[arg(long, value_name = "FILE", env = "COFFER_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
