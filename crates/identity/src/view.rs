@@ -116,14 +116,15 @@ impl View {
             })
             .connect_with(options)
             .await?;
-        let steps: &[&str] = match sqlx::query_scalar("PRAGMA user_version").fetch_one(&pool).await? {
+        // Whoever went away while they opened it may be making it just now.
+        let mut change = pool.begin_with("BEGIN IMMEDIATE").await?;
+        let steps: &[&str] = match sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *change).await? {
             0 => &[SCHEMA_FIRST, SCHEMA],
             1 => &[FORGET_1, SCHEMA_FIRST, SCHEMA],
             2 => &[SCHEMA],
             VERSION => &[],
             other => return Err(ViewError::Version(other)),
         };
-        let mut change = pool.begin().await?;
         for step in steps {
             sqlx::raw_sql(*step).execute(&mut *change).await?;
         }

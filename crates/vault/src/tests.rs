@@ -4,6 +4,7 @@ mod audit;
 mod custody;
 mod history;
 mod keys;
+mod people_keys;
 mod rebuild;
 mod shares;
 mod trust;

@@ -290,7 +290,7 @@ impl Running {
         self.enrol_with(&self.token(role).await, role).await.unwrap()
     }
 
-    fn channel(&self, tls: &Arc<RoleTls>) -> Channel {
+    pub(super) fn channel(&self, tls: &Arc<RoleTls>) -> Channel {
         Peers::new(Arc::clone(tls), [(Role::Vault, self.address)]).channel(Role::Vault)
     }
 
@@ -402,7 +402,7 @@ impl Running {
     }
 }
 
-fn shown(pass: &[u8]) -> Request<LeaseRequest> {
+pub(super) fn shown(pass: &[u8]) -> Request<LeaseRequest> {
     let mut call = edge::with_pass(
         LeaseRequest {},
         pass,
