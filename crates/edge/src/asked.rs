@@ -8,7 +8,7 @@ use http::Response;
 use http::request::Parts;
 use http_body_util::{BodyExt, Limited};
 use tonic::Status;
-use wire::audited::{About, about};
+use wire::audited::{About, about, is_hashed};
 
 use crate::guard::{Connected, PassId};
 use crate::{kind_of, status};
@@ -65,7 +65,7 @@ pub(crate) async fn read(draft: &mut Draft, body: Body) -> Result<Bytes, Status>
         credential,
         object,
     } = about(&draft.method, &bytes);
-    draft.request = Some(Digest::of(&bytes));
+    draft.request = is_hashed(&draft.method).then(|| Digest::of(&bytes));
     draft.object = Object::named(&object);
     draft.product = draft.product.or_else(|| ProductId::new(product).ok());
     draft.on_behalf = draft.on_behalf.or_else(|| CredentialId::try_from(&credential[..]).ok());

@@ -12,7 +12,7 @@ pub struct IdentitySettings {
     pub zones: ZonesSettings,
     /// How the journals are written.
     pub journal: JournalSettings,
-    /// How many identities of one product are kept at hand while its lookup key is leased, and how many people's sealing keys.
+    /// How many people's sealing keys of one product are kept at hand while its lookup key is leased.
     pub hot_identities: usize,
 }
 

@@ -36,6 +36,8 @@ pub const AUDITED: &[(&str, Audited)] = &[
     ("/coffer.v1.Vault/PublicKey", Refusals),
     // Whoever rebuilds has the root key in hand. It waits for nobody, so that what can be rebuilt is.
     ("/coffer.v1.Vault/LeaseToRebuild", Afterwards),
+    ("/coffer.v1.PeopleKeys/Next", First),
+    ("/coffer.v1.PeopleKeys/Drop", First),
     ("/coffer.v1.Heads/Remember", Refusals),
     ("/coffer.v1.Heads/Recall", Refusals),
     ("/coffer.v1.Revocations/Watch", Refusals),
@@ -68,6 +70,7 @@ pub const AUDITED: &[(&str, Audited)] = &[
     ("/coffer.v1.Identity/Find", Afterwards),
     ("/coffer.v1.Identity/AsideKey", Refusals),
     ("/coffer.v1.Identity/OpenAside", First),
+    ("/coffer.v1.Identity/Erase", First),
     ("/coffer.v1.Warehouse/Append", Refusals),
     ("/coffer.v1.Warehouse/CreateDatabase", First),
     ("/coffer.v1.Warehouse/DeleteDatabase", First),
@@ -99,6 +102,15 @@ pub const AUDITED: &[(&str, Audited)] = &[
 pub fn audited(path: &str) -> Audited {
     let listed = AUDITED.iter().find(|(method, _)| *method == path);
     listed.map_or(First, |(_, audited)| *audited)
+}
+
+/// Whether a record holds a keyed hash of the call's message. Not where identities are in it: the hash would say for ever, to whoever has its
+/// key, that one was asked for, and with what came of it whose id was whose, after the person was erased.
+pub fn is_hashed(path: &str) -> bool {
+    !matches!(
+        path,
+        "/coffer.v1.Identity/Translate" | "/coffer.v1.Identity/Find" | "/coffer.v1.Identity/Erase"
+    )
 }
 
 /// What a message is about.
@@ -153,6 +165,12 @@ fn read(path: &str, message: &[u8]) -> Result<About, prost::DecodeError> {
         "/coffer.v1.VaultOperator/RevokeCredential" => About {
             credential: v1::RevokeCredentialRequest::decode(message)?.credential,
             ..About::default()
+        },
+        "/coffer.v1.PeopleKeys/Drop" => product(v1::DropPeopleKeysRequest::decode(message)?.product),
+        // By its id somebody who was erased is nobody any more; by what else they were asked for is not for a record.
+        "/coffer.v1.Identity/Erase" => match v1::EraseRequest::decode(message)?.id {
+            0 => object("person".to_owned()),
+            id => object(format!("person/{id}")),
         },
         "/coffer.v1.Vault/LeaseToRebuild" => product(v1::RebuildLeaseRequest::decode(message)?.product),
         "/coffer.v1.AuditOperator/Read" => product(v1::AuditReadRequest::decode(message)?.product),
