@@ -30,9 +30,8 @@ async fn visit(client: &Client, who: &str, time: i64) -> anyhow::Result<()> {
 }
 
 async fn erase(installation: &Installation, key: &Path, words: &[&str]) -> anyhow::Result<Ran> {
-    let (key, data) = (key.to_str().context("a path")?, installation.data());
-    let client = ["--key-file", key, "--data", data.to_str().context("a path")?, "--yes"];
-    installation.run(&[&["people", "erase"], words, &client].concat()).await
+    let client = ["--key-file", key.to_str().context("a path")?, "--yes"];
+    installation.user(&[&["people", "erase"], words, &client].concat(), &[]).await
 }
 
 async fn prove(installation: &Installation, receipt: &Path) -> anyhow::Result<Ran> {

@@ -265,6 +265,20 @@ mod tests {
     }
 
     #[test]
+    fn of_an_erasure_a_record_says_nothing_by_which_a_guess_could_be_confirmed() {
+        let path = "/coffer.v1.Identity/Erase";
+        let asked = v1::EraseRequest {
+            identity: "ada@example.com".into(),
+            id: 0,
+        };
+        assert_eq!(about(path, &framed(&asked)).object, "person");
+        let identity = String::new();
+        assert_eq!(about(path, &framed(&v1::EraseRequest { identity, id: 7 })).object, "person/7");
+        assert!(!is_hashed(path) && !is_hashed("/coffer.v1.Identity/Find") && is_hashed("/coffer.v1.Warehouse/IssueJob"));
+        assert!(METHODS.contains(&path), "it is called so");
+    }
+
+    #[test]
     fn what_cannot_be_read_is_about_nothing() {
         for body in [&b""[..], &[0, 0, 0, 0], &[1, 0, 0, 0, 0, 8, 1], &[0, 0, 0, 0, 9, 255, 255]] {
             assert_eq!(about("/coffer.v1.Warehouse/KillJob", body).product, 0);

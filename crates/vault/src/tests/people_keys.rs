@@ -103,7 +103,7 @@ async fn a_dropped_key_is_in_no_zone_and_not_in_the_database_and_stays_dropped()
 
     assert_eq!(roles.drop_below(&vault, 2).await.unwrap(), 1);
 
-    assert_eq!(roles.people_keys(&vault, &pass).await, [second.clone()]);
+    assert_eq!(roles.people_keys(&vault, &pass).await, std::slice::from_ref(&second));
     assert!(!is_on_disk(&world, &kept[0].wrapped) && is_on_disk(&world, &kept[1].wrapped));
     for zone in ["a", "b", "c"] {
         assert_eq!(held_in_zone(&world, &vault, zone), [2]);
@@ -125,7 +125,7 @@ async fn a_dropped_key_is_in_no_zone_and_not_in_the_database_and_stays_dropped()
     let (name, bytes) = &before[0];
     std::fs::write(name, bytes).unwrap();
     let remains = crate::remains(world.directory.path(), &zones, &key, product, 2).await.unwrap();
-    assert_eq!(remains.objects, [name.clone()]);
+    assert_eq!(remains.objects, std::slice::from_ref(name));
     std::fs::remove_file(name).unwrap();
     vault.stop().await;
 
