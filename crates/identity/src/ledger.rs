@@ -203,6 +203,7 @@ impl Ledger {
             parts: parts.clone(),
             state: Arc::clone(&state),
             behind: VecDeque::new(),
+            unindexed: Vec::new(),
             incoming,
         };
         Ok(Self {

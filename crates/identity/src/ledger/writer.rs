@@ -109,6 +109,8 @@ pub(super) struct Writer {
     pub(super) state: Arc<State>,
     /// In the journal and not yet in the view, because that failed. Nothing is given before they are.
     pub(super) behind: VecDeque<(Head, Entry)>,
+    /// Whom these entries are about, for the index once the view has them.
+    pub(super) unindexed: Vec<(Hash, PersonId)>,
     pub(super) incoming: mpsc::Receiver<Command>,
 }
 
@@ -283,8 +285,9 @@ impl Writer {
         let fact = sealing.await.map_err(|_| GiveError::Closed)?;
         let written = self.write(Fact::Given(fact)).await;
         if written.is_err() && !self.behind.is_empty() {
-            // The journal has them, and the view will: an index without them would have them given a second id.
-            self.state.index.clear();
+            // The journal has them, and the view will; until then nobody is given an id. Who is known is found meanwhile.
+            self.unindexed.extend(given);
+            return written;
         }
         written?;
         self.state.index.add(given.iter().copied());
@@ -328,6 +331,8 @@ impl Writer {
                 Fact::Given(_) | Fact::Moved(_) => {}
             }
         }
+        // Without them they would be given a second id.
+        self.state.index.add(self.unindexed.drain(..));
         Ok(())
     }
 }
