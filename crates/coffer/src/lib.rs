@@ -40,6 +40,8 @@ pub struct Parts {
     pub order: edge::Order,
     /// What the vault keeps of records, likewise.
     pub keeping: vault::Keeping,
+    /// Which table of calls roles go by, likewise.
+    pub table: edge::Table,
 }
 
 /// Runs the command line of this process to its end.

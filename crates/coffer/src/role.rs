@@ -115,7 +115,7 @@ pub(crate) fn run(role: Role, parts: Parts) -> Outcome {
                 settings.zones.hosts = hosts;
                 ended(
                     role,
-                    accounts::run(settings, enrolled(handover, listeners, report, cancel, parts.order).await?.0).await,
+                    accounts::run(settings, enrolled(handover, listeners, report, cancel, parts).await?.0).await,
                 )
             }
             Role::Identity => {
@@ -123,7 +123,7 @@ pub(crate) fn run(role: Role, parts: Parts) -> Outcome {
                 settings.zones.hosts = hosts;
                 ended(
                     role,
-                    identity::run(settings, enrolled(handover, listeners, report, cancel, parts.order).await?.0).await,
+                    identity::run(settings, enrolled(handover, listeners, report, cancel, parts).await?.0).await,
                 )
             }
             Role::Warehouse => {
@@ -132,7 +132,7 @@ pub(crate) fn run(role: Role, parts: Parts) -> Outcome {
                 settings.journal.acknowledge = parts.acknowledge;
                 ended(
                     role,
-                    warehouse::run(settings, enrolled(handover, listeners, report, cancel, parts.order).await?.0).await,
+                    warehouse::run(settings, enrolled(handover, listeners, report, cancel, parts).await?.0).await,
                 )
             }
             Role::Gateway => {
@@ -282,19 +282,19 @@ async fn rebuild(
         Role::Accounts => {
             let mut settings: accounts::AccountsSettings = read(role, settings)?;
             settings.zones.hosts = hosts;
-            let context = enrolled(handover, listeners, report, cancel, parts.order).await?.0;
+            let context = enrolled(handover, listeners, report, cancel, parts).await?.0;
             ended(role, accounts::rebuild(settings, context, order).await)
         }
         Role::Identity => {
             let mut settings: identity::IdentitySettings = read(role, settings)?;
             settings.zones.hosts = hosts;
-            let context = enrolled(handover, listeners, report, cancel, parts.order).await?.0;
+            let context = enrolled(handover, listeners, report, cancel, parts).await?.0;
             ended(role, identity::rebuild(settings, context, order).await)
         }
         Role::Warehouse => {
             let mut settings: warehouse::WarehouseSettings = read(role, settings)?;
             settings.zones.hosts = hosts;
-            let context = enrolled(handover, listeners, report, cancel, parts.order).await?.0;
+            let context = enrolled(handover, listeners, report, cancel, parts).await?.0;
             ended(role, warehouse::rebuild(settings, context, order).await)
         }
         Role::Vault | Role::Gateway => Err(Failure::new(Exit::Usage, format!("the {role} role has nothing to rebuild"))),
@@ -342,6 +342,7 @@ async fn vault(
         peers,
         revocations: None,
         audit,
+        table: parts.table,
     };
     let (clock, entropy) = (Arc::new(SystemClock), Arc::new(OsEntropy));
     let context = assemble(handover, listeners, report, cancel, clock, entropy, secured).0;
@@ -370,7 +371,7 @@ async fn gateway(
             }
         }
     });
-    let (context, (public, plain)) = enrolled(handover, listeners, report, cancel, parts.order).await?;
+    let (context, (public, plain)) = enrolled(handover, listeners, report, cancel, parts).await?;
     let listener = public.ok_or_else(|| Failure::new(Exit::Usage, "the gateway inherited no public listener"))?;
     ended(
         Role::Gateway,

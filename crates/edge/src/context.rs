@@ -44,6 +44,8 @@ pub struct RoleContext {
     pub drills: crate::Drills,
     /// The way into the audit journal.
     pub audit: crate::Auditing,
+    /// Which table of calls the role goes by.
+    pub table: crate::Table,
     /// What the kernel enforces.
     pub sandbox: sandbox::Report,
     /// What was revoked. Vault and accounts serve this themselves and have `None`; every other role refuses all passes without it.

@@ -7,12 +7,13 @@ use http::HeaderMap;
 use http::request::Parts;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
-use wire::calls::{Caller, goes_on_unheard, may_call};
+use wire::calls::{Caller, goes_on_unheard};
 use wire::{PASS_HEADER, REQUEST_ID_HEADER};
 
 use crate::call::RawPass;
 use crate::passes::PassCache;
 use crate::revocations::Watch;
+use crate::table::Table;
 use crate::{Counters, Metrics, Peer, RoleContext, status};
 
 /// The other end of a connection.
@@ -45,6 +46,7 @@ pub(crate) struct Guard {
     passes: Option<PassCache>,
     revocations: Option<Arc<Watch>>,
     refused: Counters,
+    table: Table,
 }
 
 impl Guard {
@@ -56,6 +58,7 @@ impl Guard {
             passes: Some(PassCache::new(ctx.role, ctx.installation)),
             revocations: ctx.revocations.clone(),
             refused: refused(&ctx.metrics),
+            table: ctx.table,
         }
     }
 
@@ -68,6 +71,7 @@ impl Guard {
             passes: None,
             revocations: None,
             refused: refused(metrics),
+            table: Table::default(),
         }
     }
 
@@ -94,7 +98,7 @@ impl Guard {
             parts.extensions.insert(*peer);
         }
         let path = parts.uri.path();
-        if !may_call(path, connected.caller()) {
+        if !self.table.admits(path, connected.caller()) {
             return Err(("call", status(ErrorKind::Forbidden, "this caller may not make this call")));
         }
         let Some(pass) = shown_pass(&parts.headers)? else { return Ok(()) };

@@ -28,6 +28,7 @@ pub mod revocations;
 pub mod sandbox;
 mod server;
 mod stages;
+mod table;
 mod tls;
 mod zones;
 
@@ -45,6 +46,7 @@ pub use readiness::{Readiness, SEALED};
 pub use recording::{Auditing, ByVault, Order, Recorder};
 pub use server::{ServeError, serve_role};
 pub use stages::{Lap, Stages};
+pub use table::Table;
 pub use tls::{RoleTls, TlsError, TlsKey, read_certificate};
 pub use zones::ZoneReport;
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use base::{Clock, Entropy, OsEntropy, Role, SystemClock};
 use edge::revocations::Watch;
-use edge::{Auditing, ByVault, CurrentSigner, Metrics, Order, Peers, Readiness, RoleContext, RoleTls, ZoneReport, sandbox};
+use edge::{Auditing, ByVault, CurrentSigner, Metrics, Peers, Readiness, RoleContext, RoleTls, Table, ZoneReport, sandbox};
 use rustls_pki_types::CertificateDer;
 use seal::InstallationKey;
 use tokio_util::sync::CancellationToken;
 
 use super::{Listeners, chain, policy};
+use crate::Parts;
 use crate::failure::{During, Exit, Failure, Outcome};
 use crate::handover::Handover;
 
@@ -22,6 +23,7 @@ pub(super) struct Secured {
     pub(super) peers: Arc<Peers>,
     pub(super) revocations: Option<Arc<Watch>>,
     pub(super) audit: Auditing,
+    pub(super) table: Table,
 }
 
 /// The listeners for the world: public and plain.
@@ -33,7 +35,7 @@ pub(super) async fn enrolled(
     listeners: Listeners,
     report: sandbox::Report,
     cancel: CancellationToken,
-    order: Order,
+    parts: Parts,
 ) -> Outcome<(RoleContext, Public)> {
     let role = handover.role;
     let what = format!("the {role} role could not get its certificate");
@@ -69,7 +71,7 @@ pub(super) async fn enrolled(
     // Accounts tells of revocations itself. Where nobody is served there is nothing to revoke.
     let follows = role != Role::Accounts && handover.rebuild.is_none();
     let revocations = follows.then(|| Watch::follow(&peers, Arc::clone(&clock), &cancel));
-    let audit = Auditing::in_order(order);
+    let audit = Auditing::in_order(parts.order);
     audit.by(Arc::new(ByVault::new(peers.channel(Role::Vault))));
     let secured = Secured {
         tls,
@@ -78,6 +80,7 @@ pub(super) async fn enrolled(
         peers,
         revocations,
         audit,
+        table: parts.table,
     };
     Ok(assemble(handover, listeners, report, cancel, clock, entropy, secured))
 }
@@ -98,6 +101,7 @@ pub(super) fn assemble(
         peers,
         revocations,
         audit,
+        table,
     } = secured;
     let context = RoleContext {
         role: handover.role,
@@ -115,6 +119,7 @@ pub(super) fn assemble(
         zones: ZoneReport::default(),
         drills: edge::Drills::default(),
         audit,
+        table,
         sandbox: report,
         revocations,
         cancel,

@@ -123,6 +123,7 @@ impl World {
             zones: Default::default(),
             drills: Default::default(),
             audit: crate::Auditing::default(),
+            table: crate::Table::default(),
             sandbox: crate::sandbox::off(),
             revocations,
             cancel: CancellationToken::new(),

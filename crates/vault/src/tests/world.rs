@@ -226,6 +226,7 @@ impl World {
             zones: Default::default(),
             drills: Default::default(),
             audit: Default::default(),
+            table: Default::default(),
             sandbox: edge::sandbox::off(),
             revocations: None,
             cancel,
