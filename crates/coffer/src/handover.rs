@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use zones::s3::Known;
 
+use crate::breach::Scene;
 use crate::cli::SandboxMode;
 use crate::logging::Logging;
 use crate::users::Identity;
@@ -47,6 +48,9 @@ pub(crate) struct Handover {
     /// It is not to serve but to rebuild what it owns.
     #[serde(default)]
     pub(crate) rebuild: Option<Order>,
+    /// It is not to serve but to attack, for the breach drill.
+    #[serde(default)]
+    pub(crate) breach: Option<Scene>,
     pub(crate) logging: Logging,
 }
 

@@ -119,6 +119,12 @@ impl Layout {
         private(&own)
     }
 
+    /// The same file as of a lock, without taking it: another supervisor has.
+    pub(crate) fn look_at_lock(&self) -> Outcome<Lock> {
+        let path = self.root.join("lock");
+        File::open(&path).map(Lock).during(format!("could not open {}", path.display()))
+    }
+
     /// Takes the directory for this process and its roles alone, or says who has it.
     pub(crate) fn lock(&self) -> Outcome<Lock> {
         let path = self.root.join("lock");

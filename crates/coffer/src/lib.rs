@@ -5,6 +5,7 @@
 //! Start at [`cli`] for what there is, [`supervise`] for `coffer serve` and [`role`] for what one role process does.
 //! Only this crate reads files of settings and the environment. It knows every role and nothing of how they work.
 
+mod breach;
 mod cli;
 mod client;
 mod commands;
@@ -83,7 +84,7 @@ fn run(command: Command, parts: Parts) -> Outcome {
         Command::Audit(args) => commands::run(commands::audit::run(args)),
         Command::Vault(args) => commands::run(commands::vault::run(args)),
         Command::People(args) => commands::run(commands::people::run(args)),
-        Command::Prove(args) => commands::run(commands::prove::run(args)),
+        Command::Prove(args) => commands::prove::run(args),
         Command::Zones(args) => commands::run(commands::zones::run(args)),
         Command::Config(args) => commands::config::run(&args),
         Command::Completions { shell } => commands::completions(shell),

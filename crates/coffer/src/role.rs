@@ -6,6 +6,7 @@
 //!
 //! Start at [`run`]. Does not know what a role does.
 
+mod breach;
 mod context;
 mod policy;
 
@@ -78,12 +79,16 @@ pub(crate) fn run(role: Role, parts: Parts) -> Outcome {
     let listeners = inherited(&handover)?;
     let hosts = Hosts::given(std::mem::take(&mut handover.hosts));
     // The vault reads its root key and finds its zones before it can do nothing else any more.
-    let prepared = if role == Role::Vault {
+    let scene = handover.breach.take();
+    let prepared = if role == Role::Vault && scene.is_none() {
         Some(prepare_vault(&handover, &hosts, parts)?)
     } else {
         None
     };
     let report = cage(&handover)?;
+    if let Some(scene) = scene {
+        return breach::run(handover, &scene, input);
+    }
 
     let runtime = Builder::new_multi_thread()
         .worker_threads(WORKERS)

@@ -85,7 +85,8 @@ pub(crate) struct Identity {
 }
 
 /// Who the roles are.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Users {
     /// Each is another user.
     Own {

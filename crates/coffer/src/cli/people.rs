@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{ClientArgs, DataArgs};
+use super::{ClientArgs, DataArgs, Settings};
 
 /// The people whom a product's events are about
 #[derive(Debug, Subcommand)]
@@ -41,6 +41,23 @@ pub(crate) struct Erase {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Prove {
     Erased(Erased),
+    Isolation(Isolation),
+}
+
+/// Break out of every role, as far as that goes
+///
+/// For each role a further process with exactly what the role has (user, sandbox, certificate, files, descriptors) attacks the others, the
+/// machine and the kernel. What it got is printed as a table, which has to be the one in docs/threat-model.md: more is a hole, less is an
+/// error in that document. An installation that runs goes on meanwhile, one that does not is started for it, without its public address. Nothing is harmed.
+#[derive(Debug, Args)]
+pub(crate) struct Isolation {
+    /// Print every attack and what became of it, instead of the table
+    #[arg(long)]
+    pub(crate) attacks: bool,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
 }
 
 /// Check a receipt of an erasure against an installation, running or not

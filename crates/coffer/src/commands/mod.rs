@@ -6,6 +6,7 @@ pub(crate) mod doctor;
 mod drill;
 pub(crate) mod dropped;
 pub(crate) mod import;
+mod isolation;
 pub(crate) mod keys;
 pub(crate) mod metrics;
 pub(crate) mod people;

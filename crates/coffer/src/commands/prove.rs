@@ -20,9 +20,10 @@ use crate::terminal;
 const LARGEST: u64 = 64 << 20;
 
 /// Checks it.
-pub(crate) async fn run(args: Prove) -> Outcome {
+pub(crate) fn run(args: Prove) -> Outcome {
     match args {
-        Prove::Erased(args) => erased(args).await,
+        Prove::Erased(args) => super::run(erased(args)),
+        Prove::Isolation(args) => super::isolation::run(&args),
     }
 }
 

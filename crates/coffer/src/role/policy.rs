@@ -88,6 +88,7 @@ mod tests {
         let of_zones = |zones: serde_json::Value| {
             of(&Handover {
                 rebuild: None,
+                breach: None,
                 role: Role::Warehouse,
                 directory: "/data/roles/warehouse".into(),
                 settings: serde_json::json!({"zones": {"zones": zones}}),

@@ -212,6 +212,7 @@ pub(super) async fn handover(role: Role, shared: &Shared, rebuild: Option<Order>
         hosts: hosts::look_up(&hosts::names(role, &shared.config), &Known::new()).await,
         listeners,
         rebuild,
+        breach: None,
         logging: shared.logging.clone(),
     };
     Ok(Prepared { handover, renewal })
@@ -294,7 +295,7 @@ pub(super) async fn spawn(role: Role, shared: &Shared, handover: &Handover) -> O
     command
         .args(["role", role.as_str()])
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(if handover.breach.is_some() { Stdio::piped() } else { Stdio::null() })
         .env_clear()
         .env("LISTEN_FDS", count.to_string());
     // Each arena of the allocator keeps memory of its own; a role has few threads.

@@ -70,6 +70,32 @@ impl Listeners {
         Ok(inner)
     }
 
+    /// Listeners of the same kinds that nobody calls, for processes that are to have what a role has and not to serve. Who calls whom is
+    /// said by `peers`.
+    pub(crate) fn further(layout: &Layout, peers: BTreeMap<Role, SocketAddr>) -> Outcome<Self> {
+        let what = "could not make listeners for the drill";
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (public, public_address) = tcp(loopback, "the drill", "--data")?;
+        let mut further = Self {
+            internal: BTreeMap::new(),
+            operator: BTreeMap::new(),
+            public: Some(public),
+            plain: None,
+            peers,
+            public_address,
+            plain_address: None,
+        };
+        for role in Role::ALL {
+            further.internal.insert(role, tcp(loopback, "the drill", "--data")?.0);
+            // Its name goes at once: nobody is to call there.
+            let directory = tempfile::Builder::new().prefix(".breach-").tempdir_in(layout.run()).during(what)?;
+            let place = fs::File::open(directory.path()).during(what)?;
+            let path = format!("/proc/self/fd/{}/socket", std::os::fd::AsRawFd::as_raw_fd(&place));
+            further.operator.insert(role, UnixListener::bind(path).during(what)?);
+        }
+        Ok(further)
+    }
+
     /// A role's own: internal, operator, and for the gateway what the world uses, in this order.
     pub(crate) fn of(&self, role: Role) -> Outcome<(Vec<OwnedFd>, Vec<Listening>)> {
         let what = || format!("could not pass the listeners to the {role} role");

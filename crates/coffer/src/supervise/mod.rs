@@ -6,6 +6,7 @@
 //!
 //! Start at [`Supervisor::started`]. Does not know what a role does.
 
+mod breach;
 mod certificate;
 mod child;
 mod hosts;
@@ -22,6 +23,7 @@ use base::{Clock, Role, SystemClock, Timestamp};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
+pub(crate) use breach::Breaching;
 pub(crate) use certificate::end_of;
 pub(crate) use rebuild::Rebuilding;
 pub(crate) use signals::asked_to_stop;
@@ -257,6 +259,8 @@ impl Supervisor {
             "internal": shared.listeners.peers,
             "stores": stores(&shared.config),
             "one_user": shared.users.missing(),
+            "sandbox": shared.config.shape.sandbox,
+            "users": shared.users,
             "public_certificate_ends": ends.map(Timestamp::as_micros),
         });
         crate::layout::write_private(&shared.layout.serving(), format!("{serving:#}\n").as_bytes())

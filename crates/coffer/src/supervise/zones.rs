@@ -38,6 +38,17 @@ impl Holds {
         Ok(Self(holds))
     }
 
+    /// The zones of every role that are there, without taking them: another supervisor has.
+    pub(crate) fn look(config: &Config, layout: &Layout) -> Self {
+        let open = |role| {
+            paths(config, layout, role)
+                .iter()
+                .filter_map(|path| File::open(path).ok())
+                .collect()
+        };
+        Self(Role::ALL.map(|role| (role, open(role))).into())
+    }
+
     /// Second holds on a role's zones, for the role.
     pub(crate) fn share(&self, role: Role) -> impl Iterator<Item = Outcome<OwnedFd>> {
         let held = self.0.get(&role).into_iter().flatten();
@@ -46,7 +57,7 @@ impl Holds {
 }
 
 /// The directories that are a role's zones.
-fn paths(config: &Config, layout: &Layout, role: Role) -> Vec<PathBuf> {
+pub(super) fn paths(config: &Config, layout: &Layout, role: Role) -> Vec<PathBuf> {
     let part = config.part(role);
     let configured = part
         .get("zones")
