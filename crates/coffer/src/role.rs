@@ -6,9 +6,9 @@
 //!
 //! Start at [`run`]. Does not know what a role does.
 
-mod breach;
+pub(crate) mod breach;
 mod context;
-mod policy;
+pub(crate) mod policy;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};

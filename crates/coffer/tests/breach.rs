@@ -44,8 +44,8 @@ async fn no_role_gets_more_or_less_than_is_written() -> anyhow::Result<()> {
         let tried = ran.stdout.lines().filter(|line| line.starts_with(&format!("{role}\t")));
         ensure!(tried.count() > 200, "{role} tried too little");
     }
-    // Every method that there is was asked for by every role that has a certificate of the vault's.
-    for role in Role::ALL.into_iter().filter(|role| *role != Role::Vault) {
+    // Every method that there is was asked for by every role.
+    for role in Role::ALL {
         for method in wire::calls::METHODS {
             let asked = format!("{role}\tcall {}\t", method.trim_start_matches("/coffer.v1."));
             ensure!(ran.stdout.contains(&asked), "{asked:?} was not tried");
@@ -119,7 +119,6 @@ async fn a_directory_that_is_open_to_other_roles_is_found_out_though_the_sandbox
     found_out(&ran, "MORE than it may have: gateway, directory of vault: list")?;
     ensure!(!ran.stderr.contains("less than"), "{}", ran.stderr);
     fs::set_permissions(&own, fs::Permissions::from_mode(0o700))?;
-    ensure!(prove(&installation, &[]).await?.code == Some(0), "it stays so");
     installation.finish().await
 }
 

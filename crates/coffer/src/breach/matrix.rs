@@ -95,6 +95,17 @@ impl Matrix {
         differences
     }
 
+    /// Whether `role` got this of that.
+    pub(crate) fn has(&self, role: Role, asset: &str, word: &str) -> bool {
+        self.0.get(&(asset.to_owned(), role)).is_some_and(|got| got.contains(word))
+    }
+
+    /// Without some of its cells, of which nothing is known.
+    pub(crate) fn without(mut self, unknown: impl Fn(&str, Role) -> bool) -> Self {
+        self.0.retain(|(asset, role), _| !unknown(asset, *role));
+        self
+    }
+
     /// What one role got, row by row.
     #[cfg(test)]
     pub(crate) fn of(&self, role: Role) -> impl Iterator<Item = (&str, &BTreeSet<String>)> {

@@ -5,7 +5,7 @@
 //!
 //! Start at [`run`]. Files are in [`files`], processes and system calls in [`kernel`], other roles in [`calls`].
 
-mod calls;
+pub(crate) mod calls;
 mod files;
 mod kernel;
 
@@ -77,7 +77,7 @@ pub(super) fn run(mut handover: Handover, scene: &Scene, mut supervisor: impl Re
     if !scene.users_alone {
         files::machine(&mut told)?;
         kernel::sockets(scene, &handover.peers, &mut told)?;
-        // The vault makes its own certificate out of what only one process may have open.
+        // The vault makes its own certificate, out of what only one process may have open: see `commands::isolation`.
         if role != Role::Vault {
             let runtime = Builder::new_current_thread().enable_all().build().during("could not start")?;
             runtime.block_on(calls::attack(&mut handover, &mut told))?;

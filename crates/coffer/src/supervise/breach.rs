@@ -4,6 +4,8 @@
 //! says of both is compared; its listeners are others of the same kinds, so that no call that is meant for the role goes to it. Only whoever may read
 //! what the supervisor wrote for the operator can start one, and it has nothing that they have not.
 
+mod signers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
@@ -16,6 +18,8 @@ use base::{Role, SystemClock};
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::sync::Mutex;
+
+pub(crate) use signers::Signing;
 
 use super::Shared;
 use super::child::{end, handover, spawn};

@@ -23,7 +23,7 @@ use base::{Clock, Role, SystemClock, Timestamp};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
-pub(crate) use breach::Breaching;
+pub(crate) use breach::{Breaching, Signing};
 pub(crate) use certificate::end_of;
 pub(crate) use rebuild::Rebuilding;
 pub(crate) use signals::asked_to_stop;

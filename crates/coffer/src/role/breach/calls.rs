@@ -21,7 +21,7 @@ use wire::PASS_HEADER;
 use wire::calls::METHODS;
 
 use super::Told;
-use crate::breach::Came;
+use crate::breach::{Attempt, Came, Line};
 use crate::failure::{During, Exit, Failure, Outcome};
 use crate::handover::Handover;
 
@@ -77,27 +77,45 @@ pub(super) async fn attack(handover: &mut Handover, told: &mut Told) -> Outcome 
     }
     let holder = tls.holder_id();
     let peers = Peers::new(Arc::new(tls), handover.peers.clone());
-    for to in handover.peers.keys().copied().collect::<Vec<_>>() {
-        let channel = peers.channel(to);
-        for method in METHODS.iter().copied().chain(["/coffer.v1.Vault/Unheard"]) {
-            let (came, says) = call(channel.clone(), method, None).await?;
-            let asset = format!("call {}", method.trim_start_matches("/coffer.v1."));
-            told.said(&asset, "answered", to.as_str(), came, says)?;
-            if came != Came::Got {
-                continue;
-            }
-            for (name, pass) in passes(to, holder, &signer, &*clock)? {
-                let (_, says) = call(channel.clone(), method, Some(&pass)).await?;
-                let came = if says.starts_with(UNAUTHENTICATED) {
-                    Came::Refused
-                } else {
-                    Came::Got
-                };
-                told.said("passes of its own making", name, format!("{to} {method}"), came, says)?;
-            }
+    for to in handover.peers.keys().copied() {
+        for attempt in at(to, &peers, holder, &signer).await? {
+            told.line(&Line::Attempt(attempt))?;
         }
     }
     Ok(())
+}
+
+/// Tries every method at one other role, under the certificate that `peers` have; and each that is answered with passes that the caller makes itself.
+pub(crate) async fn at(to: Role, peers: &Peers, holder: HolderId, signer: &Signer) -> Outcome<Vec<Attempt>> {
+    let mut attempts = Vec::new();
+    let mut note = |asset: String, act: &str, target: String, (came, says): (Came, String)| {
+        attempts.push(Attempt {
+            asset,
+            act: act.to_owned(),
+            target,
+            came,
+            says,
+        });
+    };
+    let channel = peers.channel(to);
+    for method in METHODS.iter().copied().chain(["/coffer.v1.Vault/Unheard"]) {
+        let (came, says) = call(channel.clone(), method, None).await?;
+        let asset = format!("call {}", method.trim_start_matches("/coffer.v1."));
+        note(asset, "answered", to.to_string(), (came, says));
+        if came != Came::Got {
+            continue;
+        }
+        for (name, pass) in passes(to, holder, signer, &SystemClock)? {
+            let (_, says) = call(channel.clone(), method, Some(&pass)).await?;
+            let came = if says.starts_with(UNAUTHENTICATED) {
+                Came::Refused
+            } else {
+                Came::Got
+            };
+            note("passes of its own making".into(), name, format!("{to} {method}"), (came, says));
+        }
+    }
+    Ok(attempts)
 }
 
 fn other(role: Role) -> Role {
