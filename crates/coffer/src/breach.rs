@@ -92,9 +92,11 @@ pub(crate) enum Came {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Line {
+    /// It is as the role would begin to serve, and waits to be looked at.
+    Begun,
     Attempt(Attempt),
     /// There is nothing more but running a program in its own place, which is how it ends if that works.
     Last,
-    /// It tried everything and waits to be looked at.
+    /// It tried everything and waits to be let go.
     Done,
 }

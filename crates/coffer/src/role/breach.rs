@@ -71,6 +71,8 @@ fn judged<T>(result: io::Result<T>) -> (Came, String) {
 pub(super) fn run(mut handover: Handover, scene: &Scene, mut supervisor: impl Read) -> Outcome {
     let role = handover.role;
     let mut told = Told { role, out: io::stdout() };
+    told.line(&Line::Begun)?;
+    supervisor.read_exact(&mut [0]).during("the drill is gone")?;
     files::attack(scene, &handover.directory, &mut told)?;
     kernel::processes(scene, &mut told)?;
     kernel::users(scene, &mut told)?;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use base::{Role, SystemClock};
 use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::sync::Mutex;
 
 pub(crate) use signers::Signing;
@@ -147,7 +147,7 @@ impl Breaching {
         if users_alone {
             line.sandbox = SandboxMode::Off;
         }
-        let (mut child, pipe) = spawn(role, &self.shared, &line).await?;
+        let (mut child, mut pipe) = spawn(role, &self.shared, &line).await?;
         drop(line);
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
         let Some(out) = child.stdout.take() else {
@@ -161,10 +161,14 @@ impl Breaching {
             while let Some(line) = lines.next_line().await.during(what.as_str())? {
                 match serde_json::from_str(&line).during(what.as_str())? {
                     Line::Attempt(attempt) => attempts.push(attempt),
-                    Line::Last => {
-                        last = true;
-                        unlike = self.unlike(role, pid);
+                    Line::Begun => {
+                        // Before its attacks change what it is. Without its sandbox it is not to be the same.
+                        if !users_alone {
+                            unlike = self.unlike(role, pid);
+                        }
+                        pipe.write_all(b"\n").await.during(what.as_str())?;
                     }
+                    Line::Last => last = true,
                     Line::Done => {
                         done = true;
                         break;
