@@ -97,10 +97,9 @@ impl Vault {
             let mut vault = HeadsClient::new(channel);
             grown.notify_one();
             while cancel.run_until_cancelled(grown.notified()).await.is_some() {
-                let head = state.head().await;
-                if head.length == 0 {
+                let Some(head) = state.decided().await.filter(|head| head.length > 0) else {
                     continue;
-                }
+                };
                 let heads = vec![Head {
                     journal: JOURNAL.into(),
                     length: head.length,

@@ -442,9 +442,14 @@ impl State {
         Ok((grant.sign(&(self.signer)()), product))
     }
 
-    /// How long the journal is, for others to remember.
+    /// How long the journal is.
     pub async fn head(&self) -> journal::Head {
         self.changing.lock().await.journal.head()
+    }
+
+    /// The same for others to remember; none while the end that was found at the start may give way to another.
+    pub(crate) async fn decided(&self) -> Option<journal::Head> {
+        self.changing.lock().await.journal.decided()
     }
 
     pub(crate) async fn heads_of(&self, role: Role) -> Result<Vec<RememberedHead>, ViewError> {

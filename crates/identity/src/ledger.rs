@@ -273,9 +273,9 @@ impl Ledger {
         given.await.unwrap_or(Err(GiveError::Closed))
     }
 
-    /// The end of the journal.
-    pub(crate) fn head(&self) -> Head {
-        self.journal.head()
+    /// The end of the journal, for others to remember; none while the one that was found at the start may give way to another.
+    pub(crate) fn decided(&self) -> Option<Head> {
+        self.journal.decided()
     }
 
     /// How many people there are.

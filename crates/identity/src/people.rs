@@ -377,7 +377,7 @@ impl People {
         let open: Vec<_> = self
             .ledgers()
             .iter()
-            .filter_map(|(product, cell)| Some((*product, cell.get()?.head())))
+            .filter_map(|(product, cell)| Some((*product, cell.get()?.decided()?)))
             .collect();
         let news: Vec<_> = open
             .into_iter()

@@ -12,6 +12,11 @@
 //! segment without entries, and accepts entries after it only: whatever turns up beside the opening has no successor, or no entry
 //! is lost with it. That is also why an opening at the end is not part of the head that others remember.
 //!
+//! What was found at such a start is decided by the same opening: it gives what it follows a later writer than anything that may yet
+//! turn up beside it has. Before its own opening is accepted a writer tells nobody which end it found ([`Journal::decided`](crate::Journal::decided)),
+//! and acknowledges nothing on the strength of it: another start may find another end, one that arrived meanwhile. An opening that
+//! was found is not enough, for there may be one of the same number behind another end.
+//!
 //! An object of which no copy can be read says nothing but its name, which anybody may write who owns a zone. What it is follows
 //! from its place and from who lists it: see [`Standing`].
 

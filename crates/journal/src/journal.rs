@@ -48,6 +48,7 @@ pub struct Journal {
     queue: Mutex<Option<mpsc::UnboundedSender<Waiting>>>,
     task: Mutex<Option<JoinHandle<()>>>,
     head: watch::Receiver<Head>,
+    is_decided: watch::Receiver<bool>,
     room: Arc<Room>,
     acknowledge: Acknowledge,
 }
@@ -71,6 +72,7 @@ impl Journal {
         let acknowledge = settings.acknowledge;
         let (queue, incoming) = mpsc::unbounded_channel();
         let (publish, head) = watch::channel(after.head);
+        let (decide, is_decided) = watch::channel(!after.uncertain);
         let place = Place {
             journal: name.to_owned(),
             product,
@@ -84,6 +86,9 @@ impl Journal {
             place: Arc::new(place),
             end: after.end,
             to_open: after.uncertain,
+            // Behind an opening that is there another would only take room, once a start, in a journal that nobody writes to.
+            open_now: after.uncertain && after.head.length > 0 && after.head == after.end,
+            decide,
             attempt: 0,
             incoming,
             carried: None,
@@ -94,6 +99,7 @@ impl Journal {
             queue: Mutex::new(Some(queue)),
             task: Mutex::new(Some(tokio::spawn(task.run()))),
             head,
+            is_decided,
             room,
             acknowledge,
         }
@@ -152,9 +158,25 @@ impl Journal {
         }
     }
 
-    /// The end of the journal: what another role should remember.
+    /// The end of the journal, as this process knows it. What another role should remember is [`Journal::decided`].
     pub fn head(&self) -> Head {
         *self.head.borrow()
+    }
+
+    /// The end of the journal, once no later start can find another in its place: what another role should remember. `None` while what
+    /// was recovered may yet give way, because the start was unsettled and nothing of this writer stands behind it.
+    pub fn decided(&self) -> Option<Head> {
+        self.is_decided.borrow().then(|| self.head())
+    }
+
+    /// Returns once what was recovered cannot give way to another end any more. To be waited for before anybody is told that something
+    /// found at the start is stored; what is accepted later needs no more than its own acceptance.
+    pub async fn decide(&self) -> Result<(), AppendError> {
+        if *self.is_decided.borrow() {
+            return Ok(());
+        }
+        let opened = self.enter(Vec::new(), true)?;
+        opened.await.unwrap_or(Err(AppendError::Closed)).map(drop)
     }
 
     /// Tells of each new end of the journal.
@@ -243,6 +265,9 @@ struct Writer {
     end: Head,
     // Whether an opening has to be accepted before any entry is.
     to_open: bool,
+    // Whether it is not to wait for the first entry.
+    open_now: bool,
+    decide: watch::Sender<bool>,
     attempt: u32,
     incoming: mpsc::UnboundedReceiver<Waiting>,
     carried: Option<Waiting>,
@@ -252,12 +277,16 @@ struct Writer {
 
 impl Writer {
     async fn run(mut self) {
+        if self.open_now
+            && let Err(error) = self.open().await
+        {
+            tracing::warn!(journal = %self.place.journal, %error, "the end that was found is not decided yet, trying again with the next entry");
+        }
         while let Some(batch) = self.gather().await {
+            let entries: Vec<Entry> = batch.iter().flat_map(|waiting| waiting.entries.iter().cloned()).collect();
             let outcome = match self.open().await {
-                Ok(()) => {
-                    self.commit(batch.iter().flat_map(|waiting| waiting.entries.iter().cloned()).collect())
-                        .await
-                }
+                Ok(last) if entries.is_empty() => Ok(last),
+                Ok(_) => self.commit(entries).await,
                 Err(error) => Err(error),
             };
             for waiting in batch {
@@ -305,13 +334,17 @@ impl Writer {
         Some(batch)
     }
 
-    /// Writes the opening, where one is needed.
-    async fn open(&mut self) -> Result<(), AppendError> {
+    /// Writes the opening, where one is needed. The place of the last segment.
+    async fn open(&mut self) -> Result<SegmentId, AppendError> {
         if self.to_open {
             self.commit(Vec::new()).await?;
             self.to_open = false;
+            self.decide.send_replace(true);
         }
-        Ok(())
+        Ok(SegmentId {
+            writer: self.place.writer,
+            sequence: self.end.length.saturating_sub(1),
+        })
     }
 
     async fn commit(&mut self, entries: Vec<Entry>) -> Result<SegmentId, AppendError> {

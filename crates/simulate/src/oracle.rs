@@ -52,7 +52,7 @@ pub(crate) struct Found {
 pub(crate) struct Oracle {
     pub(crate) sent: BTreeMap<String, Sent>,
     pub(crate) files: BTreeMap<ObjectName, File>,
-    /// What the last process found that was alone when it started: whoever comes later finds the same and more.
+    /// What the last process found that was alone when it started, and that was decided since: whoever comes later finds the same and more.
     pub(crate) seen: Vec<Found>,
     /// The newest head that a writer without a successor has told.
     pub(crate) head: Head,
@@ -67,10 +67,10 @@ impl Oracle {
     /// `seen_stays` says whether even what nobody was told of stays once a process has found it. (Where zones lose things while others are
     /// away, the segment without entries that decided about it can be lost for a while.)
     ///
-    /// `alone` says whether no other process lived when this one began to look: what it found then is what later ones find, and more. While a
-    /// predecessor goes on writing it may yet decide otherwise about an entry of which it has told nobody, and did so in seed 1647 while the
-    /// successor was looking; that one had written nothing of its own, on which a decision could have been built. Nothing acknowledged hangs on it.
-    pub(crate) fn look_at(&mut self, found: &[Found], seen_stays: bool, alone: bool) -> Vec<String> {
+    /// Only what was seen by a process that was alone, and that its journal then said to be decided, has to stay. While a predecessor goes on
+    /// writing it may yet decide otherwise about an entry of which it has told nobody (as in seed 1647), and before a start's own opening is
+    /// accepted what was under way may arrive and take the end's place (as in seed 3835). Nobody is told of such an end.
+    pub(crate) fn look_at(&mut self, found: &[Found], seen_stays: bool) -> Vec<String> {
         let mut broken = Vec::new();
         let mut places: BTreeMap<&str, SegmentId> = BTreeMap::new();
         for entry in found {
@@ -106,9 +106,6 @@ impl Oracle {
         }
         if seen_stays && !found.starts_with(&self.seen) {
             broken.push("what an earlier process found is not what is there now".into());
-        }
-        if alone {
-            self.seen = found.to_vec();
         }
         broken
     }

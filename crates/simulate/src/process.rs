@@ -1,7 +1,7 @@
 //! One process: it recovers the journal, writes to it and to files, and is killed.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base::time::{sleep, timeout};
@@ -29,6 +29,8 @@ pub(crate) struct Process {
     pub(crate) world: Arc<World>,
     pub(crate) life: Arc<Life>,
     pub(crate) zones: Arc<Zones>,
+    /// What it found while it was alone, until that is decided.
+    found: Mutex<Option<Vec<Found>>>,
     /// Cancelled when it ends, as its tasks are with it.
     cancel: CancellationToken,
 }
@@ -54,6 +56,7 @@ impl Process {
             world: Arc::clone(world),
             life: Arc::clone(life),
             zones,
+            found: Mutex::default(),
             cancel,
         }
     }
@@ -106,8 +109,11 @@ impl Process {
                                 let broken = if self.lingers() {
                                     Vec::new()
                                 } else {
-                                    world.oracle().look_at(&found, !world.may.wild, alone)
+                                    world.oracle().look_at(&found, !world.may.wild)
                                 };
+                                if alone && !self.lingers() {
+                                    *self.found() = Some(found.clone());
+                                }
                                 broken
                                     .into_iter()
                                     .for_each(|what| world.broken(format!("{}: {what}", self.life.number)));
@@ -164,13 +170,16 @@ impl Process {
             recovered.tail()
         };
         let writer = WriterId::generate(world.clock.now(), &*world.deeds);
-        Journal::start(parts, settings, JOURNAL, product(), world.house.private.public(), writer, tail)
+        let journal = Journal::start(parts, settings, JOURNAL, product(), world.house.private.public(), writer, tail);
+        self.remember(&journal);
+        journal
     }
 
     async fn send(&self, journal: &Journal, sender: u64) {
         let chance = &self.world.deeds;
         for deed in 0..DEEDS {
             sleep(chance.millis(0, 250)).await;
+            self.remember(journal);
             match chance.below(10) {
                 0..6 => {
                     self.append(journal, format!("life {} sender {sender} entry {deed}", self.life.number))
@@ -222,14 +231,35 @@ impl Process {
         if matches!(told, Told::Accepted(_)) {
             self.life.has_written.store(true, Ordering::Relaxed);
         }
-        let mut oracle = world.oracle();
-        if matches!(told, Told::Accepted(_)) && !lingering {
-            let head = journal.head();
-            if head.length > oracle.head.length {
-                oracle.head = head;
-            }
+        if matches!(told, Told::Accepted(_)) {
+            self.remember(journal);
         }
-        oracle.sent.insert(text, Sent { told, lingering });
+        world.oracle().sent.insert(text, Sent { told, lingering });
+    }
+
+    /// Another role is told of the head, if it may be; from then on what was found at the start has to stay.
+    pub(crate) fn remember(&self, journal: &Journal) {
+        let Some(head) = journal.decided() else { return };
+        if !self.life.is_alive() || self.lingers() {
+            return;
+        }
+        let mut oracle = self.world.oracle();
+        if head.length > oracle.head.length {
+            oracle.head = head;
+        }
+        drop(oracle);
+        self.stays();
+    }
+
+    /// Whatever this process found has to be found by every later one.
+    pub(crate) fn stays(&self) {
+        if let Some(found) = self.found().take() {
+            self.world.oracle().seen = found;
+        }
+    }
+
+    fn found(&self) -> MutexGuard<'_, Option<Vec<Found>>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn put(&self, id: String) {

@@ -165,12 +165,14 @@ impl Product {
     /// Takes in a batch, once: as `warehouse::product::append`. True when it was there already.
     pub(crate) async fn append(&self, table: TableId, batch: BatchHash, attempt: &str) -> Result<bool, Failed> {
         loop {
+            let known = self.state().get(&table).ok_or(Failed::Gone)?.known.contains(&batch);
+            if known {
+                self.journal.decide().await?;
+                return Ok(true);
+            }
             let other = {
                 let mut state = self.state();
                 let held = state.get_mut(&table).ok_or(Failed::Gone)?;
-                if held.known.contains(&batch) {
-                    return Ok(true);
-                }
                 match held.under_way.get(&batch) {
                     Some(other) => Some(Arc::clone(other).notified_owned()),
                     None => {

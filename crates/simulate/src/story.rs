@@ -136,6 +136,8 @@ async fn end(world: &Arc<World>, number: u64) {
         world.broken("with all zones back the journal cannot be recovered".into());
         return;
     };
+    // Nothing is under way any more that could arrive.
+    process.stays();
     if world.may.product {
         process.take_stock(&recovered, &found).await;
     }

@@ -64,6 +64,7 @@ impl Process {
         let chance = &self.world.deeds;
         for deed in 0..DEEDS {
             sleep(chance.millis(0, 250)).await;
+            self.remember_head(product);
             let attempt = format!("{}-{sender}-{deed}", self.life.number);
             let tables = product.tables();
             match (chance.below(10), chance.pick(&tables)) {
@@ -86,11 +87,7 @@ impl Process {
 
     /// Somebody was told that something is in the journal.
     fn remember_head(&self, product: &Product) {
-        let head = product.journal().head();
-        let mut oracle = self.world.oracle();
-        if head.length > oracle.head.length {
-            oracle.head = head;
-        }
+        self.remember(product.journal());
     }
 
     async fn create(&self, product: &Product, attempt: &str) {

@@ -250,9 +250,9 @@ impl Keyring {
         Ok(true)
     }
 
-    /// How far the journal has come.
-    pub(crate) async fn head(&self) -> Head {
-        self.writer.lock().await.journal.head()
+    /// How far the journal has come, for others to remember; none while the end that was found at the start may give way to another.
+    pub(crate) async fn decided(&self) -> Option<Head> {
+        self.writer.lock().await.journal.decided()
     }
 
     pub(crate) async fn writer(&self) -> Result<tokio::sync::MutexGuard<'_, Writer>, KeyringError> {

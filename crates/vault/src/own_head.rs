@@ -49,8 +49,7 @@ pub(crate) async fn guard(shared: &Shared, recovered: &Recovered, peers: &Peers,
     }
     let mut told = None;
     loop {
-        let head = shared.keyring.head().await;
-        if told.as_ref() != Some(&head) {
+        if let Some(head) = shared.keyring.decided().await.filter(|head| told.as_ref() != Some(head)) {
             let heads = vec![v1::Head {
                 journal: JOURNAL.to_owned(),
                 length: head.length,

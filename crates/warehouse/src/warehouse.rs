@@ -235,7 +235,7 @@ impl Warehouse {
     }
 
     pub(crate) fn heads(&self) -> Vec<Head> {
-        self.all().iter().map(|open| open.product.head()).collect()
+        self.all().iter().filter_map(|open| open.product.decided()).collect()
     }
 
     pub(crate) async fn close(&self) {

@@ -67,13 +67,18 @@ impl Product {
         let _claim = match own_id {
             Some(_) => match self.claim(table, batch).await? {
                 Some(claim) => Some(claim),
-                None => return Ok(duplicate),
+                None => {
+                    // Invariant: found at a start and on its way to be decided only, it could give way to what arrives later.
+                    self.journal.decide().await?;
+                    return Ok(duplicate);
+                }
             },
             None => None,
         };
         // Invariant: all of a body is in one segment, so what is known in one of the two tables was stored as a whole, whatever its sender
         // sends under the same id now. Whoever holds the claim is the only one to store it, in either table.
         if self.is_beside(database, name, table, &beside, sender_id).await? {
+            self.journal.decide().await?;
             return Ok(duplicate);
         }
         let aside = self.set_aside(database, name, table, sender_id, beside).await?;
@@ -85,6 +90,7 @@ impl Product {
         let count = fresh.rows.num_rows() as u64;
         let Some((time_min, time_max)) = time_range(&fresh.rows) else {
             self.store_aside(aside).await?;
+            self.journal.decide().await?;
             return Ok(Appended { rows: 0, duplicate: true });
         };
         let shaped = self.shaped(table, fresh.rows.clone(), &mut charge, wire).await?;

@@ -290,9 +290,18 @@ impl Product {
             .collect()
     }
 
-    /// The journal's head, to be remembered elsewhere.
+    /// The journal's head.
+    #[cfg(test)]
     pub(crate) fn head(&self) -> Head {
-        let head = self.journal.head();
+        self.told(self.journal.head())
+    }
+
+    /// The journal's head, to be remembered elsewhere; none while the end that was found at the start may give way to another.
+    pub(crate) fn decided(&self) -> Option<Head> {
+        self.journal.decided().map(|head| self.told(head))
+    }
+
+    fn told(&self, head: journal::Head) -> Head {
         Head {
             journal: journal_name(self.id),
             length: head.length,

@@ -5,6 +5,9 @@ use testkit::stores::Stores;
 
 use super::*;
 
+/// What is waited for comes sooner on every machine, however much else it has to do.
+const LONG: Duration = Duration::from_secs(120);
+
 fn zone_in(stores: &Stores, prefix: &str) -> S3Parts {
     parts(&stores.each[0].url(prefix), &stores.credentials(), &stores.ca())
 }
@@ -59,27 +62,43 @@ async fn a_store_that_is_killed_is_down_and_one_that_hangs_does_not_say() -> any
     assert!(S3Zone::new(parts.clone()).open(Empty::New).await);
     (parts.put_timeout, parts.read_timeout) = (Duration::from_secs(3), Duration::from_secs(3));
     let zone = S3Zone::new(parts);
-    testkit::until("it works", Duration::from_secs(20), || async { Ok(zone.probe().await?) }).await?;
+    testkit::until("it works", LONG, || async { Ok(zone.probe().await?) }).await?;
     let (name, bytes) = object(b"kept");
-    zone.put(&name, bytes.clone()).await?;
+    testkit::until("it is written", LONG, || async { Ok(zone.put(&name, bytes.clone()).await?) }).await?;
 
-    stores.each[0].pause()?;
     let (late, more) = object(b"late");
-    let put = zone.put(&late, more.clone()).await;
-    assert!(matches!(put, Err(ZoneError::Unclear { .. })), "{put:?}");
+    // Which of the two it is depends on whether a connection was open when the store hung: only what was sent may arrive later.
+    for _ in 0..10 {
+        stores.each[0].pause()?;
+        let put = zone.put(&late, more.clone()).await;
+        if matches!(put, Err(ZoneError::Unclear { .. })) {
+            break;
+        }
+        assert!(matches!(put, Err(ZoneError::Down { .. })), "{put:?}");
+        stores.each[0].resume()?;
+        testkit::until("it works again", LONG, || async { Ok(zone.put(&name, bytes.clone()).await?) }).await?;
+    }
     // From now on nothing more is sent that would have to be taken back.
-    assert!(matches!(zone.put(&late, more.clone()).await, Err(ZoneError::Down { .. })));
+    let put = zone.put(&late, more.clone()).await;
+    assert!(matches!(put, Err(ZoneError::Down { .. })), "{put:?}");
     stores.each[0].resume()?;
-    testkit::until("it works again", Duration::from_secs(20), || async { Ok(zone.probe().await?) }).await?;
-    assert_eq!(zone.get(&name, MOST).await?, bytes);
+    testkit::until("it works again", LONG, || async { Ok(zone.probe().await?) }).await?;
     // What was sent before it hung may be carried out yet, so no deletion of that is certain.
     let deleted = zone.delete(&late).await;
     assert!(matches!(deleted, Err(ZoneError::Unclear { .. })), "{deleted:?}");
-    zone.delete(&name).await?;
-    zone.put(&name, bytes.clone()).await?;
+    let kept = testkit::until("it can be read", LONG, || async { Ok(zone.get(&name, MOST).await?) }).await?;
+    assert_eq!(kept, bytes);
+    let deleted = testkit::until("it is deleted", LONG, || async {
+        match zone.delete(&name).await {
+            Ok(()) | Err(ZoneError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    });
+    deleted.await?;
+    testkit::until("it is written", LONG, || async { Ok(zone.put(&name, bytes.clone()).await?) }).await?;
 
     stores.each[0].kill()?;
-    testkit::until("it is known to be down", Duration::from_secs(20), || async {
+    testkit::until("it is known to be down", LONG, || async {
         let put = zone.put(&late, more.clone()).await;
         anyhow::ensure!(matches!(put, Err(ZoneError::Down { .. })), "{put:?}");
         Ok(())
@@ -87,8 +106,11 @@ async fn a_store_that_is_killed_is_down_and_one_that_hangs_does_not_say() -> any
     .await?;
     assert!(matches!(zone.get(&name, MOST).await, Err(ZoneError::Down { .. })));
     stores.each[0].start().await?;
-    testkit::until("it works again", Duration::from_secs(20), || async { Ok(zone.probe().await?) }).await?;
-    assert_eq!(zone.get(&name, MOST).await?, bytes);
+    let kept = testkit::until("it works again", LONG, || async {
+        zone.probe().await?;
+        Ok(zone.get(&name, MOST).await?)
+    });
+    assert_eq!(kept.await?, bytes);
     Ok(())
 }
 
