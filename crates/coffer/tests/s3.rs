@@ -89,7 +89,7 @@ async fn a_warehouse_whose_zones_are_in_stores_misses_none_of_them_and_starts_ag
     stores.each[1].start().await?;
     until("b has caught up", PATIENCE, || all_zones_are_well(&installation)).await?;
 
-    stores.each[2].pause()?;
+    stores.each[2].pause().await?;
     goes_on(&client, &senders).await?;
     stores.each[2].resume()?;
     until("c has caught up", PATIENCE, || all_zones_are_well(&installation)).await?;

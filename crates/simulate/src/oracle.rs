@@ -56,6 +56,8 @@ pub(crate) struct Oracle {
     pub(crate) seen: Vec<Found>,
     /// The newest head that a writer without a successor has told.
     pub(crate) head: Head,
+    /// The latest process that has recovered.
+    pub(crate) recovered: u64,
     pub(crate) broken: Vec<String>,
     pub(crate) starts: u64,
     pub(crate) refused_starts: u64,

@@ -18,6 +18,8 @@ pub enum Plant {
     CoveredTooEarly,
     /// After a start batches are taken from the journal that are in files already.
     CoverIgnored,
+    /// After a change nobody looks whether a later process has taken the store over.
+    FencePassed,
 }
 
 impl Plant {
@@ -29,6 +31,7 @@ impl Plant {
         Self::StaleWriter,
         Self::CoveredTooEarly,
         Self::CoverIgnored,
+        Self::FencePassed,
     ];
 
     /// Its name on a command line.
@@ -40,6 +43,7 @@ impl Plant {
             Self::StaleWriter => "stale-writer",
             Self::CoveredTooEarly => "covered-too-early",
             Self::CoverIgnored => "cover-ignored",
+            Self::FencePassed => "fence-passed",
         }
     }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use journal::{AppendError, Entry, Journal, JournalParts, JournalSettings, Recovered, Tail};
 use tokio_util::sync::CancellationToken;
+use zones::turn::Turn;
 use zones::{GetError, ObjectName, PutError, Zone, Zones};
 
 use crate::life::Life;
@@ -43,6 +44,7 @@ impl Process {
                 site: Arc::clone(site),
                 life: Arc::clone(life),
                 world: Arc::clone(world),
+                turn: Turn::default(),
             })
         });
         let zones = Zones::new(doors.collect(), world.settings(), Arc::clone(&world.clock) as Arc<dyn Clock>);
@@ -118,6 +120,9 @@ impl Process {
                                     .into_iter()
                                     .for_each(|what| world.broken(format!("{}: {what}", self.life.number)));
                                 world.note(format_args!("{} has recovered {} entries", self.life.number, found.len()));
+                                let mut oracle = world.oracle();
+                                oracle.recovered = oracle.recovered.max(self.life.number);
+                                drop(oracle);
                                 return Some((recovered, found));
                             }
                             Err(why) => why,
@@ -209,14 +214,20 @@ impl Process {
             header: bytes.clone(),
             payload: bytes,
         };
+        let had_successor = world.may.fenced && world.oracle().recovered > self.life.number;
         let outcome = journal.append(entry).await;
         if !self.life.is_alive() {
             return;
         }
-        let lingering = self.lingers();
+        // Who has a successor over stores acknowledges what that one finds, or nothing.
+        let lingering = self.lingers() && !world.may.fenced;
+        if had_successor && outcome.is_ok() {
+            world.broken(format!("{text} was accepted after a later process had recovered"));
+        }
         let told = match &outcome {
             Ok(id) => Told::Accepted(*id),
-            Err(AppendError::TooFewZones { .. }) => Told::Refused,
+            // Where nothing fences it off, a successor may have found it before it was taken back, as in seed 1452.
+            Err(AppendError::TooFewZones { .. }) if !lingering => Told::Refused,
             Err(_) => Told::Nothing,
         };
         if let Err(AppendError::Internal { what }) = &outcome {
@@ -279,7 +290,7 @@ impl Process {
         }
         let fate = match outcome {
             Ok(()) => Fate::Kept,
-            Err(PutError::TooFewZones { .. }) => Fate::Refused,
+            Err(PutError::TooFewZones { .. }) if world.may.fenced || !self.lingers() => Fate::Refused,
             Err(_) => Fate::Perhaps,
         };
         world.note(format_args!("{id} is {fate:?}"));

@@ -3,6 +3,7 @@
 //! What a process asks of a zone travels for a while, is done or not, and the answer travels back or is lost. What has set out arrives,
 //! whatever became of the process: late, twice as late as its sender waited, or not at all.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use async_trait::async_trait;
 use base::time::sleep;
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
+use zones::turn::{Turn, TurnStore, Turned};
 use zones::{ForgetfulZone, MemoryZone, ObjectName, Power, Zone, ZoneError};
 
 use crate::chance::Chance;
@@ -55,6 +57,8 @@ pub(crate) struct Site {
     store: Mutex<Arc<Store>>,
     condition: Mutex<Condition>,
     changed: Notify,
+    /// Turns that were taken in it, where it is a store.
+    turns: Mutex<BTreeSet<u64>>,
     /// What it held at some time, to come back with.
     copy: Mutex<Vec<(ObjectName, Bytes)>>,
 }
@@ -70,6 +74,7 @@ impl Site {
             store: Mutex::new(Arc::new(store)),
             condition: Mutex::new(Condition::Well),
             changed: Notify::new(),
+            turns: Mutex::default(),
             copy: Mutex::default(),
         })
     }
@@ -174,7 +179,7 @@ impl Site {
         };
         match (self.condition(), ask) {
             (Condition::Down, _) => return Err(refused("it is away")),
-            (Condition::Full, Ask::Put(..) | Ask::Delete(_) | Ask::Probe | Ask::SetComplete) => {
+            (Condition::Full, Ask::Put(..) | Ask::Delete(_) | Ask::Probe | Ask::SetComplete | Ask::CreateTurn(_)) => {
                 return Err(refused("it is full"));
             }
             _ => {}
@@ -189,6 +194,9 @@ impl Site {
             Ask::Delete(name) => Answer::done(zone.delete(name).await?),
             Ask::Probe => Answer::done(zone.probe().await?),
             Ask::SetComplete => Answer::done(zone.set_complete().await?),
+            Ask::Turns => Answer::Turns(lock(&self.turns).iter().copied().collect()),
+            Ask::CreateTurn(turn) => Answer::Whether(lock(&self.turns).insert(*turn)),
+            Ask::IsTaken(turn) => Answer::Whether(lock(&self.turns).contains(turn)),
         })
     }
 }
@@ -216,6 +224,9 @@ enum Ask {
     Delete(ObjectName),
     Probe,
     SetComplete,
+    Turns,
+    CreateTurn(u64),
+    IsTaken(u64),
 }
 
 #[derive(Debug)]
@@ -223,6 +234,8 @@ enum Answer {
     Done,
     Bytes(Bytes),
     Names(Vec<ObjectName>),
+    Turns(Vec<u64>),
+    Whether(bool),
 }
 
 impl Answer {
@@ -241,6 +254,9 @@ impl Ask {
             Self::Delete(name) => format!("delete {}", short(name)),
             Self::Probe => "probe".into(),
             Self::SetComplete => "note that it is complete".into(),
+            Self::Turns => "list turns".into(),
+            Self::CreateTurn(turn) => format!("create turn {turn}"),
+            Self::IsTaken(turn) => format!("get turn {turn}"),
         }
     }
 }
@@ -301,6 +317,8 @@ pub(crate) struct Door {
     pub(crate) site: Arc<Site>,
     pub(crate) life: Arc<Life>,
     pub(crate) world: Arc<World>,
+    /// Where it is a store, which turn to write to it the process has.
+    pub(crate) turn: Turn,
 }
 
 impl Door {
@@ -343,6 +361,45 @@ impl Door {
             Ok(answer) if self.life.is_alive() => answer,
             // It is dead, or its request is lost with its sender.
             _ => std::future::pending().await,
+        }
+    }
+
+    /// As `zones::S3Zone`: nothing is listed or changed before it has a turn, nor after it has heard of a later one.
+    async fn enter(&self) -> Result<(), ZoneError> {
+        if !self.world.may.fenced || self.turn.is_held() {
+            return Ok(());
+        }
+        let turned = self.turn.take(self).await;
+        match turned.map_err(|error| self.down(error.to_string()))? {
+            Turned::Ours => Ok(()),
+            Turned::TakenOver => Err(self.down("another process has taken it over".into())),
+            Turned::Contended => Err(self.down("others keep taking it over".into())),
+        }
+    }
+
+    /// After a change: that it still is the process's turn. The change is made, whatever comes of this.
+    async fn look(&self) -> Result<(), ZoneError> {
+        if !self.world.may.fenced || self.world.plant == Some(Plant::FencePassed) {
+            return Ok(());
+        }
+        match self.turn.look(self).await {
+            Ok(Turned::Ours) => Ok(()),
+            Ok(_) => Err(self.unclear("another process has taken it over")),
+            Err(error) => Err(self.unclear(&error.to_string())),
+        }
+    }
+
+    fn down(&self, detail: String) -> ZoneError {
+        ZoneError::Down {
+            zone: self.site.name.clone(),
+            detail,
+        }
+    }
+
+    async fn whether(&self, ask: Ask) -> Result<bool, ZoneError> {
+        match self.ask(ask).await? {
+            Answer::Whether(whether) => Ok(whether),
+            _ => self.strange(),
         }
     }
 
@@ -415,6 +472,8 @@ async fn carry(world: Arc<World>, site: Arc<Site>, life: Arc<Life>, ask: Ask, wa
         Ok(Answer::Done) => "done".to_owned(),
         Ok(Answer::Bytes(bytes)) => format!("{} bytes", bytes.len()),
         Ok(Answer::Names(names)) => format!("{} names", names.len()),
+        Ok(Answer::Turns(turns)) => format!("{} turns", turns.len()),
+        Ok(Answer::Whether(whether)) => whether.to_string(),
         Err(ZoneError::Down { .. }) => "down".into(),
         Err(ZoneError::Unclear { .. }) => "unclear".into(),
         Err(ZoneError::NotFound { .. }) => "not found".into(),
@@ -433,7 +492,9 @@ impl Zone for Door {
     }
 
     async fn put(&self, name: &ObjectName, bytes: Bytes) -> Result<(), ZoneError> {
-        self.done(Ask::Put(name.clone(), bytes)).await
+        self.enter().await?;
+        self.done(Ask::Put(name.clone(), bytes)).await?;
+        self.look().await
     }
 
     async fn get(&self, name: &ObjectName, most: u64) -> Result<Bytes, ZoneError> {
@@ -445,6 +506,7 @@ impl Zone for Door {
     }
 
     async fn list_page(&self, prefix: &str, after: &str, most: usize) -> Result<Vec<ObjectName>, ZoneError> {
+        self.enter().await?;
         match self.ask(Ask::List(prefix.to_owned(), after.to_owned(), most)).await? {
             Answer::Names(names) => Ok(names),
             _ => self.strange(),
@@ -452,15 +514,22 @@ impl Zone for Door {
     }
 
     async fn delete(&self, name: &ObjectName) -> Result<(), ZoneError> {
-        self.done(Ask::Delete(name.clone())).await
+        self.enter().await?;
+        self.done(Ask::Delete(name.clone())).await?;
+        self.look().await
     }
 
     async fn probe(&self) -> Result<(), ZoneError> {
+        if self.world.may.fenced && self.turn.is_held() {
+            // Else it would never hear of a later one while it writes nothing.
+            self.turn.look(self).await?;
+        }
+        self.enter().await?;
         self.done(Ask::Probe).await
     }
 
     fn is_final(&self) -> bool {
-        !self.world.may.late
+        !self.world.may.late && !self.world.may.fenced
     }
 
     fn is_complete(&self) -> bool {
@@ -470,4 +539,25 @@ impl Zone for Door {
     async fn set_complete(&self) -> Result<(), ZoneError> {
         self.done(Ask::SetComplete).await
     }
+}
+
+#[async_trait]
+impl TurnStore for Door {
+    async fn turns(&self) -> Result<Vec<u64>, ZoneError> {
+        match self.ask(Ask::Turns).await? {
+            Answer::Turns(turns) => Ok(turns),
+            _ => self.strange(),
+        }
+    }
+
+    async fn create_turn(&self, turn: u64) -> Result<bool, ZoneError> {
+        self.whether(Ask::CreateTurn(turn)).await
+    }
+
+    async fn is_taken(&self, turn: u64) -> Result<bool, ZoneError> {
+        self.whether(Ask::IsTaken(turn)).await
+    }
+
+    /// There are never so many.
+    async fn remove_turn(&self, _: u64) {}
 }

@@ -37,15 +37,17 @@ pub(crate) struct May {
     pub(crate) jump: bool,
     /// Processes keep a product with a catalog, and do not write to the journal of themselves.
     pub(crate) product: bool,
+    /// Zones are stores: every process takes turns in them, and one that has a successor acknowledges nothing more.
+    pub(crate) fenced: bool,
 }
 
 impl May {
-    fn draw(chance: &Chance) -> Self {
+    fn draw(chance: &Chance, stores: &Chance) -> Self {
         let wild = chance.one_in(4);
         let destroy = wild || chance.one_in(3);
         // A catalog has one process: what lingers has none.
         let linger = !destroy && chance.one_in(4);
-        Self {
+        let mut may = Self {
             product: !linger && chance.one_in(2),
             late: chance.one_in(2),
             destroy,
@@ -53,7 +55,11 @@ impl May {
             linger,
             power: chance.one_in(4),
             jump: chance.one_in(5),
-        }
+            fenced: false,
+        };
+        // Turns are lost with a zone and not with its objects, and a store has no power to cut; so none of that meets them here.
+        may.fenced = !may.destroy && !may.power && stores.one_in(2);
+        may
     }
 }
 
@@ -124,7 +130,7 @@ pub(crate) fn product() -> Option<ProductId> {
 impl World {
     pub(crate) fn new(seed: u64, plant: Option<Plant>, keep: bool) -> anyhow::Result<Arc<Self>> {
         let first = Chance::new(seed, "what may happen");
-        let may = May::draw(&first);
+        let may = May::draw(&first, &Chance::new(seed, "stores"));
         let power = Power::on();
         let disk = may.power.then_some(&power);
         let sites = ["a", "b", "c"].map(|name| Site::new(name, disk)).into();

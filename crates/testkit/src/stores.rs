@@ -37,6 +37,8 @@ const SECRET: &str = "coffer-test-secret-0001";
 
 /// How long a store may take to start.
 const READY: Duration = Duration::from_secs(60);
+/// How long it may take to stop in its tracks.
+const STOPPED: Duration = Duration::from_secs(60);
 /// Room for objects, in volumes of 64 MB.
 const ROOM: u32 = 200;
 
@@ -173,9 +175,16 @@ impl Store {
         self.ready().await
     }
 
-    /// From now on it takes connections and answers nothing.
-    pub fn pause(&self) -> anyhow::Result<()> {
-        self.signal(Signal::SIGSTOP)
+    /// From now on it takes connections and answers nothing. Returns when each of its threads has stopped: on a busy machine that is a
+    /// while after the signal.
+    pub async fn pause(&self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGSTOP)?;
+        let pid = self.child.as_ref().context("it does not run")?.id();
+        until("it has stopped in its tracks", STOPPED, || async {
+            ensure!(have_stopped(pid)?, "a thread of {} runs", self.name);
+            Ok(())
+        })
+        .await
     }
 
     /// It goes on, with what it was asked meanwhile too.
@@ -338,4 +347,19 @@ fn free_ports() -> anyhow::Result<u16> {
         }
     }
     bail!("no ports are free")
+}
+
+/// Whether all threads of a process are stopped by a signal.
+fn have_stopped(pid: u32) -> anyhow::Result<bool> {
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // One that ends meanwhile does nothing more either.
+        let Ok(stat) = fs::read_to_string(thread?.path().join("stat")) else {
+            continue;
+        };
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        if !matches!(state, Some('T' | 't' | 'Z' | 'X')) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

@@ -18,6 +18,7 @@ mod opening;
 mod quorum;
 pub mod s3;
 mod settings;
+pub mod turn;
 mod vouch;
 mod zone;
 

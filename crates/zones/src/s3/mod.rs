@@ -32,7 +32,7 @@ mod tests;
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +46,7 @@ pub use answers::{Page, page};
 pub use hosts::{Hosts, Known};
 
 use crate::name::is_prefix;
+use crate::turn::Turn;
 use crate::{Empty, ObjectName, Zone, ZoneError};
 use client::Client;
 use credentials::Credentials;
@@ -113,9 +114,8 @@ struct Inner {
     /// Listings under way.
     gatherings: Mutex<Vec<Gathering>>,
     names_kept: AtomicUsize,
-    /// Which turn to write is this process's; 0 before it has one.
-    turn: AtomicU64,
-    taken_over: AtomicBool,
+    /// Which turn to write is this process's.
+    turn: Turn,
 }
 
 #[derive(Debug, Default)]
@@ -145,8 +145,7 @@ impl S3Zone {
             late: Mutex::default(),
             gatherings: Mutex::default(),
             names_kept: AtomicUsize::new(gathering::NAMES),
-            turn: AtomicU64::new(0),
-            taken_over: AtomicBool::new(false),
+            turn: Turn::default(),
         }))
     }
 
@@ -208,7 +207,7 @@ impl Zone for S3Zone {
 
     async fn delete(&self, name: &ObjectName) -> Result<(), ZoneError> {
         self.0.ensure().await?;
-        self.0.delete(name).await
+        self.0.delete_in_turn(name).await
     }
 
     async fn probe(&self) -> Result<(), ZoneError> {
@@ -274,7 +273,7 @@ impl Inner {
         if adopting.is_some() {
             state.tried = false;
             // The turns went with all the rest.
-            self.turn.store(0, Ordering::SeqCst);
+            self.turn.forget();
         }
         if !state.tried {
             self.try_out(state).await?;

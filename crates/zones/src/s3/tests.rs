@@ -291,6 +291,20 @@ async fn who_has_a_successor_says_of_nothing_more_that_it_is_written() {
 }
 
 #[tokio::test]
+async fn what_is_deleted_once_another_has_begun_may_be_elsewhere_by_then() {
+    let world = World::new(Fault::None).await;
+    let old = world.zone().await;
+    let (name, bytes) = object(b"to be taken back");
+    old.put(&name, bytes).await.unwrap();
+    let new = S3Zone::new(world.parts());
+    assert!(new.list("").await.unwrap().contains(&name), "and may copy it");
+
+    let deleted = old.delete(&name).await;
+
+    assert!(matches!(deleted, Err(ZoneError::Unclear { .. })), "{deleted:?}");
+}
+
+#[tokio::test]
 async fn one_that_only_looks_finds_out_too_and_of_several_that_begin_at_once_one_writes() {
     let world = World::new(Fault::None).await;
     let old = world.zone().await;

@@ -69,7 +69,7 @@ async fn a_store_that_is_killed_is_down_and_one_that_hangs_does_not_say() -> any
     let (late, more) = object(b"late");
     // Which of the two it is depends on whether a connection was open when the store hung: only what was sent may arrive later.
     for _ in 0..10 {
-        stores.each[0].pause()?;
+        stores.each[0].pause().await?;
         let put = zone.put(&late, more.clone()).await;
         if matches!(put, Err(ZoneError::Unclear { .. })) {
             break;

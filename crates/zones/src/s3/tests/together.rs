@@ -70,7 +70,7 @@ async fn a_store_that_dies_hangs_lies_or_is_lost_is_not_missed_and_catches_up() 
     until("b has caught up", PATIENCE, || is_in(&stores, 1, &killed)).await?;
     until("all is well", PATIENCE, || all_is_well(&zones)).await?;
 
-    stores.each[2].pause()?;
+    stores.each[2].pause().await?;
     let begun = Instant::now();
     let mut hung = Vec::new();
     for n in 0..20 {
