@@ -1,7 +1,8 @@
 //! How long rows are kept, table by table: in answers and files by their `time`, in the raw log by when they came.
 //!
 //! Promise: a row older than its table keeps rows is in no answer from that moment on, to the second. Files of which all rows are older are
-//! deleted, some hours later and never because a clock jumped (see `purge`). An entry of the raw log goes only when its rows are in a
+//! deleted, some hours later and never because a clock jumped (see `purge`). Where a file has younger ones too, the older are left out when
+//! it is merged, and it is written anew for that alone once they have been too old for a quarter of the time that rows are kept. An entry of the raw log goes only when its rows are in a
 //! file, so in a majority of zones.
 //!
 //! What is set aside beside a table is kept as long as its rows.
@@ -31,6 +32,15 @@ impl State {
         let owner = table.name.of_aside().and_then(|owner| self.table(&table.database, &owner));
         owner.unwrap_or(table).retention
     }
+}
+
+/// From when on rows are taken along when files are written anew, in seconds of `time`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cut {
+    /// Rows of an earlier `time` are left out.
+    pub(super) from: i64,
+    /// Files that hold a row of an earlier `time` than this are written anew for that alone.
+    pub(super) overdue: i64,
 }
 
 /// Rows of an earlier `time` than this are not kept at `now`; `None` where all are.
@@ -92,6 +102,20 @@ impl Product {
         let age = Duration::from_secs(keep).saturating_add(MARGIN);
         let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
         Some(Timestamp::from_micros(self.pace.at_least().as_micros().saturating_sub(micros)))
+    }
+
+    /// Which of a table's rows are left out when its files are written anew; `None` while none is. A dropped table comes back with all.
+    pub(super) fn cut(&self, state: &State, table: &Table) -> Option<Cut> {
+        if table.dropped.is_some() {
+            return None;
+        }
+        let keep = state.retention(table).keep;
+        let from = self.surely_old(keep)?.as_secs();
+        let grace = i64::try_from((keep / 4).max(LEAST)).unwrap_or(i64::MAX);
+        Some(Cut {
+            from,
+            overdue: from.saturating_sub(grace),
+        })
     }
 
     /// Lets go files of which all rows are older than their tables keep them.

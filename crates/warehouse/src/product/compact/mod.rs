@@ -2,7 +2,8 @@
 //!
 //! Promise: a query sees the rows of the old files or those of the new ones, all of them and once. Old files go when nothing reads them;
 //! what a merge that ends early has made goes as well. However many rows there are, a merge takes no more memory than
-//! `flush.rewrite_memory`, and there is one at a time in the whole process.
+//! `flush.rewrite_memory`, and there is one at a time in the whole process. Rows that are too old are left out (see `retention`), none
+//! that might be shown to anybody yet.
 //!
 //! Start at [`Product::merge_due`]; what is merged with what is in [`plan`]. Needs the product's private key, so it happens only while
 //! somebody's lease is alive, and ends with it.
@@ -87,6 +88,14 @@ struct Output {
     left: u64,
 }
 
+/// What is merged next.
+struct Chosen {
+    files: Vec<Arc<FileRecord>>,
+    /// Rows of an earlier `time` are left out.
+    from: Option<i64>,
+    reader: query::Held,
+}
+
 /// What came of reading and writing.
 struct Work<'a> {
     table: TableId,
@@ -99,6 +108,10 @@ struct Work<'a> {
     output: Option<Output>,
     made: Vec<FileRecord>,
     rows: u64,
+    /// Rows of an earlier `time` are left out.
+    from: Option<i64>,
+    /// How many were.
+    left_out: u64,
     /// How large a file may become.
     largest: u64,
 }
@@ -109,7 +122,8 @@ impl Product {
         let sizes = self.shared.settings.flush.sizes();
         let due: Vec<TableId> = {
             let (state, now) = (self.read(), self.shared.clock.now());
-            let tables = state.tables.values().filter(|table| table.files.len() >= sizes.fan);
+            let is_due = |table: &&Table| table.files.len() >= sizes.fan || self.cut(&state, table).is_some();
+            let tables = state.tables.values().filter(is_due);
             tables.map(|table| table.id).filter(|id| self.merging.may(id, now)).collect()
         };
         for table in due {
@@ -118,11 +132,19 @@ impl Product {
             }
             let next = {
                 let state = self.read();
-                let files = state.tables.get(&table).and_then(|table| plan::next(&table.files, sizes));
-                files.map(|files| (files, self.readers.enter() as query::Held))
+                state.tables.get(&table).and_then(|table| {
+                    let cut = self.cut(&state, table);
+                    let overdue = cut.and_then(|cut| plan::overdue(&table.files, cut.overdue, sizes));
+                    let files = overdue.or_else(|| plan::next(&table.files, sizes))?;
+                    Some(Chosen {
+                        files,
+                        from: cut.map(|cut| cut.from),
+                        reader: self.readers.enter() as query::Held,
+                    })
+                })
             };
-            let Some((files, reader)) = next else { continue };
-            let outcome = self.merge(table, files, reader, sizes, lease, cancel).await;
+            let Some(chosen) = next else { continue };
+            let outcome = self.merge(table, chosen, sizes, lease, cancel).await;
             self.merging
                 .ended(table, outcome.is_ok() || cancel.is_cancelled(), self.shared.clock.now());
             if let Err(error) = outcome
@@ -148,12 +170,12 @@ impl Product {
     async fn merge(
         &self,
         id: TableId,
-        mut files: Vec<Arc<FileRecord>>,
-        reader: query::Held,
+        chosen: Chosen,
         sizes: Sizes,
         lease: &Arc<Lease>,
         cancel: &CancellationToken,
     ) -> Result<(), ProductError> {
+        let Chosen { mut files, from, reader } = chosen;
         let mut lap = Lap::begin();
         let memory = &self.shared.rewriting;
         let (inputs, columns) = self.open_files(&mut files, &reader, lease, sizes).await?;
@@ -173,7 +195,7 @@ impl Product {
             (schema, plan::own_bytes(others.map(AsRef::as_ref)))
         };
         let bytes: u64 = files.iter().map(|file| file.bytes).sum();
-        let days = days_of(&files, &inputs, bytes, sizes, cancel).await?;
+        let days = days_of(&files, &inputs, bytes, from, sizes, cancel).await?;
         let mut work = Work {
             table: id,
             schema,
@@ -183,6 +205,8 @@ impl Product {
             output: None,
             made: Vec::new(),
             rows: 0,
+            from,
+            left_out: 0,
             largest: largest(sizes, bytes),
         };
         let done = self.rewrite(&mut work, &inputs).await;
@@ -190,11 +214,17 @@ impl Product {
         drop((work.output.take(), inputs, reader));
         let expected: u64 = files.iter().map(|file| file.rows).sum();
         let swapped = match done {
-            Ok(()) if work.rows != expected => Err(ProductError::File(format!(
+            Ok(()) if work.rows + work.left_out != expected => Err(ProductError::File(format!(
                 "{} rows were read of files that hold {expected}",
-                work.rows
+                work.rows + work.left_out
             ))),
-            Ok(()) => self.swap_merged(id, &files, &work.made).await,
+            // All are too old by now: they go as files that are (see `retention`).
+            Ok(()) if made.is_empty() => Ok(false),
+            Ok(()) => {
+                // Invariant: a retention that was made longer meanwhile finds all rows.
+                let left_out = from.filter(|_| work.left_out > 0);
+                self.swap_merged(id, &files, &work.made, left_out).await
+            }
             Err(error) => Err(error),
         };
         if !matches!(swapped, Ok(true)) {
@@ -206,7 +236,7 @@ impl Product {
             .retain(|object| !files.iter().any(|gone| gone.object.as_str() == object));
         self.condemned_some();
         self.shared.stages.took("merge files", lap.end(), expected);
-        tracing::info!(product.id = %self.id, table.id = %id, files = files.len(), into = made.len(), rows = expected, bytes,
+        tracing::info!(product.id = %self.id, table.id = %id, files = files.len(), into = made.len(), rows = expected, left_out = work.left_out, bytes,
             "merged {} files into {}", files.len(), made.len());
         Ok(())
     }
@@ -220,7 +250,7 @@ impl Product {
         sizes: Sizes,
     ) -> Result<(Vec<OpenFile>, HashSet<String>), ProductError> {
         let (mut inputs, mut taken, mut bytes, mut columns) = (Vec::new(), 0_usize, 0, HashSet::new());
-        let memory = &self.shared.rewriting;
+        let (memory, least) = (&self.shared.rewriting, files.len().min(2));
         for file in files.iter() {
             let view = self.file_view(file, reader);
             let input = OpenFile::open(&self.shared.zones, lease, view).await?;
@@ -236,9 +266,9 @@ impl Product {
             inputs.push(input);
         }
         files.truncate(inputs.len());
-        if inputs.len() < 2 {
+        if inputs.len() < least {
             return Err(ProductError::File(format!(
-                "two of the files cannot be read at once within {} bytes, with the columns that they have: let `flush.rewrite_memory` be larger",
+                "{least} of the files cannot be read at once within {} bytes, with the columns that they have: let `flush.rewrite_memory` be larger",
                 memory.limit()
             )));
         }
@@ -266,6 +296,9 @@ impl Product {
                     self.merge_cells
                         .fetch_max(rows.num_rows() * rows.num_columns(), std::sync::atomic::Ordering::SeqCst);
                     self.give_way(work.cancel).await?;
+                    let all = rows.num_rows();
+                    let rows = super::retention::not_before(rows, work.from)?;
+                    work.left_out += (all - rows.num_rows()) as u64;
                     self.write_rows(work, rows).await?;
                 }
                 Step::Done => break,
@@ -363,8 +396,15 @@ impl Product {
         Ok(())
     }
 
-    /// Puts the new files in the place of the old. False when the table is gone by now, or its files were replaced by others.
-    async fn swap_merged(&self, id: TableId, old: &[Arc<FileRecord>], new: &[FileRecord]) -> Result<bool, ProductError> {
+    /// Puts the new files in the place of the old. False when the table is gone by now, or its files were replaced by others, or rows
+    /// that were `left_out`, being of an earlier `time`, are to be kept by now.
+    pub(super) async fn swap_merged(
+        &self,
+        id: TableId,
+        old: &[Arc<FileRecord>],
+        new: &[FileRecord],
+        left_out: Option<i64>,
+    ) -> Result<bool, ProductError> {
         let objects: Vec<_> = old.iter().map(|file| file.object.clone()).collect();
         // Held for the swap only: rows are flushed while others are merged.
         let _writing = self.writing.lock().await;
@@ -372,7 +412,8 @@ impl Product {
         let columns = {
             let state = self.read();
             let has = |table: &&Table| objects.iter().all(|object| table.files.iter().any(|file| file.object == *object));
-            state.tables.get(&id).filter(has).map(Table::stored_columns)
+            let may_go = |table: &&Table| left_out.is_none_or(|from| self.cut(&state, table).is_some_and(|cut| from <= cut.from));
+            state.tables.get(&id).filter(has).filter(may_go).map(Table::stored_columns)
         };
         let Some(columns) = columns else { return Ok(false) };
         let swapped = self
@@ -445,11 +486,13 @@ fn stopped(cancel: &CancellationToken) -> Result<(), ProductError> {
     }
 }
 
-/// How many rows of each day the files hold, in order. Where that changes nothing, all of them pass for one day's.
+/// How many rows of each day the files hold that are not of an earlier `time` than `from`, in order. Where that changes nothing, all of
+/// them pass for one day's.
 async fn days_of(
     files: &[Arc<FileRecord>],
     inputs: &[OpenFile],
     bytes: u64,
+    from: Option<i64>,
     sizes: Sizes,
     cancel: &CancellationToken,
 ) -> Result<Vec<(i64, u64)>, ProductError> {
@@ -470,7 +513,7 @@ async fn days_of(
             else {
                 return Err(ProductError::File("a file has no column \"time\" of type long".into()));
             };
-            for time in times.values() {
+            for time in times.values().iter().filter(|time| from.is_none_or(|from| **time >= from)) {
                 *days.entry(plan::day_of(*time)).or_default() += 1;
             }
             tokio::task::yield_now().await;

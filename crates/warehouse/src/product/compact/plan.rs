@@ -5,6 +5,8 @@
 //! in files of their own have tiers of their own; all other files, also such as hold rows of many days, share theirs, so a small table
 //! stays in few files. Full files are merged only where `fan` of them, each over several days, overlap at one moment.
 //!
+//! Before all of these, files are written anew that hold rows that should have been left out long ago.
+//!
 //! Knows sizes and times only, and does nothing.
 
 use std::collections::{BTreeMap, HashMap};
@@ -134,7 +136,21 @@ fn overlapping(files: &[Arc<FileRecord>], fan: usize) -> Option<Files> {
 
 /// The files to merge next, those of earlier rows first; none when all is well.
 pub(super) fn next(files: &[Arc<FileRecord>], sizes: Sizes) -> Option<Files> {
-    let mut next = due(files, sizes).into_iter().next()?;
+    due(files, sizes).into_iter().next().map(|files| at_once(files, sizes))
+}
+
+/// The files to write anew next because they hold a row of an earlier `time` than this beside others; none when none does.
+pub(super) fn overdue(files: &[Arc<FileRecord>], before: i64, sizes: Sizes) -> Option<Files> {
+    let overdue: Files = files
+        .iter()
+        .filter(|file| file.time_min < before && before <= file.time_max)
+        .cloned()
+        .collect();
+    (!overdue.is_empty()).then(|| at_once(overdue, sizes))
+}
+
+/// As many of them as are merged at once, those of earlier rows first.
+fn at_once(mut next: Files, sizes: Sizes) -> Files {
     next.sort_by(|a, b| (a.time_min, &a.object).cmp(&(b.time_min, &b.object)));
     let most = sizes.full.saturating_mul(sizes.fan.max(2) as u64);
     let mut bytes = 0_u64;
@@ -144,7 +160,7 @@ pub(super) fn next(files: &[Arc<FileRecord>], sizes: Sizes) -> Option<Files> {
         count += 1;
         count <= 2 || (bytes <= most.saturating_mul(2) && count <= MOST_FILES)
     };
-    Some(next.into_iter().take_while(fits).collect())
+    next.into_iter().take_while(fits).collect()
 }
 
 /// How many files wait to be merged.
@@ -322,6 +338,18 @@ mod tests {
         assert_eq!(chosen.len(), 8);
         assert!(!chosen.contains(&upon[0]), "the widest first");
         assert_eq!(backlog(&upon, SIZES), 8);
+    }
+
+    #[test]
+    fn files_of_which_some_rows_are_too_old_are_written_anew_alone_or_some_at_once() {
+        let mib = 1 << 20;
+        let files = [file(0, 10, 0, 99), file(1, 10, 100, 300), file(2, 10, 50, 100), file(3, 10, 99, 99)];
+        assert_eq!(overdue(&files, 100, SIZES), Some(vec![Arc::clone(&files[2])]));
+        assert_eq!(overdue(&files, 50, SIZES), Some(vec![Arc::clone(&files[0])]));
+        assert_eq!(overdue(&files, 0, SIZES), None);
+        let many: Files = (0..100).map(|nth| file(nth, mib, nth as i64, DAY)).collect();
+        let first = overdue(&many, 1000, SIZES).unwrap();
+        assert_eq!(first, many[..16], "as many as are merged at once");
     }
 
     proptest! {

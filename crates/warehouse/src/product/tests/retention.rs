@@ -171,3 +171,121 @@ async fn how_long_is_a_day_at_least_and_goes_with_its_table() {
     let product = house.open(&zones).await.unwrap();
     assert_eq!(kept(&product), [0, 30]);
 }
+
+/// One row of this `time`.
+fn row(time: Timestamp, tag: &str) -> Bytes {
+    let mut body = vec![0x82];
+    text(&mut body, "time");
+    body.push(0xce);
+    body.extend(u32::try_from(time.as_secs()).unwrap().to_be_bytes());
+    text(&mut body, "tag");
+    text(&mut body, tag);
+    sent(&body)
+}
+
+/// Rows of these ages in days and with these tags, in one file.
+async fn file(product: &Arc<Product>, rows: &[(u64, &str)]) {
+    let now = product.shared.clock.now();
+    for (age, tag) in rows {
+        let time = Timestamp::from_secs(now.as_secs() - i64::try_from(age * DAY).unwrap());
+        append(product, None, row(time, tag)).await.unwrap();
+    }
+    product.flush_all().await;
+}
+
+/// How many files there are, and how many rows they have.
+fn held(product: &Product) -> (usize, u64) {
+    let state = product.read();
+    let files = state.tables.values().flat_map(|table| &table.files);
+    files.fold((0, 0), |(count, rows), file| (count + 1, rows + file.rows))
+}
+
+#[tokio::test]
+async fn rows_that_are_too_old_are_left_out_when_their_file_is_merged_and_no_others() {
+    let mut house = House::new(103);
+    house.settings.flush.merge_files = 2;
+    let (_, zones) = house.memory();
+    let product = house.open(&zones).await.unwrap();
+    with_table(&product).await;
+    keep(&product, Some(40 * DAY), None).await.unwrap();
+    file(&product, &[(39, "a"), (1, "b")]).await;
+    file(&product, &[(39, "c"), (2, "d")]).await;
+    house.clock.advance(Duration::from_secs(DAY + 3600));
+    assert_eq!(house.tags(&product).await, ["b", "d"]);
+    house.merge(&product).await;
+    assert_eq!(held(&product), (1, 4), "clocks are wrong by an hour at times");
+
+    // A clock that jumps ahead makes nothing older.
+    file(&product, &[(39, "e"), (1, "f")]).await;
+    let real = house.clock.now();
+    house.clock.set(Timestamp::from_secs(2_147_483_648));
+    house.merge(&product).await;
+    house.clock.set(real);
+    assert_eq!(held(&product), (1, 6));
+    assert_eq!(house.tags(&product).await, ["b", "d", "e", "f"]);
+
+    house.clock.advance(Duration::from_secs(2 * 3600));
+    file(&product, &[(1, "g")]).await;
+    house.merge(&product).await;
+    assert_eq!(held(&product), (1, 5));
+    assert_eq!(house.tags(&product).await, ["b", "d", "e", "f", "g"]);
+    // What was left out does not come back with a longer time, nor with a start.
+    keep(&product, Some(0), None).await.unwrap();
+    assert_eq!(house.tags(&product).await, ["b", "d", "e", "f", "g"]);
+    product.close().await;
+    let product = house.open(&zones).await.unwrap();
+    assert_eq!(house.tags(&product).await, ["b", "d", "e", "f", "g"]);
+}
+
+#[tokio::test]
+async fn a_file_that_nothing_is_merged_with_is_written_anew_once_its_rows_are_too_old_for_a_quarter_of_the_time() {
+    let house = House::new(104);
+    let (each, zones) = house.memory();
+    let product = house.open(&zones).await.unwrap();
+    with_table(&product).await;
+    keep(&product, Some(40 * DAY), None).await.unwrap();
+    file(&product, &[(40, "a"), (1, "b")]).await;
+    house.clock.advance(Duration::from_secs(10 * DAY + 3600));
+    house.merge(&product).await;
+    assert_eq!(held(&product), (1, 2));
+
+    house.clock.advance(Duration::from_secs(3600 + 1));
+    house.merge(&product).await;
+    rounds(&product).await;
+    assert_eq!((held(&product), house.tags(&product).await), ((1, 1), vec!["b".to_owned()]));
+    let files = |zone: &Arc<MemoryZone>| zone.objects().iter().filter(|name| name.is_below("tables")).count();
+    assert!(each.iter().all(|zone| files(zone) == 1), "the file before is in no zone");
+    let object = || product.read().tables.values().flat_map(|table| table.files.clone()).next().unwrap();
+    let written = object();
+    house.merge(&product).await;
+    assert_eq!(object().object, written.object, "once");
+}
+
+#[tokio::test]
+async fn nothing_is_left_out_of_a_table_that_may_come_back_or_whose_rows_are_to_be_kept_longer_meanwhile() {
+    let house = House::new(105);
+    let (_, zones) = house.memory();
+    let product = house.open(&zones).await.unwrap();
+    with_table(&product).await;
+    keep(&product, Some(40 * DAY), None).await.unwrap();
+    file(&product, &[(60, "a"), (1, "b")]).await;
+    let (web, events): (base::DatabaseName, base::TableName) = ("web".parse().unwrap(), "events".parse().unwrap());
+    product.delete_table(&web, &events).await.unwrap();
+    house.merge(&product).await;
+    assert_eq!(held(&product), (1, 2));
+    product.undrop_table(&web, &events, None).await.unwrap();
+
+    // A merge is at its end and has left rows out, and now they are kept.
+    keep(&product, Some(90 * DAY), None).await.unwrap();
+    let from = house.clock.now().as_secs() - i64::try_from(41 * DAY).unwrap();
+    let (id, files) = {
+        let state = product.read();
+        let table = state.tables.values().next().unwrap();
+        (table.id, table.files.clone())
+    };
+    assert!(!product.swap_merged(id, &files, &[], Some(from)).await.unwrap());
+    assert_eq!(house.tags(&product).await, ["a", "b"]);
+    keep(&product, Some(40 * DAY), None).await.unwrap();
+    assert!(product.swap_merged(id, &files, &[], Some(from)).await.unwrap());
+    assert_eq!(held(&product), (0, 0));
+}
