@@ -26,6 +26,8 @@ use crate::entries::Header;
 
 /// So many segments are trimmed before the objects that held them are deleted.
 const AT_ONCE: usize = 32;
+/// In seconds.
+const HOUR: u64 = 3600;
 
 /// What is to be trimmed.
 #[derive(Debug)]
@@ -34,8 +36,8 @@ pub(super) struct Trimming {
     look: AtomicBool,
     /// Whether somebody has looked, and some wait for a lease.
     wait: AtomicBool,
-    /// In which hour since the start raw logs were last looked at that are kept for some time only.
-    hour: AtomicU64,
+    /// How long after the start raw logs were last looked at that are kept for some time only, in seconds.
+    last: AtomicU64,
     pauses: Pauses<()>,
     one: tokio::sync::Mutex<()>,
 }
@@ -46,7 +48,7 @@ impl Default for Trimming {
             // A process before this one may not have come to its end: the catalog knows.
             look: AtomicBool::new(true),
             wait: AtomicBool::new(false),
-            hour: AtomicU64::new(0),
+            last: AtomicU64::new(0),
             pauses: Pauses::default(),
             one: tokio::sync::Mutex::default(),
         }
@@ -59,11 +61,16 @@ impl Trimming {
         self.look.store(true, Ordering::SeqCst);
     }
 
-    /// Where raw logs are kept for some time only, there is more to let go every hour.
-    fn look_hourly(&self, runs_for: Duration, is_bounded: impl Fn() -> bool) {
-        let hour = runs_for.as_secs() / 3600;
-        if self.hour.load(Ordering::SeqCst) != hour && is_bounded() {
-            self.hour.store(hour, Ordering::SeqCst);
+    /// Where raw logs are kept for some time only, there is more to let go as time passes. A look reads all heads of the journal, so it
+    /// is taken once in a hundredth of the shortest such time, and once an hour at most.
+    fn look_at_times(&self, runs_for: Duration, shortest: impl Fn() -> Option<u64>) {
+        let now = runs_for.as_secs();
+        let last = self.last.load(Ordering::SeqCst);
+        if now.saturating_sub(last) >= HOUR
+            && let Some(shortest) = shortest()
+            && now - last >= (shortest / 100).max(HOUR)
+        {
+            self.last.store(now, Ordering::SeqCst);
             self.look_again();
         }
     }
@@ -107,8 +114,10 @@ impl Product {
     /// Takes rows out of the journal that went for good, until `cancel` says stop. With a lease also where other rows stay.
     pub(crate) async fn trim_due(&self, lease: Option<&Lease>, cancel: &CancellationToken) {
         let (trimming, now) = (&self.trimming, self.shared.clock.now());
-        trimming.look_hourly(self.pace.runs_for(), || {
-            self.read().tables.values().any(|table| table.retention.keep_raw > 0)
+        trimming.look_at_times(self.pace.runs_for(), || {
+            let state = self.read();
+            let kept = state.tables.values().map(|table| table.retention.keep_raw);
+            kept.filter(|keep_raw| *keep_raw > 0).min()
         });
         if !trimming.is_due(lease.is_some()) || !trimming.pauses.may(&(), now) {
             return;
@@ -277,5 +286,30 @@ impl Product {
             self.shared.zones.delete(object).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_heads_are_read_once_an_hour_at_most_and_less_often_where_raw_logs_are_kept_long() {
+        let trimming = Trimming::default();
+        let check = |hours: u64, shortest: Option<u64>, expected: bool| {
+            trimming.look.store(false, Ordering::SeqCst);
+            trimming.look_at_times(Duration::from_secs(hours * HOUR), || shortest);
+            assert_eq!(trimming.is_due(false), expected, "{hours}");
+        };
+        let (day, month) = (Some(24 * HOUR), Some(30 * 24 * HOUR));
+        check(0, day, false);
+        check(1, None, false);
+        check(1, day, true);
+        check(1, day, false);
+        check(2, day, true);
+        check(9, month, false);
+        check(10, month, true);
+        check(17, month, false);
+        check(17, day, true);
     }
 }
