@@ -27,10 +27,15 @@ const LEAST: u64 = 86_400;
 const MOST: u64 = 100 * 366 * 86_400;
 
 impl State {
+    /// The table that one stands beside, or itself.
+    pub(super) fn owner<'a>(&'a self, table: &'a Table) -> &'a Table {
+        let owner = table.name.of_aside().and_then(|owner| self.table(&table.database, &owner));
+        owner.unwrap_or(table)
+    }
+
     /// Of a table, or of the one that it stands beside.
     pub(super) fn retention(&self, table: &Table) -> Retention {
-        let owner = table.name.of_aside().and_then(|owner| self.table(&table.database, &owner));
-        owner.unwrap_or(table).retention
+        self.owner(table).retention
     }
 }
 

@@ -43,8 +43,21 @@ struct Work {
     /// Rows from before this are not kept, and how many were left out for that.
     from: Option<i64>,
     left_out: u64,
-    /// Whether the table lets go of old rows at all.
+    /// Whether the table lets go of old rows, or ever did.
     lets_go: bool,
+    /// The table whose retention holds for it.
+    kept_as: TableId,
+}
+
+/// Whether a segment says that a table keeps its rows for some time only.
+fn let_go(segment: &Segment, id: TableId) -> Result<bool, ProductError> {
+    for header in &segment.headers {
+        let header = Header::decode(header).map_err(|error| ProductError::Unreadable(error.to_string()))?;
+        if matches!(header, Header::Keep { id: of, retention } if of == id && retention.keep > 0) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl Product {
@@ -124,13 +137,13 @@ impl Product {
     /// Makes a table show what is declared, unless `cancel` comes first, or another declaration. To be run to its end.
     pub(crate) async fn retype(&self, id: TableId, lease: &Lease, cancel: &CancellationToken) -> Result<(), ProductError> {
         let _one = self.retyping.lock().await;
-        let (declared, keep) = {
+        let (declared, keep, kept_as) = {
             let state = self.read();
             let Some(table) = state.tables.get(&id).filter(|table| table.is_changing()) else {
                 return Ok(());
             };
             let declared = table.must_be_read_again().then(|| Arc::clone(&table.declared));
-            (declared, state.retention(table).keep)
+            (declared, state.retention(table).keep, state.owner(table).id)
         };
         let Some(declared) = declared else {
             return self.retype_without_reading(id).await;
@@ -146,6 +159,7 @@ impl Product {
             from: self.surely_old(keep).map(Timestamp::as_secs),
             left_out: 0,
             lets_go: keep > 0,
+            kept_as,
         };
         let done = self.read_again(&mut work, lease, cancel).await;
         if !matches!(done, Ok(true)) {
@@ -240,6 +254,7 @@ impl Product {
         let (name, head) = (journal_name(self.id), self.journal.head());
         let segments = journal::read_back(&shared.zones, &shared.installation, Role::Warehouse, &name, Some(self.id), &head).await?;
         for segment in segments {
+            work.lets_go |= let_go(&segment, work.kept_as)?;
             let wanted = self.wanted(work, &segment).await?;
             if wanted.is_empty() {
                 continue;

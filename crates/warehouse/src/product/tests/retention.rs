@@ -235,6 +235,11 @@ async fn rows_that_are_too_old_are_left_out_when_their_file_is_merged_and_no_oth
     product.close().await;
     let product = house.open(&zones).await.unwrap();
     assert_eq!(house.tags(&product).await, ["b", "d", "e", "f", "g"]);
+    // Types that need the raw log can be declared all the same, and what it has is kept by now.
+    let id = declare(&product, ColumnType::Json).await.unwrap();
+    let lease = Lease::new(house.private_key.clone());
+    product.retype(id, &lease, &CancellationToken::new()).await.unwrap();
+    assert_eq!(held(&product), (1, 7));
 }
 
 #[tokio::test]
