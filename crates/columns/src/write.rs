@@ -30,7 +30,7 @@ const BYTES_PER_PIECE: usize = 4 << 20;
 /// A file of more columns is compressed with Snappy: each column of a row group that is written or read has a compressor of its own, of
 /// 100 kilobytes and more with Zstandard, used or not. Its numbers have no dictionaries.
 const SQUEEZED_COLUMNS: usize = 64;
-/// What a column of an open row group takes, whatever is in it: as measured, with what compresses it.
+/// What a column of an open row group takes, whatever is in it, with what compresses it: estimates.
 const PER_COLUMN: usize = 12 << 10;
 const PER_SQUEEZED: usize = 700 << 10;
 
