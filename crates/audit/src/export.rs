@@ -35,6 +35,11 @@ pub struct Header {
 }
 
 impl Header {
+    /// The key that a first line names, in hex; nothing where it is none.
+    pub fn key_in(line: &str) -> Option<String> {
+        serde_json::from_str::<Self>(line).ok().map(|header| header.key)
+    }
+
     /// Of an export of this installation.
     pub fn new(key: &InstallationKey, product: u64, size: u64) -> Self {
         Self {

@@ -9,10 +9,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base::Role;
+use seal::InstallationKey;
 
 use crate::failure::{During, Exit, Failure, Outcome};
 
 /// The names of the default zones.
+/// 32 bytes in hex, and a line's end.
+const LONGEST_KEY: u64 = 128;
 pub(crate) const ZONES: [&str; 3] = ["a", "b", "c"];
 
 /// A data directory.
@@ -232,7 +235,10 @@ fn private(path: &Path) -> Outcome {
 /// Writes a whole file or nothing, readable by its owner only.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Outcome {
     let what = || format!("could not write {}", path.display());
-    let parent = path.parent().unwrap_or(Path::new("."));
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
     let mut file = tempfile::Builder::new()
         .prefix(".new-")
         .permissions(Permissions::from_mode(0o600))
@@ -241,6 +247,20 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Outcome {
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).during(what())?;
     file.persist(path).during(what())?;
     File::open(parent).and_then(|parent| parent.sync_all()).during(what())
+}
+
+/// The installation's public key in a file.
+pub(crate) fn installation_key_in(path: &Path) -> Outcome<InstallationKey> {
+    let what = format!("could not read {}", path.display());
+    let mut text = String::new();
+    let file = File::open(path).map_err(|error| {
+        Failure::new(Exit::NotFound, what.clone())
+            .why(error)
+            .next("`coffer serve` writes it when it starts")
+    })?;
+    file.take(LONGEST_KEY).read_to_string(&mut text).during(what.clone())?;
+    let bytes = hex::decode(text.trim()).during(what.clone())?;
+    InstallationKey::try_from(&bytes[..]).during(what)
 }
 
 /// Reads a small file that holds a secret; refuses one that others may read.

@@ -116,12 +116,16 @@ async fn a_customer_sees_all_that_concerns_its_product_and_keeps_heads_that_find
     stranger.create_table("elsewhere", "more").await?;
     let kept = first.to_str().context("a path")?;
     export(&second, &["--head", kept]).await?;
+    let key = installation.data().join("installation.pub");
     for words in [
-        vec!["audit", "verify", kept],
+        vec!["audit", "verify", kept, "--key", key.to_str().context("a path")?],
         vec!["audit", "verify", second.to_str().context("a path")?, "--head", kept],
     ] {
         installation.run(&words).await?.ok()?;
     }
+    // Whoever can change an export can sign it as well, with keys made on the spot.
+    let anybodys = installation.run(&["audit", "verify", kept]).await?;
+    ensure!(anybodys.code == Some(8) && anybodys.stderr.contains("--key"), "{anybodys:?}");
     ensure!(
         by_python(&first, None)? == 0 && by_python(&second, Some(&first))? == 0,
         "the second program disagrees"

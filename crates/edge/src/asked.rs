@@ -1,5 +1,7 @@
 //! One call as the audit journal tells it: who asked what, on whose behalf, and what came of it.
 
+use std::time::Duration;
+
 use audit::{Decision, Digest, Draft, Object, Who};
 use axum::body::Body;
 use base::{CredentialId, ErrorKind, Op, ProductId, Role, Timestamp};
@@ -7,6 +9,7 @@ use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
 use http_body_util::{BodyExt, Limited};
+use tokio::time::timeout;
 use tonic::Status;
 use wire::audited::{About, about, is_hashed};
 
@@ -15,6 +18,11 @@ use crate::{kind_of, status};
 
 /// The largest message of a call that is recorded. The longest query is far below.
 const MOST: usize = 16 << 20;
+/// The same for who showed no certificate: a request to enrol.
+const MOST_OF_NOBODY: usize = 64 << 10;
+/// How long a message may take to come.
+const WHOLE: Duration = Duration::from_secs(60);
+const WHOLE_OF_NOBODY: Duration = Duration::from_secs(10);
 
 /// Whom a call concerned, where only its handler knows: put into the extensions of its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +64,12 @@ pub(crate) fn asked(role: Role, connected: &Connected, parts: &Parts, now: Times
 
 /// Reads the message of a call that is recorded, and puts into the draft what it is about.
 pub(crate) async fn read(draft: &mut Draft, body: Body) -> Result<Bytes, Status> {
-    let whole = Limited::new(body, MOST).collect().await;
+    let (most, within) = match draft.who {
+        Who::Nobody => (MOST_OF_NOBODY, WHOLE_OF_NOBODY),
+        _ => (MOST, WHOLE),
+    };
+    let whole = timeout(within, Limited::new(body, most).collect()).await;
+    let whole = whole.map_err(|_| status(ErrorKind::Invalid, "the message did not come to its end in time"))?;
     let bytes = whole
         .map_err(|_| status(ErrorKind::TooLarge, "the message is too large, or broke off"))?
         .to_bytes();

@@ -12,6 +12,7 @@ use base::{Clock, ErrorKind, Role};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -30,6 +31,10 @@ const CAPS: Caps = Caps {
     connections: 1024,
     per_address: 1024,
 };
+
+/// Connections without a certificate at one time, and how long each may last: there is one thing to do on them, to enrol.
+const STRANGERS: usize = 32;
+const STRANGER: Duration = Duration::from_secs(30);
 
 /// Why a role could not serve.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +83,7 @@ pub async fn serve_role(ctx: &RoleContext, services: Routes, operator: Routes) -
     });
     let acceptor = TlsAcceptor::from(ctx.tls.server_config());
     let (clock, cancel) = (Arc::clone(&ctx.clock), ctx.cancel.clone());
+    let strangers = Arc::new(Semaphore::new(STRANGERS));
     let roles = connections::accept(internal, CAPS, &ctx.cancel, move |stream: TcpStream, from| {
         serve(
             acceptor.clone(),
@@ -85,6 +91,7 @@ pub async fn serve_role(ctx: &RoleContext, services: Routes, operator: Routes) -
             from,
             Arc::clone(&shared),
             Arc::clone(&clock),
+            Arc::clone(&strangers),
             cancel.clone(),
         )
     });
@@ -209,6 +216,7 @@ async fn serve(
     from: Option<SocketAddr>,
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
+    strangers: Arc<Semaphore>,
     cancel: CancellationToken,
 ) {
     let accepting = cancel.run_until_cancelled(timeout(PATIENCE, acceptor.accept(stream)));
@@ -226,13 +234,23 @@ async fn serve(
         Ok(connected) => connected,
         Err(error) => return tracing::warn!(?from, %error, "refused a connection: its certificate is no role's"),
     };
+    let _place = match connected {
+        Connected::Nobody => match strangers.try_acquire() {
+            Ok(place) => Some(place),
+            Err(_) => return tracing::warn!(?from, "refused a connection without a certificate: there are {STRANGERS} already"),
+        },
+        Connected::Role(_) | Connected::Operator => None,
+    };
     let protocol = agreed_protocol(&tls);
     let closing = async move {
         match connected {
             Connected::Role(peer) => {
                 cancel.run_until_cancelled(until(&*clock, peer.expires_at)).await;
             }
-            Connected::Nobody | Connected::Operator => cancel.cancelled().await,
+            Connected::Nobody => {
+                cancel.run_until_cancelled(tokio::time::sleep(STRANGER)).await;
+            }
+            Connected::Operator => cancel.cancelled().await,
         }
     };
     connections::drive(

@@ -42,7 +42,10 @@ impl People {
             Whom::Identity(identity) => {
                 let hashes = hashes(&ready.keys, vec![identity].into()).await?;
                 let found = ready.ledger.find(&hashes).ok_or(AskError::Changing)?;
-                found.into_iter().next().flatten().ok_or(AskError::Nobody)?
+                match found.into_iter().next().flatten() {
+                    Some(id) => id,
+                    None => return Err(self.nobody(op, ready.ring.epoch()).await),
+                }
             }
         };
         let mut receipt = Receipt {
@@ -56,7 +59,7 @@ impl People {
         if let Some(stone) = ledger.stone(id).await? {
             (receipt.erased_at, receipt.epoch) = (stone.at, stone.epoch);
         } else if ledger.persons(&ready.ring, &[id]).await?.is_empty() {
-            return Err(AskError::Nobody);
+            return Err(self.nobody(op, ready.ring.epoch()).await);
         } else {
             let next = self.vault.next_people_key(pass, op.request).await;
             let next = next.map_err(|status| AskError::Next(Box::new(status)))?;
@@ -78,6 +81,14 @@ impl People {
         let signed = receipt.signed(&(self.parts.journal.signer)(), self.now());
         tracing::info!(product.id = %op.product, credential.id = %op.actor, request.id = %op.request, "erased a person of product {}", op.product);
         Ok(Erased { receipt, signed })
+    }
+
+    /// That there is nobody, which is said only when nothing is left of an erasure that broke off behind its entry.
+    async fn nobody(&self, op: &Op, epoch: u64) -> AskError {
+        match self.vault.drop_people_keys(op.product, epoch).await {
+            Ok(_) => AskError::Nobody,
+            Err(status) => AskError::Older(Box::new(status)),
+        }
     }
 }
 

@@ -109,6 +109,8 @@ pub(crate) enum AskError {
     Next(Box<tonic::Status>),
     #[error("the person is gone here, but the vault has not dropped the key of older copies yet ({}); ask again, by the id {id}", status.message())]
     NotDropped { id: PersonId, status: Box<tonic::Status> },
+    #[error("nobody is known by that here, but the vault has not dropped the keys of older copies yet ({}); ask again", .0.message())]
+    Older(Box<tonic::Status>),
     #[error(transparent)]
     Lease(#[from] LeaseError),
     #[error("the product's people could not be opened: {0}")]
@@ -130,7 +132,7 @@ impl AskError {
             }
             Self::Links(error) => error.kind(),
             Self::Ring(error) => error.kind(),
-            Self::Changing | Self::NotDropped { .. } => ErrorKind::Unavailable,
+            Self::Changing | Self::NotDropped { .. } | Self::Older(_) => ErrorKind::Unavailable,
             Self::Nobody => ErrorKind::NotFound,
             Self::Whom => ErrorKind::Invalid,
             Self::Next(status) => edge::kind_of(status),

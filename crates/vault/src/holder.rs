@@ -16,7 +16,7 @@ use wire::v1::RootLook;
 use zones::Zones;
 
 use crate::root::RootKey;
-use crate::sealed_root::{SealedRoot, SealedRootError, destroy};
+use crate::sealed_root::{SealedRoot, SealedRootError, can_destroy, destroy};
 use crate::unsealing::{UnsealError, key_of};
 
 pub(crate) const FILE: &str = "file";
@@ -43,8 +43,15 @@ pub(crate) enum HolderError {
     /// It could not be written, or does not open.
     #[error(transparent)]
     Sealed(#[from] SealedRootError),
+    /// Its file would outlive the split.
+    #[error(
+        "the root key file could not be removed afterwards, so nothing was split: `vault.root_key` has to lie in the vault's own directory"
+    )]
+    FileWouldRemain(#[source] SealedRootError),
     /// The shares hold, and the file is still there.
-    #[error("the shares hold the root key from now on, but its file could not be removed: the next start removes it")]
+    #[error(
+        "the shares hold the root key from now on, but its file could not be removed: remove it by hand, whoever reads it needs no share"
+    )]
     FileRemains(#[source] SealedRootError),
 }
 
@@ -55,7 +62,7 @@ impl HolderError {
             Self::Numbers(error) => error.kind(),
             Self::Shares(error) => error.kind(),
             Self::NeedsShares(_) => ErrorKind::Forbidden,
-            Self::NoShares | Self::NothingSplit => ErrorKind::Conflict,
+            Self::NoShares | Self::NothingSplit | Self::FileWouldRemain(_) => ErrorKind::Conflict,
             Self::Sealed(error) | Self::FileRemains(error) => error.kind(),
         }
     }
@@ -111,7 +118,13 @@ impl Holder {
                 sealed.number() + 1
             }
             None if !old.is_empty() => return Err(HolderError::NoShares),
-            None => 1,
+            None => {
+                let root_path = self.root_path.clone();
+                blocking(move || can_destroy(&root_path))
+                    .await
+                    .map_err(HolderError::FileWouldRemain)?;
+                1
+            }
         };
         let key = DataKey::generate(entropy);
         let mut set = SetId::default();
@@ -131,7 +144,17 @@ impl Holder {
         }
         // From here on a start is a sealed one, and opens with the new shares.
         let (sealed_path, writing) = (self.sealed_path.clone(), next.clone());
-        blocking(move || writing.write(&sealed_path)).await?;
+        if let Err(error) = blocking(move || writing.write(&sealed_path)).await {
+            let sealed_path = self.sealed_path.clone();
+            // It may have taken the place all the same, and only not be known to be durable.
+            if let Ok(Some(there)) = blocking(move || SealedRoot::read(&sealed_path)).await
+                && there.is(&next)
+            {
+                state.split = None;
+                state.sealed = Some(next);
+            }
+            return Err(error.into());
+        }
         state.split = None;
         state.sealed = Some(next.clone());
         if let Err(error) = next.put(&self.zones).await {

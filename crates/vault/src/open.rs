@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base::{Clock, Entropy, ErrorKind, Role, WriterId};
@@ -16,6 +16,7 @@ use journal::{Journal, JournalParts, OpenError as SegmentError, RecoverError, Re
 use prost::Message;
 use rustls_pki_types::CertificateDer;
 use seal::{InstallationKey, SealError, Signer, unwrap, wrap};
+use subtle::ConstantTimeEq;
 use tokio::sync::Mutex;
 use zones::Zones;
 
@@ -30,7 +31,7 @@ use crate::rebuild::Rebuilding;
 use crate::root::{RootKey, RootKeyError};
 use crate::sealed::SealedVault;
 use crate::sealed_root::{self, SealedRoot, SealedRootError};
-use crate::services::Shared;
+use crate::services::{Chain, Shared};
 use crate::settings::SettingsError;
 use crate::tokens::Tokens;
 use crate::view::{View, ViewError};
@@ -73,6 +74,16 @@ pub enum OpenError {
     /// What takes the place of a root key file once it is split.
     #[error(transparent)]
     SealedRoot(#[from] SealedRootError),
+    /// There are two root keys, and they are of different installations.
+    #[error(
+        "{sealed} is sealed, and {file} is there as well and is another root key: neither was touched. Take away the one that is not this installation's, and start again"
+    )]
+    TwoRootKeys {
+        /// The root key file.
+        file: PathBuf,
+        /// What the shares open.
+        sealed: PathBuf,
+    },
     /// The vault's directory was lost, its zones are there.
     #[error("{path} was gone and is put back from the zones: the root key is with people; start again, and unseal")]
     PutBack {
@@ -135,6 +146,7 @@ impl OpenError {
             Self::Seal(error) => error.kind(),
             Self::SealedRoot(error) => error.kind(),
             Self::PutBack { .. } => ErrorKind::Unavailable,
+            Self::TwoRootKeys { .. } => ErrorKind::Conflict,
             Self::Waiting(error) => error.kind(),
             Self::NoRootKey { .. } | Self::NothingToRebuild => ErrorKind::NotFound,
             Self::Replace(_) => ErrorKind::Unavailable,
@@ -197,8 +209,6 @@ fn prepare_for(settings: VaultSettings, parts: VaultParts, rebuilding: Option<Re
     settings.check()?;
     let root_path = parts.directory.join(&settings.root_key);
     if let Some(sealed) = SealedRoot::read(&parts.directory.join(sealed_root::FILE))? {
-        // Left by a crash between the two steps of `Holder::keep`: what replaces it is there whole, and was opened once.
-        sealed_root::destroy(&root_path)?;
         return Ok(Prepared::Sealed(Box::new(SealedVault {
             settings,
             parts,
@@ -212,6 +222,31 @@ fn prepare_for(settings: VaultSettings, parts: VaultParts, rebuilding: Option<Re
     let root = kept.unwrap_or_else(|| RootKey::generate(&*parts.entropy));
     let prepared = with_root(settings, parts, root, root_path, None, first_start, rebuilding)?;
     Ok(Prepared::Open(Box::new(prepared)))
+}
+
+/// Destroys a root key file that a crash in `Holder::keep` left beside the sealed root, now that shares opened the same key. Blocks.
+pub(crate) fn without_file(root: &RootKey, directory: &Path, root_path: &Path) -> Result<(), OpenError> {
+    let remains = |error: &dyn std::error::Error| {
+        tracing::warn!(path = %root_path.display(), error = %Chain(error),
+            "a root key file is there although the root key is with people: whoever reads it needs no share; remove it by hand");
+    };
+    match RootKey::read(root_path) {
+        Ok(None) => {}
+        Ok(Some(kept)) if bool::from(kept.reveal().ct_eq(root.reveal())) => {
+            if let Err(error) = sealed_root::destroy(root_path) {
+                remains(&error);
+            }
+        }
+        Ok(Some(_)) => {
+            return Err(OpenError::TwoRootKeys {
+                file: root_path.to_owned(),
+                sealed: directory.join(sealed_root::FILE),
+            });
+        }
+        // One that was wiped and could not be removed cannot be read any more either.
+        Err(error) => remains(&error),
+    }
+    Ok(())
 }
 
 /// Opens the zones. Blocks.
@@ -260,7 +295,8 @@ impl PreparedVault {
         let sealed_path = parts.directory.join(sealed_root::FILE);
         if first_start {
             // An installation whose vault lost its directory is not a new one.
-            if let Some(found) = SealedRoot::find(&zones).await {
+            let least = if rebuilding.is_some() { 1 } else { zones.needed() };
+            if let Some(found) = SealedRoot::find(&zones, least).await {
                 found.write(&sealed_path)?;
                 return Err(OpenError::PutBack { path: sealed_path });
             }

@@ -18,7 +18,7 @@ use wire::v1::{KeepSplitRequest, RootLook, RootLookRequest, SealRequest, SealRes
 use zeroize::Zeroizing;
 
 use crate::holder::{SHARES, look_of};
-use crate::open::{OpenError, PreparedVault, VaultParts, with_root};
+use crate::open::{OpenError, PreparedVault, VaultParts, with_root, without_file};
 use crate::rebuild::Rebuilding;
 use crate::root::RootKey;
 use crate::sealed_root::SealedRoot;
@@ -72,6 +72,7 @@ impl SealedVault {
         let Some(root) = root else { return Ok(None) };
         tracing::warn!("the vault is unsealed");
         let opening = move || {
+            without_file(&root, &self.parts.directory, &self.root_path)?;
             with_root(
                 self.settings,
                 self.parts,

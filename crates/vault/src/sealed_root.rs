@@ -193,6 +193,11 @@ impl SealedRoot {
         self.stored.number
     }
 
+    /// Whether it is the same in everything.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.stored == other.stored
+    }
+
     fn of(stored: Stored) -> Option<Self> {
         let set = stored.set.as_slice().try_into().ok()?;
         let threshold = u8::try_from(stored.threshold).ok()?;
@@ -282,7 +287,7 @@ impl SealedRoot {
             .map_err(failed)?;
         file.write_all(&self.to_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
         match Self::read(&new)? {
-            Some(read) if read.stored == self.stored => {}
+            Some(read) if read.is(self) => {}
             _ => return Err(SealedRootError::Damaged { path: new }),
         }
         fs::rename(&new, path).map_err(failed)?;
@@ -303,10 +308,14 @@ impl SealedRoot {
         Ok(())
     }
 
-    /// The newest one in the zones. Nothing vouches for it but the shares that open it.
-    pub(crate) async fn find(zones: &Zones) -> Option<Self> {
+    /// The newest one that as many as `least` of the zones hold: with a majority, nobody who owns one of them says what it is. Nothing else
+    /// vouches for it but the shares that open it.
+    pub(crate) async fn find(zones: &Zones, least: usize) -> Option<Self> {
         let mut found: Option<Self> = None;
         for listed in zones.list(IN_ZONES).await.ok()? {
+            if listed.zones < least {
+                continue;
+            }
             let Ok(bytes) = zones.get(&listed.name, LONGEST).await else {
                 continue;
             };
@@ -326,6 +335,23 @@ impl SealedRoot {
                 made.ct_eq(&one.stored.mark[..]).into()
             })
     }
+}
+
+/// Whether [`destroy`] could do its work: the file can be written to, and its directory changed.
+pub(crate) fn can_destroy(path: &Path) -> Result<(), SealedRootError> {
+    let failed = |source| SealedRootError::File {
+        path: path.to_owned(),
+        action: "removed",
+        source,
+    };
+    OpenOptions::new().write(true).open(path).map_err(failed)?;
+    let trial = path.with_extension("new");
+    match fs::remove_file(&trial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&trial);
+    made.and_then(|_| fs::remove_file(&trial)).map_err(failed)
 }
 
 /// Overwrites a root key file and removes it, durably. One that is gone already is fine.

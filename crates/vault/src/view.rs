@@ -37,6 +37,8 @@ const NOTED: &str = "CREATE TABLE IF NOT EXISTS noted (role TEXT NOT NULL, journ
 /// Who keeps a product's private key since it changed; else it is as it was made. Views of before there was such a thing get it as well.
 const CUSTODY: &str = "CREATE TABLE IF NOT EXISTS custody (product INTEGER PRIMARY KEY, custody TEXT NOT NULL, \
                        wrapped_private BLOB NOT NULL, at INTEGER NOT NULL)";
+/// How long one waits for another who writes.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How many heads go into the journal at once.
 const NOTED_AT_ONCE: i64 = 10_000;
 
@@ -130,7 +132,7 @@ impl View {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(5))
+            .busy_timeout(PATIENCE)
             .pragma("temp_store", "memory")
             .pragma("secure_delete", "on");
         let pool = SqlitePoolOptions::new()
@@ -165,10 +167,7 @@ impl View {
 
     /// Opens one that is there, to look at and not to change.
     pub(crate) async fn look(path: &Path) -> Result<Self, ViewError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .read_only(true)
-            .busy_timeout(Duration::from_secs(5));
+        let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(PATIENCE);
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
         let (version,): (i64,) = sqlx::query_as("PRAGMA user_version").fetch_one(&pool).await?;
         match version {
@@ -211,6 +210,15 @@ impl View {
         Ok(sqlx::query_as("SELECT certificate, wrapped_key FROM authority")
             .fetch_optional(&self.0)
             .await?)
+    }
+
+    /// Who kept a product's private key when the product was made.
+    pub(crate) async fn custody_at_first(&self, product: ProductId) -> Result<Option<String>, ViewError> {
+        let row: Option<(String,)> = sqlx::query_as("SELECT custody FROM products WHERE product = ?")
+            .bind(number(product))
+            .fetch_optional(&self.0)
+            .await?;
+        Ok(row.map(|(custody,)| custody))
     }
 
     /// A product's keys.

@@ -62,7 +62,8 @@ pub(crate) struct Export {
 /// Check an export, or the journal of an installation, running or not
 ///
 /// Ends with 8 when something is missing, changed, moved, added, rolled back or forked, and says at which record as far as that can be told. Of an
-/// installation it is also checked that each key that was made or revoked has its record.
+/// installation it is also checked that each key that was made or revoked has its record. An export that nothing is known of but what it says
+/// itself may be anybody's: that ends with 8 as well.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// An export
@@ -74,4 +75,7 @@ pub(crate) struct Verify {
     /// An export or head that was kept: what is there now has to begin with it
     #[arg(long, value_name = "FILE")]
     pub(crate) head: Vec<PathBuf>,
+    /// The installation's key, as its file `installation.pub` has it: else an export has to come with a head that was kept
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    pub(crate) key: Option<PathBuf>,
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use audit::{Report, SignedHead, Verifier};
+use audit::{Header, Report, SignedHead, Verifier};
 use base::Role;
 use tonic::Streaming;
 use tonic::transport::Channel;
@@ -16,7 +16,7 @@ use wire::v1::{AuditLines, AuditReadRequest};
 use crate::cli::{Audit, AuditArgs, ClientArgs, Export, TailAudit, Verify};
 use crate::client::{Access, Client};
 use crate::failure::{During, Exit, Failure, Outcome};
-use crate::layout::Layout;
+use crate::layout::{self, Layout};
 use crate::{environment, operator, terminal};
 
 const LOOK: Duration = Duration::from_secs(1);
@@ -194,15 +194,32 @@ async fn verify(args: Verify) -> Outcome {
     let report = match (&args.file, &args.data) {
         (Some(file), _) => {
             let what = format!("could not read {}", file.display());
-            let mut verifier = Verifier::new(None, kept);
+            let key = args.key.as_deref().map(layout::installation_key_in).transpose()?;
+            let known = key.is_some() || !kept.is_empty();
+            let mut verifier = Verifier::new(key, kept);
+            let mut named = None;
             for line in lines_of(file, &what)? {
-                verifier.line(&line.during(what.as_str())?);
+                let line = line.during(what.as_str())?;
+                named.get_or_insert_with(|| Header::key_in(&line));
+                verifier.line(&line);
             }
-            verifier.finish()
+            let report = verifier.finish();
+            if report.faults.is_empty() && !known {
+                let named = named.flatten().unwrap_or_default();
+                return Err(Failure::new(Exit::Unverified, "the export holds in itself, and may be anybody's")
+                    .why(format!(
+                        "it is signed under the key {named}, which nothing but itself says is the installation's"
+                    ))
+                    .next(
+                        "add --key FILE, the installation.pub of its data directory, or --head FILE, an export that was checked before",
+                    ));
+            }
+            report
         }
         (None, Some(data)) => {
-            let directory = Layout::at(data)?.role(Role::Vault);
-            vault::verify_audit(&directory, kept)
+            let layout = Layout::at(data)?;
+            let key = layout::installation_key_in(&layout.installation_key())?;
+            vault::verify_audit(&layout.role(Role::Vault), &key, kept)
                 .await
                 .map_err(|error| Failure::new(Exit::from(error.kind()), "could not check the audit journal").why(error))?
         }

@@ -7,13 +7,12 @@ use base::Role;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use identity::Receipt;
-use seal::InstallationKey;
 
 use crate::cli::{Erased, Prove, SandboxMode, Settings};
 use crate::client::people;
 use crate::config::Config;
 use crate::failure::{During, Exit, Failure, Outcome};
-use crate::layout::{Layout, ZONES};
+use crate::layout::{self, Layout, ZONES};
 use crate::terminal;
 
 /// A receipt is small; so is the installation's key.
@@ -32,7 +31,7 @@ async fn erased(args: Erased) -> Outcome {
     let layout = Layout::at(&args.data.data)?;
     let refused = |why: String| Failure::new(Exit::Unverified, what).why(why);
     let signed = signed(&args.receipt)?;
-    let key = installation_key(&layout)?;
+    let key = layout::installation_key_in(&layout.installation_key())?;
     let receipt = Receipt::verify(&key, &signed)
         .map_err(|error| refused(format!("its signature is not that of this installation's identity role: {error}")))?;
     let mut wrong: Vec<String> = Vec::new();
@@ -100,18 +99,6 @@ fn signed(path: &std::path::Path) -> Outcome<Vec<u8>> {
     let text = fs::read(path).during(what.clone())?;
     let receipt: people::Receipt = serde_json::from_slice(&text).map_err(|_| malformed())?;
     STANDARD.decode(receipt.receipt).map_err(|_| malformed())
-}
-
-fn installation_key(layout: &Layout) -> Outcome<InstallationKey> {
-    let path = layout.installation_key();
-    let what = format!("could not read {}", path.display());
-    let text = fs::read_to_string(&path).map_err(|error| {
-        Failure::new(Exit::NotFound, what.clone())
-            .why(error)
-            .next("`coffer serve` writes it when it starts")
-    })?;
-    let bytes = hex::decode(text.trim()).during(what.clone())?;
-    InstallationKey::try_from(&bytes[..]).during(what)
 }
 
 /// The directories of the vault's zones, and how many are in stores.

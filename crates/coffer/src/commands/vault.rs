@@ -3,7 +3,7 @@
 //! Promise: shares are read from a prompt without echo or from standard input, and go to standard output or to 0600 files; never into an
 //! argument, a log or an error. Nothing has changed in the vault until every share is where it belongs.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -153,6 +153,7 @@ fn check(args: &Splitting) -> Outcome {
 /// Has the root key split, puts the shares where they belong, and only then has them take its place.
 async fn split(layout: &Layout, args: &Splitting, old: Vec<Secret>) -> Outcome {
     check(args)?;
+    let before = look(layout).await?.set;
     let what = "could not split the root key";
     let request = SplitRequest {
         shares: args.shares,
@@ -169,6 +170,9 @@ async fn split(layout: &Layout, args: &Splitting, old: Vec<Secret>) -> Outcome {
                 // What counts is what can be read there.
                 *share = Secret::new(fs::read_to_string(&path).during(format!("could not read {} again", path.display()))?);
             }
+            File::open(directory)
+                .and_then(|directory| directory.sync_all())
+                .during(format!("could not write {}", directory.display()))?;
             terminal::say(format_args!(
                 "wrote {} shares of the set {set} to {}",
                 shares.len(),
@@ -191,12 +195,23 @@ async fn split(layout: &Layout, args: &Splitting, old: Vec<Secret>) -> Outcome {
     let request = KeepSplitRequest {
         shares: shares[enough..].iter().map(|share| share.reveal().to_owned()).collect(),
     };
-    operator::ask(
-        "the new shares did not take the place of the present root key",
-        operator::vault_root(layout).keep(request),
-    )
-    .await
-    .map(drop)
+    let what = "the new shares did not take the place of the present root key";
+    let Err(failure) = operator::ask(what, operator::vault_root(layout).keep(request)).await else {
+        return Ok(());
+    };
+    // An error is no answer to what people need to know now: which shares to keep.
+    let why = failure.to_string();
+    match look(layout).await {
+        Ok(now) if now.set == made.set => {
+            Err(Failure::new(failure.exit, "the new shares hold the root key: KEEP THEM; something went wrong afterwards").why(why))
+        }
+        Ok(now) if now.set == before => Err(failure),
+        _ => Err(Failure::new(failure.exit, "it is not known whether the new shares took the place of the present root key")
+            .why(why)
+            .next(format!(
+                "keep the new shares and what was there before, until `coffer vault status` answers: if it shows the set {set}, the new ones hold"
+            ))),
+    }
 }
 
 fn private(directory: &Path) -> Outcome {

@@ -17,7 +17,7 @@ use wire::v1::{
 };
 
 use super::world::{DAY, World, eventually};
-use crate::{CurrentSigner, EnrolError, Peer, Peers, enrol, peers, spawn_renewal, status, tls};
+use crate::{CurrentSigner, EnrolError, Peer, Peers, enrol, kind_of, peers, spawn_renewal, status, tls};
 
 const TOKEN: &[u8] = b"a token that works once";
 
@@ -157,6 +157,48 @@ async fn without_a_certificate_the_vault_takes_an_enrolment_and_nothing_else() {
         Code::Unauthenticated,
         "the handler's own answer"
     );
+}
+
+#[tokio::test]
+async fn who_shows_no_certificate_gets_little_room_and_few_places_and_roles_keep_theirs() {
+    let (world, vault) = vault(DAY);
+    let large = EnrolRequest {
+        token: vec![0; 65 << 10],
+        ..EnrolRequest::default()
+    };
+    let anonymous = || tls::anonymous_client(&world.ca, world.clock()).unwrap();
+    let mut nobody = VaultClient::new(peers::channel(Role::Vault, Some(vault), anonymous()));
+    let refused = nobody.enrol(large).await.unwrap_err();
+    assert_eq!(kind_of(&refused), ErrorKind::TooLarge, "{}", refused.message());
+
+    // The one above is a connection too. Each is held by its client.
+    let mut held = Vec::new();
+    for _ in 1..32 {
+        let mut another = VaultClient::new(peers::channel(Role::Vault, Some(vault), anonymous()));
+        assert_eq!(
+            another.enrol(EnrolRequest::default()).await.unwrap_err().code(),
+            Code::Unauthenticated
+        );
+        held.push(another);
+    }
+    let mut more = VaultClient::new(peers::channel(Role::Vault, Some(vault), anonymous()));
+    assert_eq!(
+        kind_of(&more.enrol(EnrolRequest::default()).await.unwrap_err()),
+        ErrorKind::Unavailable
+    );
+    // Whoever shows one gets in all the same.
+    let peers = world.peers(&world.tls(Role::Gateway), &[(Role::Vault, vault)]);
+    let refused = VaultClient::new(peers.channel(Role::Vault))
+        .enrol(EnrolRequest::default())
+        .await
+        .unwrap_err();
+    assert_ne!(kind_of(&refused), ErrorKind::Unavailable, "{}", refused.message());
+
+    drop(held);
+    eventually("places are free again", async || {
+        more.enrol(EnrolRequest::default()).await.unwrap_err().code() == Code::Unauthenticated
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use seal::InstallationKey;
 
 use super::view::{AuditView, AuditViewError};
 use super::{JOURNAL, VIEW};
+use crate::custody::CUSTOMER;
 use crate::view::{View, ViewError};
 
 const AT_ONCE: u32 = 5000;
@@ -16,8 +17,8 @@ const AT_ONCE: u32 = 5000;
 /// Why nothing could be checked.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// There is no view of an audit journal.
-    #[error("there is no audit journal in {0}")]
+    /// There is no view of an audit journal, or none of the keys that it tells of.
+    #[error("{0} is not there, or is no file")]
     None(std::path::PathBuf),
     /// The view of the audit journal failed.
     #[error(transparent)]
@@ -44,17 +45,21 @@ impl VerifyError {
 
 /// Reads all records in the vault's directory, up to the newest head that both roles signed, and checks them against it and against heads
 /// that were kept. Then looks whether each product key that was made or revoked since the first record has a record of that.
-pub async fn verify(directory: &Path, kept: Vec<SignedHead>) -> Result<Report, VerifyError> {
+///
+/// `key` is the installation's, from where the vault's role writes nothing.
+pub async fn verify(directory: &Path, key: &InstallationKey, kept: Vec<SignedHead>) -> Result<Report, VerifyError> {
     let at = directory.join(VIEW);
-    if !at.exists() {
-        return Err(VerifyError::None(directory.to_owned()));
+    let keys = directory.join(crate::open::VIEW);
+    for file in [&at, &keys] {
+        if !std::fs::symlink_metadata(file).is_ok_and(|found| found.is_file()) {
+            return Err(VerifyError::None(file.clone()));
+        }
     }
     let view = AuditView::open_to_read(&at).await?;
     let head = view.newest().await?.ok_or(VerifyError::NoHead)?;
-    let key = view.key().await?.ok_or(VerifyError::NoHead)?;
     let size = head.head.size;
-    let mut verifier = Verifier::new(Some(key), kept);
-    verifier.line(&Header::new(&key, 0, size).to_line());
+    let mut verifier = Verifier::new(Some(*key), kept);
+    verifier.line(&Header::new(key, 0, size).to_line());
     let mut evidence = Evidence::default();
     let mut after = 0;
     loop {
@@ -69,10 +74,10 @@ pub async fn verify(directory: &Path, kept: Vec<SignedHead>) -> Result<Report, V
             evidence.hear(line);
         }
     }
-    verifier.line(&head.to_line(&key));
+    verifier.line(&head.to_line(key));
     let mut report = verifier.finish();
     view.close().await;
-    let keys = View::open(&directory.join(crate::open::VIEW)).await?;
+    let keys = View::look(&keys).await?;
     report.faults.extend(evidence.judge(&keys).await?);
     keys.close().await;
     Ok(report)
@@ -83,6 +88,7 @@ pub async fn verify(directory: &Path, kept: Vec<SignedHead>) -> Result<Report, V
 struct Evidence {
     since: Option<String>,
     made: BTreeMap<u64, u64>,
+    with_products: BTreeMap<u64, u64>,
     revoked: BTreeSet<String>,
 }
 
@@ -94,6 +100,8 @@ impl Evidence {
             return;
         }
         match record.method.as_str() {
+            // A product in its customer's custody is made together with its first key.
+            "/coffer.v1.VaultOperator/CreateProductKeys" => *self.with_products.entry(record.product).or_default() += 1,
             "/coffer.v1.VaultOperator/CreateCredential" => *self.made.entry(record.product).or_default() += 1,
             "/coffer.v1.VaultOperator/RevokeCredential" => {
                 self.revoked.insert(record.on_behalf);
@@ -110,7 +118,10 @@ impl Evidence {
         for product in keys.products().await? {
             let credentials = keys.credentials(product).await?;
             let made = credentials.iter().filter(|row| after(row.created_at)).count() as u64;
-            let recorded = self.made.get(&product.get()).copied().unwrap_or(0);
+            let mut recorded = self.made.get(&product.get()).copied().unwrap_or(0);
+            if keys.custody_at_first(product).await?.as_deref() == Some(CUSTOMER) {
+                recorded += self.with_products.get(&product.get()).copied().unwrap_or(0).min(1);
+            }
             if made > recorded {
                 let what = format!("{made} keys of product {product} were made, {recorded} records say so");
                 faults.push(Fault { record: None, what });
@@ -124,20 +135,5 @@ impl Evidence {
             }
         }
         Ok(faults)
-    }
-}
-
-impl AuditView {
-    /// The installation's key, as the newest signed head has it.
-    async fn key(&self) -> Result<Option<InstallationKey>, AuditViewError> {
-        #[derive(serde::Deserialize)]
-        struct Line {
-            key: String,
-        }
-        let Some(line) = self.newest_line().await? else { return Ok(None) };
-        let wrong = || AuditViewError::Value("head");
-        let Line { key } = serde_json::from_str(&line).map_err(|_| wrong())?;
-        let key = hex::decode(key).map_err(|_| wrong())?;
-        InstallationKey::try_from(&key[..]).map(Some).map_err(|_| wrong())
     }
 }

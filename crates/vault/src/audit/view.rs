@@ -263,7 +263,7 @@ impl AuditView {
         let sql = if product == 0 {
             "SELECT n, line FROM records WHERE n > ? AND n <= ? ORDER BY n LIMIT ?"
         } else {
-            "SELECT n, line FROM records WHERE n > ? AND n <= ? AND product = ? ORDER BY pn LIMIT ?"
+            "SELECT n, line FROM records WHERE n > ? AND n <= ? AND product = ? AND product > 0 ORDER BY pn LIMIT ?"
         };
         let mut query = sqlx::query_as(sql).bind(number(after)).bind(number(upto));
         if product > 0 {
@@ -278,7 +278,7 @@ impl AuditView {
         let sql = if product == 0 {
             "SELECT n, line FROM records ORDER BY n DESC LIMIT ?"
         } else {
-            "SELECT n, line FROM records WHERE product = ? ORDER BY pn DESC LIMIT ?"
+            "SELECT n, line FROM records WHERE product = ? AND product > 0 ORDER BY pn DESC LIMIT ?"
         };
         let mut query = sqlx::query_as(sql);
         if product > 0 {

@@ -5,12 +5,12 @@ use base::{ErrorKind, Role};
 use edge::kind_of;
 use sqlx::Connection;
 use tonic::{Request, Status, Streaming};
-use wire::v1::{AuditDraft, AuditLines, AuditReadRequest, RecordRequest};
+use wire::v1::{AuditDraft, AuditLines, AuditReadRequest, CreateProductKeysRequest, RecordRequest};
 
 use super::all;
 use super::world::{Memory, Roles, Running, World};
 use crate::audit::{AuditView, VIEW};
-use crate::{RunError, verify_audit};
+use crate::{RunError, VerifyError, verify_audit};
 
 async fn lines(answer: Result<tonic::Response<Streaming<AuditLines>>, Status>) -> Result<Vec<String>, Status> {
     let mut stream = answer?.into_inner();
@@ -217,10 +217,45 @@ async fn exports_hold_over_restarts_and_an_older_one_is_a_beginning_of_a_newer_o
 
     assert!(second.len() > first.len());
     assert!(holds(&second, vec![kept.clone()]));
-    let report = verify_audit(world.directory.path(), vec![kept]).await.unwrap();
+    let report = verify_audit(world.directory.path(), &vault.installation, vec![kept]).await.unwrap();
     assert_eq!(report.faults, []);
     vault.stop().await;
     accounts.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_installations_own_check_goes_by_its_key_and_needs_all_that_is_compared() {
+    let (world, memory) = (World::new(), Memory::default());
+    let (vault, accounts) = signed(&world, &memory).await;
+    let asked = CreateProductKeysRequest {
+        product: 3,
+        custody: "customer".into(),
+    };
+    vault.operator().create_product_keys(asked).await.unwrap();
+    vault.create_product(1).await;
+    vault.create_key(1, "admin").await.unwrap();
+    export(&vault, 0).await;
+    let at = world.directory.path();
+    let report = verify_audit(at, &vault.installation, Vec::new()).await.unwrap();
+    assert_eq!(
+        report.faults,
+        [],
+        "the first key of a product in its customer's custody comes with the product"
+    );
+
+    let other = World::new().start().await;
+    let report = verify_audit(at, &other.installation, Vec::new()).await.unwrap();
+    assert!(
+        !report.faults.is_empty(),
+        "what lies in the vault's directory says by itself whose it is"
+    );
+    other.stop().await;
+    let key = vault.installation;
+    vault.stop().await;
+    accounts.cancel();
+    std::fs::remove_file(world.file("vault.sqlite")).unwrap();
+    assert!(matches!(verify_audit(at, &key, Vec::new()).await, Err(VerifyError::None(_))));
+    assert!(!world.file("vault.sqlite").exists(), "a check makes nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -230,6 +265,7 @@ async fn a_vault_whose_records_were_changed_stops_and_the_check_names_the_record
     vault.create_product(1).await;
     vault.create_key(1, "admin").await.unwrap();
     let kept = export(&vault, 0).await;
+    let key = vault.installation;
     vault.stop().await;
     accounts.cancel();
     let url = format!("sqlite://{}", world.file(VIEW).display());
@@ -242,7 +278,7 @@ async fn a_vault_whose_records_were_changed_stops_and_the_check_names_the_record
     }
     database.close().await.unwrap();
 
-    let report = verify_audit(world.directory.path(), Vec::new()).await.unwrap();
+    let report = verify_audit(world.directory.path(), &key, Vec::new()).await.unwrap();
     let said: Vec<_> = report.faults.iter().map(ToString::to_string).collect();
     assert!(said.iter().any(|fault| fault.starts_with("record 2: ")), "{said:?}");
     assert!(kept.len() > 2, "there is a record after the changed one");

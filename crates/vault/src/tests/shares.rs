@@ -1,6 +1,7 @@
 //! The root key with people: split, sealed, unsealed, split again, and what is left of it on a disk meanwhile.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use base::{ErrorKind, Role};
@@ -185,14 +186,86 @@ async fn a_crash_before_the_root_key_file_was_destroyed_is_made_good_and_the_sha
     let root_key = fs::read(world.file("root.key")).unwrap();
     let shares = init(&vault, (2, 2), &[]).await;
     vault.stop().await;
-    fs::write(world.file("root.key"), root_key).unwrap();
+    write_key(&world, &root_key);
 
     let waiting = world.start_sealed().await;
-    assert!(!world.file("root.key").exists());
     for share in &shares {
         waiting.show(share).await.unwrap();
     }
-    world.start_unsealed(waiting).await.stop().await;
+    let vault = world.start_unsealed(waiting).await;
+    assert!(!world.file("root.key").exists());
+    vault.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_key_file_is_not_touched_for_a_sealed_root_of_another_installation() {
+    let (world, other) = (World::new(), World::new());
+    let vault = other.start().await;
+    let foreign = init(&vault, (2, 2), &[]).await;
+    vault.stop().await;
+    world.start().await.stop().await;
+    let root_key = fs::read(world.file("root.key")).unwrap();
+    fs::copy(other.file(FILE), world.file(FILE)).unwrap();
+
+    let waiting = world.start_sealed().await;
+    assert_eq!(
+        fs::read(world.file("root.key")).unwrap(),
+        root_key,
+        "nobody has opened what was put beside it"
+    );
+    for share in &foreign {
+        waiting.show(share).await.unwrap();
+    }
+    assert!(matches!(waiting.opened.await.unwrap(), Err(OpenError::TwoRootKeys { .. })));
+    assert_eq!(fs::read(world.file("root.key")).unwrap(), root_key);
+    fs::remove_file(world.file(FILE)).unwrap();
+    world.start().await.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sealed_root_that_one_zone_alone_holds_is_not_put_back() {
+    let (world, other) = (World::new(), World::new());
+    let vault = other.start().await;
+    init(&vault, (2, 2), &[]).await;
+    vault.stop().await;
+    world.start().await.stop().await;
+    let root_key = fs::read(world.file("root.key")).unwrap();
+    let (from, to) = (other.file("zones/a/root"), world.file("zones/a/root"));
+    fs::create_dir_all(&to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+    ["root.key", "vault.sqlite"]
+        .iter()
+        .for_each(|file| fs::remove_file(world.file(file)).unwrap());
+
+    let Ok(Prepared::Open(prepared)) = world.prepare().await else {
+        panic!("it starts as a new one, until it looks into its zones");
+    };
+    assert!(matches!(prepared.open().await, Err(OpenError::AnotherRootKey { .. })));
+    assert!(!world.file(FILE).exists());
+    write_key(&world, &root_key);
+    world.start().await.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_key_file_that_could_not_be_removed_is_not_split() {
+    let world = World::new();
+    let vault = world.start().await;
+    // Nobody removes a directory, not even root, by removing a file.
+    let blocking = world.file("root.new");
+    fs::create_dir(&blocking).unwrap();
+    let refused = split(&vault, (3, 2), &[]).await.unwrap_err();
+    assert_eq!(kind_of(&refused), ErrorKind::Conflict, "{}", refused.message());
+    assert!(refused.message().contains("nothing was split"), "{}", refused.message());
+    fs::remove_dir(&blocking).unwrap();
+    init(&vault, (3, 2), &[]).await;
+    vault.stop().await;
+}
+
+fn write_key(world: &World, key: &[u8]) {
+    fs::write(world.file("root.key"), key).unwrap();
+    fs::set_permissions(world.file("root.key"), fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

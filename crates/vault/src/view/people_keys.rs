@@ -1,5 +1,7 @@
 //! The keys of products' keyrings of people, as the view has them: each with the segment that holds it, until it is dropped.
 
+use std::time::Duration;
+
 use base::ProductId;
 use sqlx::{Sqlite, Transaction};
 
@@ -10,8 +12,9 @@ use crate::entries::PeopleKeyMade;
 pub(super) const TABLE: &str = "CREATE TABLE IF NOT EXISTS people_keys (product INTEGER NOT NULL, epoch INTEGER NOT NULL, \
                                 wrapped BLOB NOT NULL, writer BLOB NOT NULL, sequence INTEGER NOT NULL, \
                                 PRIMARY KEY (product, epoch)) WITHOUT ROWID";
-/// How often to try to empty the write-ahead log, whose pages may hold what was deleted, while somebody reads.
+/// How often to try to empty the write-ahead log while somebody reads, and how long after each other.
 const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(20);
 
 type Stored = (i64, Vec<u8>, Vec<u8>, i64);
 
@@ -53,20 +56,39 @@ impl View {
         rows.into_iter().map(row).collect()
     }
 
-    /// Forgets a key, which the journal holds no more. Nothing of it is in the database's files when this returns.
+    /// Forgets a key, which the journal holds no more. Its bytes may be in the write-ahead log until [`View::empty_log`].
     pub(crate) async fn forget_people_key(&self, product: ProductId, epoch: u64) -> Result<(), ViewError> {
         sqlx::query("DELETE FROM people_keys WHERE product = ? AND epoch = ?")
             .bind(number(product))
             .bind(epoch.cast_signed())
             .execute(&self.0)
             .await?;
+        Ok(())
+    }
+
+    /// Empties the write-ahead log, whose pages may hold what was deleted: nothing of that is in the database's files when this returns.
+    /// Waits a little for those who read.
+    pub(crate) async fn empty_log(&self) -> Result<(), ViewError> {
+        let mut connection = self.0.acquire().await?;
+        // The pragma would wait by itself, and others with it.
+        sqlx::query("PRAGMA busy_timeout = 0").execute(&mut *connection).await?;
+        let mut emptied = Err(ViewError::Busy);
         for _ in 0..TRIES {
-            let (busy, _, _): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.0).await?;
-            if busy == 0 {
-                return Ok(());
+            match sqlx::query_as::<_, (i64, i64, i64)>("PRAGMA wal_checkpoint(TRUNCATE)")
+                .fetch_one(&mut *connection)
+                .await
+            {
+                Ok((0, _, _)) => emptied = Ok(()),
+                Ok(_) => {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+                Err(error) => emptied = Err(error.into()),
             }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            break;
         }
-        Err(ViewError::Busy)
+        let patience = format!("PRAGMA busy_timeout = {}", super::PATIENCE.as_millis());
+        sqlx::query(sqlx::AssertSqlSafe(patience)).execute(&mut *connection).await?;
+        emptied
     }
 }
