@@ -2,8 +2,7 @@
 """Checks an export of Coffer's audit journal, with nothing of Coffer's own: python3 verify.py EXPORT [--head FILE]... [--key HEX]
 
 EXPORT is made by `coffer audit export`, FILE is an export or head that was kept from before, HEX the installation's key.
-Ends with 0 when everything holds, with 8 when something does not, and says what. Needs Python 3.9 and nothing else.
-"""
+Ends with 0 when everything holds, else with 8, and says what: also without FILE and HEX, since it may be anybody's then. Needs Python 3.9."""
 import argparse, functools, hashlib, json, sys, time
 
 P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493  # Ed25519: RFC 8032, section 5.1
@@ -146,5 +145,6 @@ if __name__ == "__main__":
         check(loaded, heads, bytes.fromhex(args.key), wrong.append)
     except (ValueError, LookupError, TypeError, StopIteration) as error:
         wrong.append("it is not whole, or cannot be read: %r" % error)
+    args.key or heads or wrong or wrong.append("it holds in itself, and may be anybody's: give --head or --key")
     print("\n".join(wrong) or "everything holds", "(%d lines, %.2f s)" % (len(loaded), time.perf_counter() - began))
     sys.exit(8 if wrong else 0)

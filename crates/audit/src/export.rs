@@ -35,11 +35,6 @@ pub struct Header {
 }
 
 impl Header {
-    /// The key that a first line names, in hex; nothing where it is none.
-    pub fn key_in(line: &str) -> Option<String> {
-        serde_json::from_str::<Self>(line).ok().map(|header| header.key)
-    }
-
     /// Of an export of this installation.
     pub fn new(key: &InstallationKey, product: u64, size: u64) -> Self {
         Self {
@@ -268,6 +263,8 @@ pub struct Report {
     pub size: u64,
     /// Whose; 0 for all.
     pub product: u64,
+    /// The key that all was checked against; whoever gave none, nor a head that was kept, knows it from the export alone.
+    pub key: Option<InstallationKey>,
     /// The newest head, where there is one.
     pub head: Option<SignedHead>,
     /// All that is wrong; empty when everything holds.
@@ -406,7 +403,8 @@ impl Verifier {
             self.then.insert(size, self.tree.root());
         }
         let product = self.header.as_ref().map_or(0, |header| header.product);
-        if let Some(key) = self.believed_key() {
+        let key = self.believed_key();
+        if let Some(key) = key {
             self.check_head(&key, size);
             self.check_product(&key, product);
             self.check_kept(&key, size);
@@ -415,6 +413,7 @@ impl Verifier {
             records: self.records,
             size,
             product,
+            key,
             head: self.head,
             faults: self.faults,
         }

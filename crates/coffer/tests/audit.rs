@@ -38,12 +38,15 @@ async fn verify(installation: &Installation) -> anyhow::Result<testkit::Ran> {
 }
 
 /// What the second program says of a file.
-fn by_python(export: &Path, kept: Option<&Path>) -> anyhow::Result<i32> {
+fn by_python(export: &Path, kept: Option<&Path>, key: Option<&Path>) -> anyhow::Result<i32> {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/audit/verify.py");
     let mut command = Command::new("python3");
     command.arg("-I").arg(program).arg(export);
     if let Some(kept) = kept {
         command.arg("--head").arg(kept);
+    }
+    if let Some(key) = key {
+        command.arg("--key").arg(fs::read_to_string(key)?.trim());
     }
     command.output()?.status.code().context("it was killed")
 }
@@ -126,8 +129,9 @@ async fn a_customer_sees_all_that_concerns_its_product_and_keeps_heads_that_find
     // Whoever can change an export can sign it as well, with keys made on the spot.
     let anybodys = installation.run(&["audit", "verify", kept]).await?;
     ensure!(anybodys.code == Some(8) && anybodys.stderr.contains("--key"), "{anybodys:?}");
+    ensure!(by_python(&first, None, None)? == 8, "the second program takes anybody's");
     ensure!(
-        by_python(&first, None)? == 0 && by_python(&second, Some(&first))? == 0,
+        by_python(&first, None, Some(&key))? == 0 && by_python(&second, Some(&first), None)? == 0,
         "the second program disagrees"
     );
     ensure!(
@@ -142,7 +146,7 @@ async fn a_customer_sees_all_that_concerns_its_product_and_keeps_heads_that_find
     fs::write(&forged, without.join("\n") + "\n")?;
     let found = installation.run(&["audit", "verify", forged.to_str().context("a path")?]).await?;
     ensure!(found.code == Some(8) && found.stdout.contains("record "), "{found:?}");
-    ensure!(by_python(&forged, None)? == 8, "the second program takes it");
+    ensure!(by_python(&forged, None, Some(&key))? == 8, "the second program takes it");
 
     // The owner's own check: while it runs, and stopped, and against the customer's head.
     verify(&installation).await?.ok()?;

@@ -8,6 +8,7 @@
 
 mod chance;
 mod chaos;
+mod door;
 mod ledger;
 mod life;
 mod oracle;

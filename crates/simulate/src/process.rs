@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use zones::turn::Turn;
 use zones::{GetError, ObjectName, PutError, Zone, Zones};
 
+use crate::door::Door;
 use crate::life::Life;
 use crate::oracle::{Fate, File, Found, Sent, Told};
 use crate::plant::Plant;
-use crate::site::Door;
 use crate::trace::short;
 use crate::world::{FILES, JOURNAL, World, product};
 

@@ -2,9 +2,9 @@
 //!
 //! Promise: at every moment the present holder or the next one can open the installation. A new root key takes the place of the present
 //! one only for whoever shows enough shares of it; until then nothing has changed. A root key file is destroyed only when what replaces it
-//! lies durably on the disk and was opened once.
+//! lies durably on the disk and was opened once, and never for what nobody has opened.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base::{Entropy, ErrorKind, Secret, Timestamp};
@@ -15,8 +15,10 @@ use tokio::sync::Mutex;
 use wire::v1::RootLook;
 use zones::Zones;
 
+use crate::open::OpenError;
 use crate::root::RootKey;
-use crate::sealed_root::{SealedRoot, SealedRootError, can_destroy, destroy};
+use crate::sealed_root::{self, SealedRoot, SealedRootError, can_destroy, destroy};
+use crate::services::Chain;
 use crate::unsealing::{UnsealError, key_of};
 
 pub(crate) const FILE: &str = "file";
@@ -172,6 +174,31 @@ impl Holder {
         let root_path = self.root_path.clone();
         blocking(move || destroy(&root_path)).await.map_err(HolderError::FileRemains)
     }
+}
+
+/// Destroys a root key file that a crash in `Holder::keep` left beside the sealed root, now that shares opened the same key. Blocks.
+pub(crate) fn without_file(root: &RootKey, directory: &Path, root_path: &Path) -> Result<(), OpenError> {
+    let remains = |error: &dyn std::error::Error| {
+        tracing::warn!(path = %root_path.display(), error = %Chain(error),
+            "a root key file is there although the root key is with people: whoever reads it needs no share; remove it by hand");
+    };
+    match RootKey::read(root_path) {
+        Ok(None) => {}
+        Ok(Some(kept)) if bool::from(kept.reveal().ct_eq(root.reveal())) => {
+            if let Err(error) = destroy(root_path) {
+                remains(&error);
+            }
+        }
+        Ok(Some(_)) => {
+            return Err(OpenError::TwoRootKeys {
+                file: root_path.to_owned(),
+                sealed: directory.join(sealed_root::FILE),
+            });
+        }
+        // One that was wiped and could not be removed cannot be read any more either.
+        Err(error) => remains(&error),
+    }
+    Ok(())
 }
 
 /// What there is to say of the holder.

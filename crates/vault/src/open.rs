@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use base::{Clock, Entropy, ErrorKind, Role, WriterId};
@@ -16,7 +16,6 @@ use journal::{Journal, JournalParts, OpenError as SegmentError, RecoverError, Re
 use prost::Message;
 use rustls_pki_types::CertificateDer;
 use seal::{InstallationKey, SealError, Signer, unwrap, wrap};
-use subtle::ConstantTimeEq;
 use tokio::sync::Mutex;
 use zones::Zones;
 
@@ -31,7 +30,7 @@ use crate::rebuild::Rebuilding;
 use crate::root::{RootKey, RootKeyError};
 use crate::sealed::SealedVault;
 use crate::sealed_root::{self, SealedRoot, SealedRootError};
-use crate::services::{Chain, Shared};
+use crate::services::Shared;
 use crate::settings::SettingsError;
 use crate::tokens::Tokens;
 use crate::view::{View, ViewError};
@@ -222,31 +221,6 @@ fn prepare_for(settings: VaultSettings, parts: VaultParts, rebuilding: Option<Re
     let root = kept.unwrap_or_else(|| RootKey::generate(&*parts.entropy));
     let prepared = with_root(settings, parts, root, root_path, None, first_start, rebuilding)?;
     Ok(Prepared::Open(Box::new(prepared)))
-}
-
-/// Destroys a root key file that a crash in `Holder::keep` left beside the sealed root, now that shares opened the same key. Blocks.
-pub(crate) fn without_file(root: &RootKey, directory: &Path, root_path: &Path) -> Result<(), OpenError> {
-    let remains = |error: &dyn std::error::Error| {
-        tracing::warn!(path = %root_path.display(), error = %Chain(error),
-            "a root key file is there although the root key is with people: whoever reads it needs no share; remove it by hand");
-    };
-    match RootKey::read(root_path) {
-        Ok(None) => {}
-        Ok(Some(kept)) if bool::from(kept.reveal().ct_eq(root.reveal())) => {
-            if let Err(error) = sealed_root::destroy(root_path) {
-                remains(&error);
-            }
-        }
-        Ok(Some(_)) => {
-            return Err(OpenError::TwoRootKeys {
-                file: root_path.to_owned(),
-                sealed: directory.join(sealed_root::FILE),
-            });
-        }
-        // One that was wiped and could not be removed cannot be read any more either.
-        Err(error) => remains(&error),
-    }
-    Ok(())
 }
 
 /// Opens the zones. Blocks.

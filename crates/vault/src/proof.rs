@@ -2,15 +2,22 @@
 //!
 //! Knows the vault's database and the clear parts of the segments of its journal. Opens nothing, changes nothing; the vault may run meanwhile.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use base::{ErrorKind, ProductId, Role};
 use bytes::Bytes;
+use nix::fcntl::OFlag;
 use seal::InstallationKey;
 
 use crate::open::VIEW;
 use crate::view::{View, ViewError};
+
+/// An object of the vault's journal is far smaller, and lies less deep.
+const LARGEST: u64 = 64 << 20;
+const DEEPEST: usize = 8;
 
 /// Why nothing could be said.
 #[derive(Debug, thiserror::Error)]
@@ -67,12 +74,12 @@ pub async fn remains(
     for zone in zones {
         let mut kept = false;
         let journal = zone.join(crate::open::JOURNAL);
-        for file in files(&journal).map_err(|source| ProofError::Zone {
+        for file in files(&journal, DEEPEST).map_err(|source| ProofError::Zone {
             path: zone.clone(),
             source,
         })? {
-            let bytes = match fs::read(&file) {
-                Ok(bytes) => Bytes::from(bytes),
+            let bytes = match read(&file) {
+                Ok(bytes) => bytes,
                 // Deleted since it was listed.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(source) => return Err(ProofError::Zone { path: file, source }),
@@ -99,15 +106,35 @@ fn epoch_of(header: &[u8], product: ProductId) -> Option<u64> {
     text.strip_prefix(&format!("people-key/{product}/"))?.parse().ok()
 }
 
-fn files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+/// What lies below a directory. Whose it is may put there what it likes: links and devices are no objects, nor is anything far below.
+fn files(directory: &Path, deepest: usize) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            found.extend(files(&entry.path())?);
-        } else {
+        let kind = entry.file_type()?;
+        if kind.is_dir() && deepest > 0 {
+            found.extend(files(&entry.path(), deepest - 1)?);
+        } else if kind.is_file() {
             found.push(entry.path());
         }
     }
     Ok(found)
+}
+
+/// Reads an object; not what took the place of one since it was listed.
+fn read(path: &Path) -> io::Result<Bytes> {
+    // Without waiting for whoever writes, should it be a pipe by now.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file any more"));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(io::Error::other("it is larger than any object of the vault's journal"));
+    }
+    Ok(bytes.into())
 }

@@ -17,8 +17,8 @@ use wire::v1::vault_root_server::{VaultRoot, VaultRootServer};
 use wire::v1::{KeepSplitRequest, RootLook, RootLookRequest, SealRequest, SealResponse, SplitRequest, SplitResponse, UnsealRequest};
 use zeroize::Zeroizing;
 
-use crate::holder::{SHARES, look_of};
-use crate::open::{OpenError, PreparedVault, VaultParts, with_root, without_file};
+use crate::holder::{SHARES, look_of, without_file};
+use crate::open::{OpenError, PreparedVault, VaultParts, with_root};
 use crate::rebuild::Rebuilding;
 use crate::root::RootKey;
 use crate::sealed_root::SealedRoot;

@@ -20,6 +20,14 @@ pub(super) fn verdict(export: &[String], kept: &[String]) -> (i32, String) {
     for (at, head) in kept.iter().enumerate() {
         command.arg("--head").arg(write(format!("head-{at}"), std::slice::from_ref(head)));
     }
+    let key = export.first().and_then(|line| {
+        serde_json::from_str::<serde_json::Value>(line).ok()?["key"]
+            .as_str()
+            .map(str::to_owned)
+    });
+    if let Some(key) = key {
+        command.arg("--key").arg(key);
+    }
     let ran = command.output().unwrap();
     let said = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
     (ran.status.code().unwrap(), said)

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use audit::{Header, Report, SignedHead, Verifier};
+use audit::{Report, SignedHead, Verifier};
 use base::Role;
 use tonic::Streaming;
 use tonic::transport::Channel;
@@ -197,18 +197,15 @@ async fn verify(args: Verify) -> Outcome {
             let key = args.key.as_deref().map(layout::installation_key_in).transpose()?;
             let known = key.is_some() || !kept.is_empty();
             let mut verifier = Verifier::new(key, kept);
-            let mut named = None;
             for line in lines_of(file, &what)? {
-                let line = line.during(what.as_str())?;
-                named.get_or_insert_with(|| Header::key_in(&line));
-                verifier.line(&line);
+                verifier.line(&line.during(what.as_str())?);
             }
             let report = verifier.finish();
-            if report.faults.is_empty() && !known {
-                let named = named.flatten().unwrap_or_default();
+            if let (true, false, Some(key)) = (report.faults.is_empty(), known, report.key) {
                 return Err(Failure::new(Exit::Unverified, "the export holds in itself, and may be anybody's")
                     .why(format!(
-                        "it is signed under the key {named}, which nothing but itself says is the installation's"
+                        "it is signed under the key {}, which nothing but itself says is the installation's",
+                        hex::encode(key.as_bytes())
                     ))
                     .next(
                         "add --key FILE, the installation.pub of its data directory, or --head FILE, an export that was checked before",

@@ -107,7 +107,7 @@ async fn init(args: Splitting) -> Outcome {
             .why(format!("{} of {} shares open the vault", now.threshold, now.shares))
             .next("`coffer vault rekey` makes a new root key and new shares"));
     }
-    split(&layout, &args, Vec::new()).await?;
+    split(&layout, &args, &now.set, Vec::new()).await?;
     terminal::say(
         "the root key file is gone: from its next start on the vault is sealed until enough shares were shown; it stays unsealed until then",
     );
@@ -135,7 +135,7 @@ async fn rekey(args: Splitting) -> Outcome {
             hex::encode(&now.set)
         ))?);
     }
-    split(&layout, &args, old).await?;
+    split(&layout, &args, &now.set, old).await?;
     terminal::say("the shares of before open nothing any more but copies of root.sealed of before: destroy those together with the shares");
     Ok(())
 }
@@ -150,10 +150,9 @@ fn check(args: &Splitting) -> Outcome {
     }
 }
 
-/// Has the root key split, puts the shares where they belong, and only then has them take its place.
-async fn split(layout: &Layout, args: &Splitting, old: Vec<Secret>) -> Outcome {
+/// Has the root key split, which was known by the set `before`, puts the shares where they belong, and only then has them take its place.
+async fn split(layout: &Layout, args: &Splitting, before: &[u8], old: Vec<Secret>) -> Outcome {
     check(args)?;
-    let before = look(layout).await?.set;
     let what = "could not split the root key";
     let request = SplitRequest {
         shares: args.shares,

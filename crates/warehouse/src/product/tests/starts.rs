@@ -3,10 +3,12 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::task::JoinHandle;
 use tonic::async_trait;
 use zones::{ObjectName, ZoneError};
 
 use super::super::ProductError;
+use super::super::append::Appended;
 use super::*;
 use crate::entries::Header;
 
@@ -149,15 +151,7 @@ async fn an_append_that_breaks_off_is_not_passed_by_a_checkpoint() {
     let (each, zones) = house.memory();
     let product = house.open(&zones).await.unwrap();
     with_table(&product).await;
-    each.iter().for_each(|zone| zone.hold_puts());
-    let importing = {
-        let product = Arc::clone(&product);
-        tokio::spawn(async move { append(&product, Some("x"), batch(&["x"])).await })
-    };
-    // Broken off when the journal has taken it, and before the zones have.
-    while product.journal.waiting() == 0 {
-        tokio::task::yield_now().await;
-    }
+    let importing = under_way(&product, &each).await;
     importing.abort();
     assert!(importing.await.unwrap_err().is_cancelled());
     each.iter().for_each(|zone| zone.let_puts_arrive());
@@ -200,6 +194,28 @@ async fn with_an_undecided_import(house: &House, each: &[Arc<MemoryZone>], zones
     product
 }
 
+/// An import that the journal has taken, and the zones have not: what is put into them waits.
+async fn under_way(product: &Arc<Product>, each: &[Arc<MemoryZone>]) -> JoinHandle<Result<Appended, ProductError>> {
+    each.iter().for_each(|zone| zone.hold_puts());
+    let importing = {
+        let product = Arc::clone(product);
+        tokio::spawn(async move { append(&product, Some("x"), batch(&["x"])).await })
+    };
+    while product.journal.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    importing
+}
+
+/// The undecided import arrives where it was on its way to.
+async fn has_arrived(each: &[Arc<MemoryZone>]) {
+    each.iter().for_each(|zone| zone.let_puts_arrive());
+    let segments = |zone: &Arc<MemoryZone>| zone.objects().iter().filter(|name| name.is_below("raw")).count();
+    while each[1..].iter().any(|zone| segments(zone) < 3) {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// The zones as another process finds them.
 fn again(house: &House, each: &[Arc<MemoryZone>]) -> Arc<Zones> {
     house.zones(each.iter().map(|zone| Arc::clone(zone) as Arc<dyn Zone>).collect())
@@ -217,11 +233,7 @@ async fn an_undecided_import_stands_after_every_checkpoint_and_counts_where_it_a
     checkpointed(&product).await;
     assert_eq!((passed(&product).await, product.head().length), (2, 2));
     drop(product);
-    each.iter().for_each(|zone| zone.let_puts_arrive());
-    let segments = |zone: &Arc<MemoryZone>| zone.objects().iter().filter(|name| name.is_below("raw")).count();
-    while each[1..].iter().any(|zone| segments(zone) < 3) {
-        tokio::task::yield_now().await;
-    }
+    has_arrived(&each).await;
 
     let product = house.open(&again(&house, &each)).await.unwrap();
     assert!(append(&product, Some("x"), batch(&["x"])).await.unwrap().duplicate);
@@ -234,11 +246,7 @@ async fn an_import_found_undecided_at_a_start_is_no_duplicate_before_it_is_decid
     let (each, zones) = house.memory();
     let product = with_an_undecided_import(&house, &each, &zones).await;
     drop(product);
-    each.iter().for_each(|zone| zone.let_puts_arrive());
-    let segments = |zone: &Arc<MemoryZone>| zone.objects().iter().filter(|name| name.is_below("raw")).count();
-    while each[1..].iter().any(|zone| segments(zone) < 3) {
-        tokio::task::yield_now().await;
-    }
+    has_arrived(&each).await;
     // As over stores: what was sent by a dead process may arrive in its place yet.
     each.iter().for_each(|zone| zone.set_final(false));
     each.iter().for_each(|zone| zone.fail_next_puts(1_000_000));
@@ -288,14 +296,7 @@ async fn checkpoints_go_on_after_a_table_went_for_good_while_rows_of_it_came_in(
     let product = house.open(&zones).await.unwrap();
     with_table(&product).await;
     let id = product.table_id(&"web".parse().unwrap(), &"events".parse().unwrap()).unwrap();
-    each.iter().for_each(|zone| zone.hold_puts());
-    let importing = {
-        let product = Arc::clone(&product);
-        tokio::spawn(async move { append(&product, Some("x"), batch(&["x"])).await })
-    };
-    while product.journal.waiting() == 0 {
-        tokio::task::yield_now().await;
-    }
+    let importing = under_way(&product, &each).await;
     // As the end of a purge shows it.
     product.write().remove_table(id);
     each.iter().for_each(|zone| zone.let_puts_arrive());
