@@ -235,10 +235,9 @@ fn private(path: &Path) -> Outcome {
 /// Writes a whole file or nothing, readable by its owner only.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Outcome {
     let what = || format!("could not write {}", path.display());
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    // A name alone has a directory too.
+    let path = &std::path::absolute(path).during(what())?;
+    let parent = path.parent().unwrap_or(path);
     let mut file = tempfile::Builder::new()
         .prefix(".new-")
         .permissions(Permissions::from_mode(0o600))
@@ -321,6 +320,16 @@ mod tests {
         fs::remove_dir(&zone).unwrap();
         layout.make_role(Role::Identity, true).unwrap();
         assert!(!zone.exists());
+    }
+
+    #[test]
+    fn a_name_alone_is_a_file_where_one_stands() {
+        let name = format!("a-name-alone-{}", std::process::id());
+        let written = write_private(Path::new(&name), b"text");
+        let read = fs::read(&name);
+        let _ = fs::remove_file(&name);
+        written.unwrap();
+        assert_eq!(read.unwrap(), b"text");
     }
 
     #[test]

@@ -121,14 +121,17 @@ async fn a_customer_sees_all_that_concerns_its_product_and_keeps_heads_that_find
     export(&second, &["--head", kept]).await?;
     let key = installation.data().join("installation.pub");
     for words in [
-        vec!["audit", "verify", kept, "--key", key.to_str().context("a path")?],
+        vec!["audit", "verify", kept, "--installation-key", key.to_str().context("a path")?],
         vec!["audit", "verify", second.to_str().context("a path")?, "--head", kept],
     ] {
         installation.run(&words).await?.ok()?;
     }
     // Whoever can change an export can sign it as well, with keys made on the spot.
     let anybodys = installation.run(&["audit", "verify", kept]).await?;
-    ensure!(anybodys.code == Some(8) && anybodys.stderr.contains("--key"), "{anybodys:?}");
+    ensure!(
+        anybodys.code == Some(8) && anybodys.stderr.contains("--installation-key"),
+        "{anybodys:?}"
+    );
     ensure!(by_python(&first, None, None)? == 8, "the second program takes anybody's");
     ensure!(
         by_python(&first, None, Some(&key))? == 0 && by_python(&second, Some(&first), None)? == 0,

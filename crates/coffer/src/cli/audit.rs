@@ -77,5 +77,5 @@ pub(crate) struct Verify {
     pub(crate) head: Vec<PathBuf>,
     /// The installation's key, as its file `installation.pub` has it: else an export has to come with a head that was kept
     #[arg(long, value_name = "FILE", conflicts_with = "data")]
-    pub(crate) key: Option<PathBuf>,
+    pub(crate) installation_key: Option<PathBuf>,
 }

@@ -194,7 +194,7 @@ async fn verify(args: Verify) -> Outcome {
     let report = match (&args.file, &args.data) {
         (Some(file), _) => {
             let what = format!("could not read {}", file.display());
-            let key = args.key.as_deref().map(layout::installation_key_in).transpose()?;
+            let key = args.installation_key.as_deref().map(layout::installation_key_in).transpose()?;
             let known = key.is_some() || !kept.is_empty();
             let mut verifier = Verifier::new(key, kept);
             for line in lines_of(file, &what)? {
@@ -208,7 +208,7 @@ async fn verify(args: Verify) -> Outcome {
                         hex::encode(key.as_bytes())
                     ))
                     .next(
-                        "add --key FILE, the installation.pub of its data directory, or --head FILE, an export that was checked before",
+                        "add --installation-key FILE, the installation.pub of its data directory, or --head FILE, an export that was checked before",
                     ));
             }
             report

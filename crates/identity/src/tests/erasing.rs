@@ -175,6 +175,10 @@ async fn an_older_copy_does_say_it_when_the_vault_keeps_the_key_and_then_nothing
         "gone from here all the same"
     );
 
+    // Nobody is known by that any more, and that alone is no answer: it would say that all is done.
+    let again = erase(&world, &people, known_as("ada@example.com")).await.unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::Unavailable);
+
     // Once the vault does what it is asked, asking again finishes it; so does whoever next works on the product.
     world.vault.keeps.store(false, Ordering::SeqCst);
     let id = PersonId::new(ids[0]).unwrap();
