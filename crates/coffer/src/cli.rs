@@ -46,6 +46,9 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Run one role; its settings come as one line of JSON on standard input, its listeners by LISTEN_FDS
     Role(RoleArgs),
+    /// Use a hardware token once: JSON on standard input, JSON on standard output; the vault runs it
+    #[command(hide = true)]
+    UseToken,
     /// Run an installation with a product, keys and 100,000 sample events
     Demo(Demo),
     /// Ask a question in SQL

@@ -70,6 +70,7 @@ fn run(command: Command, parts: Parts) -> Outcome {
     match command {
         Command::Serve(args) => commands::serve::run(&args),
         Command::Role(args) => role::run(args.role, parts),
+        Command::UseToken => role::token::run(),
         Command::Demo(args) => demo::run(&args),
         Command::Sql(args) => commands::run(commands::sql::run(args)),
         Command::Import(args) => commands::run(commands::import::run(*args)),

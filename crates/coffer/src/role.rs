@@ -9,6 +9,7 @@
 pub(crate) mod breach;
 mod context;
 pub(crate) mod policy;
+pub(crate) mod token;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -261,8 +262,13 @@ fn prepare_vault(handover: &Handover, hosts: &Hosts, ours: Parts) -> Outcome<vau
     let mut settings: vault::VaultSettings = read(Role::Vault, handover.settings.clone())?;
     settings.zones.hosts = hosts.clone();
     settings.keeping = ours.keeping;
+    let token = settings.pkcs11.clone().map(|mut pkcs11| {
+        pkcs11.pin_file = handover.directory.join(pkcs11.pin_file);
+        Arc::new(token::ByProcess(pkcs11)) as Arc<dyn vault::Token>
+    });
     let parts = vault::VaultParts {
         directory: handover.directory.clone(),
+        token,
         clock: Arc::new(SystemClock),
         entropy: Arc::new(OsEntropy),
     };

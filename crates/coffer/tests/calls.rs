@@ -102,6 +102,7 @@ async fn vault(installation: &Installation, copy: &Path) -> anyhow::Result<(Trie
     let settings = serde_json::from_value(serde_json::json!({"zones": {"zones": zones}}))?;
     let parts = vault::VaultParts {
         directory: copy.join("roles/vault"),
+        token: None,
         clock: Arc::new(SystemClock),
         entropy: Arc::new(OsEntropy),
     };

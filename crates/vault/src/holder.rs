@@ -1,4 +1,4 @@
-//! Who holds the root key of an unsealed vault, and how that changes: from a file to shares, from shares to other shares.
+//! Who holds the root key of an unsealed vault, and how that changes: from a file or a token to shares, from shares to other shares.
 //!
 //! Promise: at every moment the present holder or the next one can open the installation. A new root key takes the place of the present
 //! one only for whoever shows enough shares of it; until then nothing has changed. A root key file is destroyed only when what replaces it
@@ -23,6 +23,7 @@ use crate::unsealing::{UnsealError, key_of};
 
 pub(crate) const FILE: &str = "file";
 pub(crate) const SHARES: &str = "shares";
+pub(crate) const TOKEN: &str = "token";
 
 /// Why the holder did not change.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +38,7 @@ pub(crate) enum HolderError {
     #[error("the root key is with people: {0} of its present shares are needed to split it anew")]
     NeedsShares(u8),
     /// There are no shares.
-    #[error("the root key is in a file: there are no shares of it yet")]
+    #[error("there are no shares of the root key yet: none can be shown")]
     NoShares,
     /// Nothing was split, or something else since.
     #[error("what was to be kept is not what was split last: split again")]
@@ -78,7 +79,7 @@ pub(crate) struct Holder {
 }
 
 struct State {
-    /// `None`: the root key is in its file.
+    /// `None`: the root key is in its file. Else it is with people, or wrapped by a token.
     sealed: Option<SealedRoot>,
     split: Option<SealedRoot>,
 }
@@ -99,7 +100,7 @@ impl Holder {
 
     /// Whether a seal would hold.
     pub(crate) async fn is_shared(&self) -> bool {
-        self.state.lock().await.sealed.is_some()
+        self.state.lock().await.sealed.as_ref().is_some_and(|sealed| !sealed.is_by_token())
     }
 
     /// Makes another root key and its shares. Where there are shares already, enough of them have to be shown.
@@ -114,6 +115,8 @@ impl Holder {
         check_numbers(shares, threshold)?;
         let mut state = self.state.lock().await;
         let number = match &state.sealed {
+            Some(sealed) if sealed.is_by_token() && old.is_empty() => sealed.number() + 1,
+            Some(sealed) if sealed.is_by_token() => return Err(HolderError::NoShares),
             Some(sealed) if old.is_empty() => return Err(HolderError::NeedsShares(sealed.threshold())),
             Some(sealed) => {
                 key_of(sealed, old)?;
@@ -206,6 +209,10 @@ pub(crate) fn look_of(sealed: Option<&SealedRoot>) -> RootLook {
     match sealed {
         None => RootLook {
             holder: FILE.to_owned(),
+            ..RootLook::default()
+        },
+        Some(sealed) if sealed.is_by_token() => RootLook {
+            holder: TOKEN.to_owned(),
             ..RootLook::default()
         },
         Some(sealed) => RootLook {

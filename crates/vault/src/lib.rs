@@ -4,7 +4,7 @@
 //! shown through a pass that two roles signed; nothing is kept in clear, and what was answered is durable.
 //!
 //! Start at [`prepare`], then [`PreparedVault::open`] and [`OpenedVault::serve`]; a vault whose root key is with people waits in
-//! [`SealedVault::unsealed`] before. The decisions are in `keyring`, who holds the root key is in `holder`.
+//! [`SealedVault::unsealed`] before. The decisions are in `keyring`, who holds the root key is in `holder`, `token` is for hardware.
 //! Knows keys, credentials and certificates. Does not know events, identities, or who may do what with a product.
 
 mod audit;
@@ -25,6 +25,7 @@ mod sealed;
 mod sealed_root;
 mod services;
 mod settings;
+mod token;
 mod tokens;
 mod unsealing;
 mod view;
@@ -43,4 +44,5 @@ pub use run::RunError;
 pub use sealed::SealedVault;
 pub use sealed_root::SealedRootError;
 pub use settings::{SettingsError, VaultSettings};
+pub use token::{Act as TokenAct, Token, TokenError, TokenSettings, use_once as use_token_once};
 pub use view::ViewError;

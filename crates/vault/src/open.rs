@@ -23,15 +23,16 @@ use crate::audit::{self, AuditViewError};
 use crate::authority::{Authority, AuthorityError, SKEW};
 use crate::custody::Unlocked;
 use crate::entries::{self, AuthorityCreated, Entry, Fact, bound};
-use crate::holder::Holder;
+use crate::holder::{Holder, without_file};
 use crate::keyring::{Keyring, KeyringError, Writer};
 use crate::people_keys;
 use crate::rebuild::Rebuilding;
 use crate::root::{RootKey, RootKeyError};
 use crate::sealed::SealedVault;
-use crate::sealed_root::{self, SealedRoot, SealedRootError};
+use crate::sealed_root::{self, SealedRoot, SealedRootError, can_destroy, destroy};
 use crate::services::Shared;
 use crate::settings::SettingsError;
+use crate::token::Token;
 use crate::tokens::Tokens;
 use crate::view::{View, ViewError};
 use crate::{RunError, VaultSettings};
@@ -83,8 +84,14 @@ pub enum OpenError {
         /// What the shares open.
         sealed: PathBuf,
     },
+    /// It takes a token, and none is set up.
+    #[error("{sealed} opens with a hardware token only: set vault.pkcs11 to the one that it was sealed with")]
+    NoToken {
+        /// What does not open.
+        sealed: PathBuf,
+    },
     /// The vault's directory was lost, its zones are there.
-    #[error("{path} was gone and is put back from the zones: the root key is with people; start again, and unseal")]
+    #[error("{path} was gone and is put back from the zones: the root key is with people or in a token; start again, and unseal")]
     PutBack {
         /// Where it was put.
         path: PathBuf,
@@ -147,7 +154,7 @@ impl OpenError {
             Self::PutBack { .. } => ErrorKind::Unavailable,
             Self::TwoRootKeys { .. } => ErrorKind::Conflict,
             Self::Waiting(error) => error.kind(),
-            Self::NoRootKey { .. } | Self::NothingToRebuild => ErrorKind::NotFound,
+            Self::NoRootKey { .. } | Self::NoToken { .. } | Self::NothingToRebuild => ErrorKind::NotFound,
             Self::Replace(_) => ErrorKind::Unavailable,
             Self::AnotherRootKey { .. } | Self::JournalWentBack(_) | Self::Entry(_) => ErrorKind::Corrupt,
         }
@@ -159,6 +166,8 @@ impl OpenError {
 pub struct VaultParts {
     /// The vault's own directory.
     pub directory: PathBuf,
+    /// What [`VaultSettings::pkcs11`] names.
+    pub token: Option<Arc<dyn Token>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Chance.
@@ -168,7 +177,7 @@ pub struct VaultParts {
 /// How a vault begins.
 #[derive(Debug)]
 pub enum Prepared {
-    /// Its root key is in its file, or is made now.
+    /// Its root key is in its file or in a token, or is made now.
     Open(Box<PreparedVault>),
     /// Its root key is with people.
     Sealed(Box<SealedVault>),
@@ -180,8 +189,10 @@ pub struct PreparedVault {
     parts: VaultParts,
     root: RootKey,
     root_path: PathBuf,
-    /// Where the root key is with people.
+    /// Where the root key is with people or in a token.
     sealed: Option<SealedRoot>,
+    /// What takes the place of the root key file.
+    moving: Option<SealedRoot>,
     first_start: bool,
     zones: Arc<Zones>,
     rebuilding: Option<Rebuilding>,
@@ -207,7 +218,18 @@ pub fn prepare_to_rebuild(settings: VaultSettings, parts: VaultParts, order: Ord
 fn prepare_for(settings: VaultSettings, parts: VaultParts, rebuilding: Option<Rebuilding>) -> Result<Prepared, OpenError> {
     settings.check()?;
     let root_path = parts.directory.join(&settings.root_key);
-    if let Some(sealed) = SealedRoot::read(&parts.directory.join(sealed_root::FILE))? {
+    let sealed_path = parts.directory.join(sealed_root::FILE);
+    if let Some(sealed) = SealedRoot::read(&sealed_path)? {
+        if sealed.is_by_token() {
+            let token = parts.token.as_ref().ok_or(OpenError::NoToken { sealed: sealed_path })?;
+            let root = sealed.open_by(&**token)?;
+            without_file(&root, &parts.directory, &root_path)?;
+            let prepared = with_root(settings, parts, root, root_path, Some(sealed), false, rebuilding)?;
+            return Ok(Prepared::Open(Box::new(prepared)));
+        }
+        if settings.pkcs11.is_some() {
+            tracing::warn!("vault.pkcs11 is not used: the root key is with people, and only they can give it to another holder");
+        }
         return Ok(Prepared::Sealed(Box::new(SealedVault {
             settings,
             parts,
@@ -219,7 +241,18 @@ fn prepare_for(settings: VaultSettings, parts: VaultParts, rebuilding: Option<Re
     let kept = RootKey::read(&root_path)?;
     let first_start = kept.is_none();
     let root = kept.unwrap_or_else(|| RootKey::generate(&*parts.entropy));
-    let prepared = with_root(settings, parts, root, root_path, None, first_start, rebuilding)?;
+    let moving = match &parts.token {
+        Some(token) if rebuilding.is_none() => {
+            if !first_start {
+                can_destroy(&root_path)?;
+            }
+            let now = parts.clock.now();
+            Some(SealedRoot::by_token(&root, &**token, 1, now, &*parts.entropy)?)
+        }
+        _ => None,
+    };
+    let mut prepared = with_root(settings, parts, root, root_path, None, first_start, rebuilding)?;
+    prepared.moving = moving;
     Ok(Prepared::Open(Box::new(prepared)))
 }
 
@@ -247,6 +280,7 @@ pub(crate) fn with_root(
         root,
         root_path,
         sealed,
+        moving: None,
         first_start,
         zones,
         rebuilding,
@@ -261,7 +295,8 @@ impl PreparedVault {
             parts,
             root,
             root_path,
-            sealed,
+            mut sealed,
+            moving,
             first_start,
             zones,
             rebuilding,
@@ -285,7 +320,15 @@ impl PreparedVault {
             let path = if sealed.is_some() { sealed_path } else { root_path };
             return Err(OpenError::AnotherRootKey { path });
         }
-        let root = if first_start { keep(root, root_path.clone()).await? } else { root };
+        let root = match moving {
+            Some(next) => {
+                let root = to_token(root, next.clone(), sealed_path.clone(), root_path.clone()).await?;
+                sealed = Some(next);
+                root
+            }
+            None if first_start => keep(root, root_path.clone()).await?,
+            None => root,
+        };
         match &sealed {
             None => tracing::warn!(path = %root_path.display(),
                 "DEVELOPMENT ROOT KEY: whoever reads this file can open everything in this installation; it is not split among people (`coffer vault init` does that)"),
@@ -427,6 +470,20 @@ impl OpenedVault {
     pub fn ca_certificate(&self) -> CertificateDer<'static> {
         self.shared.authority.certificate().clone()
     }
+}
+
+// The file goes only when the token's own wrapping lies durably on the disk; it was opened once before.
+async fn to_token(root: RootKey, next: SealedRoot, sealed_path: PathBuf, root_path: PathBuf) -> Result<RootKey, OpenError> {
+    let moved = tokio::task::spawn_blocking(move || {
+        next.write(&sealed_path)?;
+        tracing::warn!("the root key is in the token from now on: without it, and its key, nothing of this installation opens");
+        if let Err(error) = destroy(&root_path) {
+            tracing::warn!(path = %root_path.display(), %error,
+                "the root key file could not be removed: remove it by hand, whoever reads it needs no token");
+        }
+        Ok(root)
+    });
+    moved.await.expect("writing a file does not panic")
 }
 
 // Written only when no journal waits for another key, and before anything is sealed to it.

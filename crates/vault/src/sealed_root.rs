@@ -1,5 +1,5 @@
 //! The vault's secrets, wrapped under a root key that is in no file: what lies on the disk, and in the zones, of an installation whose
-//! root key was split among people.
+//! root key was split among people, or is wrapped by a hardware token.
 //!
 //! Promise: it says who holds the root key and by what a share and the key are known again, and nothing of the key. It opens with that
 //! key only, whole. In the directory it is replaced at once or not at all; in zones it carries a mark that only an unsealed vault can make.
@@ -19,13 +19,17 @@ use zeroize::Zeroizing;
 use zones::{ObjectName, Zones};
 
 use crate::root::RootKey;
+use crate::token::{Token, TokenError};
 
 /// Beside the root key file, whose place it takes.
 pub(crate) const FILE: &str = "root.sealed";
 /// Below which copies lie in the vault's zones.
 const IN_ZONES: &str = "root";
 const MAGIC: &[u8; 7] = b"cfroot\0";
-const VERSION: u8 = 1;
+/// Of one whose key is split among people.
+const SHARED: u8 = 1;
+/// Of one whose key a token wrapped.
+const BY_TOKEN: u8 = 2;
 const LONGEST: u64 = 64 << 10;
 const HEAD: usize = MAGIC.len() + 1 + 32;
 
@@ -50,7 +54,7 @@ pub enum SealedRootError {
     },
     /// Of a later form.
     #[error(
-        "{path} was written by a newer version of Coffer (format {found}, this one knows up to {VERSION}): use that version, or a newer one"
+        "{path} was written by a newer version of Coffer (format {found}, this one knows up to {BY_TOKEN}): use that version, or a newer one"
     )]
     Newer {
         /// Where.
@@ -61,6 +65,9 @@ pub enum SealedRootError {
     /// It does not open with the key.
     #[error("the sealed root does not open with this root key")]
     DoesNotOpen(#[source] SealError),
+    /// The token did not do its part.
+    #[error(transparent)]
+    Token(#[from] TokenError),
 }
 
 impl SealedRootError {
@@ -70,6 +77,7 @@ impl SealedRootError {
             Self::File { .. } => ErrorKind::Internal,
             Self::Newer { .. } => ErrorKind::Internal,
             Self::Damaged { .. } | Self::DoesNotOpen(_) => ErrorKind::Corrupt,
+            Self::Token(error) => error.kind,
         }
     }
 }
@@ -98,6 +106,9 @@ struct Stored {
     /// Over all of the above, with a key of the vault.
     #[prost(bytes = "vec", tag = "8")]
     mark: Vec<u8>,
+    /// The root key as a token wrapped it; then there are no shares.
+    #[prost(bytes = "vec", optional, tag = "9")]
+    by_token: Option<Vec<u8>>,
 }
 
 /// What is wrapped. Stored record as well.
@@ -121,7 +132,37 @@ impl SealedRoot {
     /// Of `root` under `key`, which was split into `shares`.
     pub(crate) fn seal(root: &RootKey, key: &DataKey, shares: &[Share], number: u64, at: Timestamp, entropy: &dyn Entropy) -> Option<Self> {
         let first = shares.first()?;
-        let (set, threshold) = (first.set(), first.threshold());
+        let stored = Stored {
+            threshold: first.threshold().into(),
+            share_hashes: shares.iter().map(|share| share.hash().to_vec()).collect(),
+            ..Stored::default()
+        };
+        Self::under(root, key, first.set(), stored, number, at, entropy)
+    }
+
+    /// Of `root` under a new key, which `token` wraps. It was opened once that way. Blocks.
+    pub(crate) fn by_token(
+        root: &RootKey,
+        token: &dyn Token,
+        number: u64,
+        at: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Result<Self, SealedRootError> {
+        let wrong = || SealedRootError::DoesNotOpen(SealError::DoesNotOpen { what: "root" });
+        let mut set = SetId::default();
+        entropy.fill(&mut set);
+        let key = DataKey::generate(entropy);
+        let stored = Stored {
+            by_token: Some(token.wrap(&key, &for_token(&set))?),
+            ..Stored::default()
+        };
+        let made = Self::under(root, &key, set, stored, number, at, entropy).ok_or_else(wrong)?;
+        drop(key);
+        let opened = made.open_by(token)?;
+        bool::from(opened.reveal().ct_eq(root.reveal())).then_some(made).ok_or_else(wrong)
+    }
+
+    fn under(root: &RootKey, key: &DataKey, set: SetId, stored: Stored, number: u64, at: Timestamp, entropy: &dyn Entropy) -> Option<Self> {
         let mut secrets = Secrets {
             seed: root.reveal().to_vec(),
         };
@@ -135,13 +176,11 @@ impl SealedRoot {
         );
         let mut stored = Stored {
             set: set.to_vec(),
-            threshold: threshold.into(),
-            share_hashes: shares.iter().map(|share| share.hash().to_vec()).collect(),
             check: check_value(key, &set).to_vec(),
             wrapped,
             at: at.as_micros(),
             number,
-            mark: Vec::new(),
+            ..stored
         };
         stored.mark = mark(root, &stored).to_vec();
         Self::of(stored)
@@ -160,6 +199,18 @@ impl SealedRoot {
         let root = RootKey::from_bytes(&secrets.seed);
         zeroize::Zeroize::zeroize(&mut secrets.seed);
         root.ok_or_else(wrong)
+    }
+
+    /// Opens it with the key that `token` unwraps. Blocks.
+    pub(crate) fn open_by(&self, token: &dyn Token) -> Result<RootKey, SealedRootError> {
+        let wrong = || SealedRootError::DoesNotOpen(SealError::DoesNotOpen { what: "root" });
+        let wrapped = self.stored.by_token.as_ref().ok_or_else(wrong)?;
+        self.open(&token.unwrap(wrapped, &for_token(&self.set))?)
+    }
+
+    /// Whether a token holds its key, and not people.
+    pub(crate) fn is_by_token(&self) -> bool {
+        self.stored.by_token.is_some()
     }
 
     /// Whether this is the root key, by its check value.
@@ -207,7 +258,10 @@ impl SealedRoot {
             .map(|hash| hash.as_slice().try_into().ok())
             .collect::<Option<_>>()?;
         let count = u8::try_from(hashes.len()).ok()?;
-        seal::shares::check_numbers(count, threshold).ok()?;
+        match &stored.by_token {
+            Some(_) => (count == 0 && threshold == 0).then_some(())?,
+            None => seal::shares::check_numbers(count, threshold).ok()?,
+        }
         (stored.check.len() == 32).then_some(Self {
             set,
             threshold,
@@ -220,7 +274,7 @@ impl SealedRoot {
         let body = self.stored.encode_to_vec();
         let mut bytes = Vec::with_capacity(HEAD + body.len());
         bytes.extend_from_slice(MAGIC);
-        bytes.push(VERSION);
+        bytes.push(if self.is_by_token() { BY_TOKEN } else { SHARED });
         bytes.extend_from_slice(blake3::hash(&body).as_bytes());
         bytes.extend_from_slice(&body);
         bytes
@@ -234,14 +288,15 @@ impl SealedRoot {
             return Err(None);
         }
         match head[0] {
-            VERSION => {}
-            found if found > VERSION => return Err(Some(found)),
+            SHARED | BY_TOKEN => {}
+            found if found > BY_TOKEN => return Err(Some(found)),
             _ => return Err(None),
         }
         if blake3::hash(body).as_bytes() != &head[1..] {
             return Err(None);
         }
-        Stored::decode(body).ok().and_then(Self::of).ok_or(None)
+        let stored = Stored::decode(body).ok().and_then(Self::of);
+        stored.filter(|one| one.is_by_token() == (head[0] == BY_TOKEN)).ok_or(None)
     }
 
     /// The one in the file, or `None` when there is no such file.
@@ -385,6 +440,11 @@ fn sync_directory(of: &Path) -> io::Result<()> {
 
 fn bound(set: &SetId, number: u64) -> Vec<u8> {
     format!("vault/root/{}/{number}", hex::encode(set)).into_bytes()
+}
+
+/// What a token wraps the key of a set for.
+fn for_token(set: &SetId) -> Vec<u8> {
+    format!("coffer/root-key/{}", hex::encode(set)).into_bytes()
 }
 
 fn check_value(key: &DataKey, set: &SetId) -> [u8; 32] {

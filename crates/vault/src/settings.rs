@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use zones::ZonesSettings;
 
 use crate::audit::Keeping;
+use crate::token::TokenSettings;
 
 /// The vault's settings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ pub struct VaultSettings {
     pub journal: JournalSettings,
     /// The development root key: 32 bytes in hex, mode 0600. Relative to the role's directory; made at the very first start.
     pub root_key: PathBuf,
+    /// The hardware token that holds the root key instead of a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pkcs11: Option<TokenSettings>,
     /// How long a pass lasts; five minutes at most.
     #[serde(with = "humantime_serde")]
     pub pass_lifetime: Duration,
@@ -47,6 +51,7 @@ impl Default for VaultSettings {
             zones: ZonesSettings::default(),
             journal: JournalSettings::default(),
             root_key: PathBuf::from("root.key"),
+            pkcs11: None,
             pass_lifetime: MAX_PASS_LIFETIME,
             lease: Duration::from_secs(5 * 60),
             certificate_lifetime: Duration::from_secs(24 * 3600),
@@ -59,11 +64,20 @@ impl Default for VaultSettings {
 
 /// Settings that would break a promise.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the vault's setting {setting} must be between {least:?} and {most:?}")]
-pub struct SettingsError {
-    setting: &'static str,
-    least: Duration,
-    most: Duration,
+pub enum SettingsError {
+    /// A time that is too short or too long.
+    #[error("the vault's setting {setting} must be between {least:?} and {most:?}")]
+    Time {
+        /// Which.
+        setting: &'static str,
+        /// From.
+        least: Duration,
+        /// To.
+        most: Duration,
+    },
+    /// A token that cannot be.
+    #[error("{0}")]
+    Token(&'static str),
 }
 
 impl SettingsError {
@@ -81,9 +95,12 @@ impl VaultSettings {
             if (least..=most).contains(&value) {
                 Ok(())
             } else {
-                Err(SettingsError { setting, least, most })
+                Err(SettingsError::Time { setting, least, most })
             }
         };
+        if let Some(wrong) = self.pkcs11.as_ref().and_then(TokenSettings::wrong) {
+            return Err(SettingsError::Token(wrong));
+        }
         within("pass_lifetime", self.pass_lifetime, second, MAX_PASS_LIFETIME)?;
         within("lease", self.lease, second, 15 * minute)?;
         within("certificate_lifetime", self.certificate_lifetime, 10 * minute, 7 * day)?;

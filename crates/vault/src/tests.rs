@@ -7,6 +7,7 @@ mod keys;
 mod people_keys;
 mod rebuild;
 mod shares;
+mod token;
 mod trust;
 mod world;
 

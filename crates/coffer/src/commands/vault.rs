@@ -36,7 +36,7 @@ async fn look(layout: &Layout) -> Outcome<RootLook> {
 
 fn status(look: RootLook, output: Option<Format>) -> Outcome {
     let or_none = |there: bool, value: Value| if there { value } else { Value::Null };
-    let shared = !look.set.is_empty();
+    let shared = look.holder == "shares";
     let mut rows = output::to_stdout(
         Format::chosen(output),
         true,
@@ -102,24 +102,29 @@ async fn seal(yes: bool, layout: &Layout) -> Outcome {
 async fn init(args: Splitting) -> Outcome {
     let layout = Layout::at(&args.data.data)?;
     let now = look(&layout).await?;
-    if now.holder != "file" {
+    if now.holder == "shares" {
         return Err(Failure::new(Exit::Conflict, "the root key is split among people already")
             .why(format!("{} of {} shares open the vault", now.threshold, now.shares))
             .next("`coffer vault rekey` makes a new root key and new shares"));
     }
     split(&layout, &args, &now.set, Vec::new()).await?;
-    terminal::say(
-        "the root key file is gone: from its next start on the vault is sealed until enough shares were shown; it stays unsealed until then",
-    );
+    let gone = if now.holder == "token" {
+        "the token opens nothing any more but copies of root.sealed of before: take vault.pkcs11 out of the configuration and destroy the token's key"
+    } else {
+        "the root key file is gone"
+    };
+    terminal::say(format_args!(
+        "{gone}. From its next start on the vault is sealed until enough shares were shown; it stays unsealed until then"
+    ));
     Ok(())
 }
 
 async fn rekey(args: Splitting) -> Outcome {
     let layout = Layout::at(&args.data.data)?;
     let now = look(&layout).await?;
-    if now.holder == "file" {
+    if now.holder != "shares" {
         return Err(Failure::new(Exit::Conflict, "there are no shares yet")
-            .why("the root key is in a file")
+            .why(format!("the root key is in a {}", now.holder))
             .next("`coffer vault init` splits it"));
     }
     if now.sealed {

@@ -119,14 +119,15 @@ fn directories(config: &Config, role: Role) -> impl Iterator<Item = &ZoneSetting
         .filter(|zone| matches!(zone.place(), Ok(Place::Directory(_))))
 }
 
-/// The files of the operator's that a role reads: access keys and authorities of its zones, and of the vault the root key, where that lies elsewhere.
+/// The files of the operator's that a role reads: access keys and authorities of its zones, and of the vault the root key and the PIN of its token, where they lie elsewhere.
 fn files(config: &Config, role: Role) -> Vec<PathBuf> {
     let of_role = config.shape.zones().into_iter().filter(|(other, _)| *other == role);
-    let root_key = Some(&config.shape.vault.root_key).filter(|path| role == Role::Vault && path.is_absolute());
-    of_role
-        .flat_map(|(_, settings)| settings.files())
-        .chain(root_key.cloned())
-        .collect()
+    let vault = &config.shape.vault;
+    let pin = vault.pkcs11.as_ref().map(|token| &token.pin_file);
+    let vaults = std::iter::once(&vault.root_key)
+        .chain(pin)
+        .filter(|path| role == Role::Vault && path.is_absolute());
+    of_role.flat_map(|(_, settings)| settings.files()).chain(vaults.cloned()).collect()
 }
 
 /// Whether a directory is this zone, is to become it, or holds nothing yet.

@@ -69,7 +69,7 @@ fn a_damaged_one_and_a_newer_one_are_told_apart() {
     let path = directory.path().join(FILE);
     let good = made(1, 1).2.to_bytes();
     let mut newer = good.clone();
-    newer[MAGIC.len()] = 2;
+    newer[MAGIC.len()] = BY_TOKEN + 1;
     fs::write(&path, &newer).unwrap();
     let refused = SealedRoot::read(&path).unwrap_err();
     assert!(refused.to_string().contains("newer version"), "{refused}");
@@ -119,11 +119,13 @@ proptest! {
     #[test]
     fn arbitrary_bytes_are_no_sealed_root(bytes: Vec<u8>) {
         prop_assert!(SealedRoot::from_bytes(&bytes).is_err());
-        let mut framed = MAGIC.to_vec();
-        framed.push(VERSION);
-        framed.extend_from_slice(blake3::hash(&bytes).as_bytes());
-        framed.extend_from_slice(&bytes);
-        prop_assert!(SealedRoot::from_bytes(&framed).is_err());
+        for form in [SHARED, BY_TOKEN] {
+            let mut framed = MAGIC.to_vec();
+            framed.push(form);
+            framed.extend_from_slice(blake3::hash(&bytes).as_bytes());
+            framed.extend_from_slice(&bytes);
+            prop_assert!(SealedRoot::from_bytes(&framed).is_err());
+        }
     }
 }
 
@@ -139,6 +141,7 @@ fn a_stored_root_keeps_its_form() {
         at: 6,
         number: 7,
         mark: vec![8],
+        by_token: None,
     };
     let sealed = SealedRoot::of(stored).unwrap();
     let (two, three, four) = ("02".repeat(32), "03".repeat(32), "04".repeat(32));
@@ -147,5 +150,22 @@ fn a_stored_root_keeps_its_form() {
     assert_eq!(hex::encode(&bytes[HEAD..]), body);
     assert_eq!(&bytes[..8], b"cfroot\0\x01");
     assert_eq!(SealedRoot::from_bytes(&bytes).unwrap().stored, sealed.stored);
+
+    let stored = Stored {
+        threshold: 0,
+        share_hashes: Vec::new(),
+        by_token: Some(vec![10]),
+        ..sealed.stored
+    };
+    let sealed = SealedRoot::of(stored).unwrap();
+    let bytes = sealed.to_bytes();
+    let body = format!("0a080101010101010101 2220{four}2a01053006380742010 84a010a").replace(' ', "");
+    assert_eq!(hex::encode(&bytes[HEAD..]), body);
+    assert_eq!(&bytes[..8], b"cfroot\0\x02");
+    assert_eq!(SealedRoot::from_bytes(&bytes).unwrap().stored, sealed.stored);
+    // Neither form passes for the other.
+    let mut other = bytes;
+    other[7] = SHARED;
+    assert_eq!(SealedRoot::from_bytes(&other).unwrap_err(), None);
     assert_eq!(hex::encode(Secrets { seed: vec![9] }.encode_to_vec()), "0a0109");
 }

@@ -29,7 +29,7 @@ impl VaultRoot for Services {
         if !self.shared.holder.is_shared().await {
             return Err(status(
                 ErrorKind::Conflict,
-                "the root key is in a file and would be read again at once: `coffer vault init` splits it among people",
+                "the root key is in a file or in a token and would be read again at once: `coffer vault init` splits it among people",
             ));
         }
         tracing::warn!("the vault is being sealed");

@@ -33,11 +33,13 @@ use wire::v1::{
 use zones::ZonesSettings;
 
 use crate::services::Shared;
-use crate::{OpenError, OpenedVault, Prepared, PreparedVault, RunError, VaultParts, VaultSettings, prepare, prepare_to_rebuild};
+use crate::{OpenError, OpenedVault, Prepared, PreparedVault, RunError, Token, VaultParts, VaultSettings, prepare, prepare_to_rebuild};
 
 pub(super) struct World {
     pub(super) directory: tempfile::TempDir,
     pub(super) clock: Arc<ManualClock>,
+    /// What holds the root key from the next start on.
+    pub(super) token: Option<Arc<dyn Token>>,
 }
 
 pub(super) struct Running {
@@ -84,6 +86,7 @@ impl World {
         let clock = Arc::new(ManualClock::at(Timestamp::from_secs(1_800_000_000)));
         Self {
             directory: tempfile::tempdir().unwrap(),
+            token: None,
             clock,
         }
     }
@@ -103,6 +106,7 @@ impl World {
     pub(super) async fn open_for(&self, rebuild: Option<Order>) -> Result<OpenedVault, OpenError> {
         let parts = VaultParts {
             directory: self.directory.path().to_owned(),
+            token: self.token.clone(),
             clock: self.clock.clone(),
             entropy: Arc::new(OsEntropy),
         };
@@ -148,6 +152,7 @@ impl World {
     pub(super) async fn prepare(&self) -> Result<Prepared, OpenError> {
         let parts = VaultParts {
             directory: self.directory.path().to_owned(),
+            token: self.token.clone(),
             clock: self.clock.clone(),
             entropy: Arc::new(OsEntropy),
         };

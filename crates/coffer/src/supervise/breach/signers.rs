@@ -110,6 +110,7 @@ impl Breaching {
         let settings: vault::VaultSettings = serde_json::from_value(settings).during(WHAT)?;
         let parts = vault::VaultParts {
             directory: own,
+            token: None,
             clock: Arc::new(SystemClock),
             entropy: Arc::new(OsEntropy),
         };
