@@ -21,7 +21,7 @@ use crate::output::Format;
 pub(crate) use drill::Drill;
 pub(crate) use dropped::{Dropped, Keep, Undrop};
 pub(crate) use import::{Import, Tail, table_name};
-pub(crate) use people::{Erase, Erased, Isolation, People, Prove};
+pub(crate) use people::{Erase, Erased, Isolation, People, Prove, Tenancy, Unlinkable};
 pub(crate) use rebuild::Rebuild;
 pub(crate) use rejected::{Rejected, TableArgs};
 pub(crate) use schema::{Schema, TablesCommand};

@@ -51,7 +51,40 @@ pub(crate) struct Handover {
     /// It is not to serve but to attack, for the breach drill.
     #[serde(default)]
     pub(crate) breach: Option<Scene>,
+    /// It is not to serve but to prove something of its own files.
+    #[serde(default)]
+    pub(crate) prove: Option<ToProve>,
     pub(crate) logging: Logging,
+}
+
+/// What is to be proven, and with what.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ToProve {
+    /// Who certifies roles.
+    pub(crate) installation: Open,
+    pub(crate) proof: Proof,
+    /// How many files of each kind are tried, if not all.
+    pub(crate) sample: Option<u64>,
+    /// For the vault: to which process's key each role's keys are to be sealed.
+    #[serde(default)]
+    pub(crate) sealed_to: BTreeMap<Role, Open>,
+    /// For the vault: product keys of customers who keep theirs.
+    #[serde(default)]
+    pub(crate) shown: Vec<Hidden>,
+    /// For the vault: shares of its root key.
+    #[serde(default)]
+    pub(crate) shares: Vec<Hidden>,
+}
+
+/// What is to be proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Proof {
+    /// Files of a product are that product's alone.
+    Tenancy,
+    /// These two products have nothing in common by which anybody could be told.
+    Unlinkable(u64, u64),
 }
 
 /// What is handed over later, a line each.

@@ -43,6 +43,10 @@ pub struct Parts {
     pub keeping: vault::Keeping,
     /// Which table of calls roles go by, likewise.
     pub table: edge::Table,
+    /// What the warehouse's files are tied to, and whose signatures hold, likewise.
+    pub files: warehouse::Files,
+    /// Under what products' identities are looked up, likewise.
+    pub lookups: vault::Lookups,
 }
 
 /// Runs the command line of this process to its end.

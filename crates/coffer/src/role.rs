@@ -9,6 +9,7 @@
 pub(crate) mod breach;
 mod context;
 pub(crate) mod policy;
+mod prove;
 pub(crate) mod token;
 
 use std::fs::File;
@@ -81,7 +82,12 @@ pub(crate) fn run(role: Role, parts: Parts) -> Outcome {
     let hosts = Hosts::given(std::mem::take(&mut handover.hosts));
     // The vault reads its root key and finds its zones before it can do nothing else any more.
     let scene = handover.breach.take();
-    let prepared = if role == Role::Vault && scene.is_none() {
+    let to_prove = handover.prove.take();
+    let prover = match &to_prove {
+        Some(to_prove) if role == Role::Vault => Some(prove::prover(&handover, to_prove)?),
+        _ => None,
+    };
+    let prepared = if role == Role::Vault && scene.is_none() && to_prove.is_none() {
         Some(prepare_vault(&handover, &hosts, parts)?)
     } else {
         None
@@ -89,6 +95,9 @@ pub(crate) fn run(role: Role, parts: Parts) -> Outcome {
     let report = cage(&handover)?;
     if let Some(scene) = scene {
         return breach::run(handover, &scene, input);
+    }
+    if let Some(to_prove) = to_prove {
+        return prove::run(&handover, &to_prove, prover, parts, input);
     }
 
     let runtime = Builder::new_multi_thread()
@@ -136,6 +145,7 @@ pub(crate) fn run(role: Role, parts: Parts) -> Outcome {
                 let mut settings: warehouse::WarehouseSettings = read(role, settings)?;
                 settings.zones.hosts = hosts;
                 settings.journal.acknowledge = parts.acknowledge;
+                settings.binding = parts.files.binding();
                 ended(
                     role,
                     warehouse::run(settings, enrolled(handover, listeners, report, cancel, parts).await?.0).await,
@@ -258,14 +268,19 @@ fn read<T: DeserializeOwned>(role: Role, settings: serde_json::Value) -> Outcome
         .map_err(|error| Failure::new(Exit::Refused, format!("the settings of the {role} role are wrong")).why(error))
 }
 
+/// The token that holds the root key, where there is one.
+fn token_of(settings: &vault::VaultSettings, handover: &Handover) -> Option<Arc<dyn vault::Token>> {
+    let mut pkcs11 = settings.pkcs11.clone()?;
+    pkcs11.pin_file = handover.directory.join(pkcs11.pin_file);
+    Some(Arc::new(token::ByProcess(pkcs11)))
+}
+
 fn prepare_vault(handover: &Handover, hosts: &Hosts, ours: Parts) -> Outcome<vault::Prepared> {
     let mut settings: vault::VaultSettings = read(Role::Vault, handover.settings.clone())?;
     settings.zones.hosts = hosts.clone();
     settings.keeping = ours.keeping;
-    let token = settings.pkcs11.clone().map(|mut pkcs11| {
-        pkcs11.pin_file = handover.directory.join(pkcs11.pin_file);
-        Arc::new(token::ByProcess(pkcs11)) as Arc<dyn vault::Token>
-    });
+    let token = token_of(&settings, handover);
+    settings.lookups = ours.lookups;
     let parts = vault::VaultParts {
         directory: handover.directory.clone(),
         token,

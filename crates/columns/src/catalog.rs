@@ -238,6 +238,36 @@ impl Catalog {
         Ok(Self { pool })
     }
 
+    /// Opens one that is there, to look at and not to change; whoever keeps it may go on meanwhile.
+    pub async fn look(path: &Path) -> Result<Self, CatalogError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .read_only(true)
+            .busy_timeout(Duration::from_secs(10));
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
+        match sqlx::query_scalar("PRAGMA user_version").fetch_one(&pool).await? {
+            VERSION => Ok(Self { pool }),
+            found => Err(CatalogError::TooNew { found }),
+        }
+    }
+
+    /// The next files after an object, by its name: all files of a catalog, some at a time.
+    pub async fn files_after(&self, object: &str, count: u32) -> Result<Vec<FileRecord>, CatalogError> {
+        let files = "SELECT object, table_id, file, bytes, row_count, time_min, time_max, sealed_key FROM files WHERE object > ? \
+                     ORDER BY object LIMIT ?";
+        let rows = sqlx::query(files).bind(object).bind(i64::from(count)).fetch_all(&self.pool).await?;
+        rows.iter().map(file_record).collect()
+    }
+
+    /// Whether a file is in the catalog yet.
+    pub async fn has_file(&self, object: &ObjectName) -> Result<bool, CatalogError> {
+        let there: Option<i64> = sqlx::query_scalar("SELECT 1 FROM files WHERE object = ?")
+            .bind(object.as_str())
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(there.is_some())
+    }
+
     /// The pool, for the tables that the role itself keeps beside the catalog.
     pub fn pool(&self) -> &SqlitePool {
         &self.pool

@@ -13,12 +13,14 @@ mod footer;
 pub mod merge;
 mod order;
 pub mod plain;
+mod read_back;
 mod write;
 
-pub use binding::{aad_prefix, key_context};
+pub use binding::{Binding, aad_prefix, key_context};
 pub use digest::{DIGEST_VERSION, Digest, DigestError, DigestKey, Part};
 pub use footer::{FooterError, load_footer};
 pub use order::{InOrder, OrderError};
+pub use read_back::{ReadBackError, read_back};
 pub use write::{
     BYTES_PER_GROUP, Contents, FileWriter, ROWS_PER_GROUP, WriteError, WrittenFile, bytes_of, memory_of_columns, write, write_in_order,
 };

@@ -20,6 +20,7 @@ mod passes;
 mod patience;
 mod peers;
 mod process;
+pub mod proving;
 pub mod public;
 mod readiness;
 pub mod rebuild;

@@ -37,7 +37,7 @@ pub(crate) struct ProductKeys {
 }
 
 impl ProductKeys {
-    fn new(product: ProductId, lookup: DataKey, people: BTreeMap<u64, DataKey>, hot_people: usize) -> Self {
+    pub(crate) fn new(product: ProductId, lookup: DataKey, people: BTreeMap<u64, DataKey>, hot_people: usize) -> Self {
         let values = derive(lookup.reveal(), Purpose::IdentityValues, product.to_string().as_bytes());
         let aside = derive(lookup.reveal(), Purpose::AsideKeys, product.to_string().as_bytes());
         Self {

@@ -17,6 +17,7 @@ mod links;
 mod look;
 mod people;
 mod personal;
+mod prove;
 mod rebuild;
 mod receipt;
 mod ring;
@@ -43,6 +44,7 @@ use zones::Zones;
 
 pub use ledger::LedgerOpenError;
 pub use people::StartError;
+pub use prove::{Alike, ProveError, ProveParts, prove, unlinkable};
 pub use rebuild::rebuild;
 pub use receipt::{CheckError, Checked, Receipt, check};
 pub use settings::IdentitySettings;

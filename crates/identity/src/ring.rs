@@ -138,6 +138,24 @@ impl Ring {
         }
     }
 
+    /// The same keys, as whoever tries them on another product's people would hold them.
+    pub(crate) fn tried_on(&self, product: ProductId) -> Self {
+        let group = |group: &Group| Group {
+            key: group.key.clone(),
+            sealing: group.sealing.clone(),
+        };
+        Self {
+            product,
+            epoch: self.epoch,
+            groups: self.groups.iter().map(group).collect(),
+        }
+    }
+
+    /// All keys of it.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &DataKey> {
+        self.groups.iter().map(|group| &group.key)
+    }
+
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
     }

@@ -4,6 +4,7 @@ mod erasing;
 mod links;
 mod moving;
 mod personal;
+mod proving;
 mod world;
 
 use std::collections::{BTreeMap, HashSet};

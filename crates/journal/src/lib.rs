@@ -11,6 +11,7 @@ mod chain;
 mod entry;
 mod error;
 mod journal;
+pub mod proof;
 mod record;
 mod recover;
 mod segment;

@@ -469,28 +469,39 @@ impl Reader<'_> {
         })
     }
 
-    /// Whether a head, and for a trimmed form its trim record, was signed by this journal's role, for this journal.
     fn believe(&self, name: &ObjectName, front: &Front) -> Result<Segment, String> {
-        let segment = Segment::believed(self.key, self.role, name, &front.head, self.journal)?;
-        if segment.product != self.product {
-            return Err("it belongs to another product".into());
-        }
-        match &front.trim {
-            Some(trim) => trim::believe(self.key, self.role, segment, self.journal, trim),
-            None => Ok(segment),
-        }
+        believe(self.key, self.role, self.journal, self.product, name, front)
+    }
+}
+
+/// Whether a head, and for a trimmed form its trim record, was signed by this journal's role, for this journal.
+pub(crate) fn believe(
+    key: &InstallationKey,
+    role: Role,
+    journal: &str,
+    product: Option<ProductId>,
+    name: &ObjectName,
+    front: &Front,
+) -> Result<Segment, String> {
+    let segment = Segment::believed(key, role, name, &front.head, journal)?;
+    if segment.product != product {
+        return Err("it belongs to another product".into());
+    }
+    match &front.trim {
+        Some(trim) => trim::believe(key, role, segment, journal, trim),
+        None => Ok(segment),
     }
 }
 
 /// The signed parts of an object.
-struct Front {
+pub(crate) struct Front {
     head: Bytes,
     /// Of a trimmed form.
     trim: Option<Bytes>,
 }
 
 impl Front {
-    fn of(object: &Bytes, trimmed: bool) -> Option<Self> {
+    pub(crate) fn of(object: &Bytes, trimmed: bool) -> Option<Self> {
         if trimmed {
             let (head, trim, _) = trim::split(object)?;
             return Some(Self { head, trim: Some(trim) });
@@ -501,19 +512,19 @@ impl Front {
 
 /// What a name says an object is: to be believed only once what it holds says the same.
 #[derive(Clone, Copy)]
-struct Said {
-    id: SegmentId,
-    attempt: u32,
-    generation: u32,
+pub(crate) struct Said {
+    pub(crate) id: SegmentId,
+    pub(crate) attempt: u32,
+    pub(crate) generation: u32,
 }
 
 impl Said {
-    fn is(&self, segment: &Segment) -> bool {
+    pub(crate) fn is(&self, segment: &Segment) -> bool {
         (segment.id, segment.attempt, segment.generation) == (self.id, self.attempt, self.generation)
     }
 }
 
-fn said(name: &ObjectName) -> Option<Said> {
+pub(crate) fn said(name: &ObjectName) -> Option<Said> {
     let written = record::parse_object_id(name.id()).map(|(id, attempt)| (id, attempt, 0));
     let (id, attempt, generation) = written.or_else(|| trim::parse_object_id(name.id()))?;
     Some(Said { id, attempt, generation })

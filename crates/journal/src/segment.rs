@@ -139,7 +139,7 @@ impl Segment {
     }
 
     /// Head and payload of its object, if the head is what was believed.
-    fn parted(&self, object: &Bytes) -> Option<(Bytes, Bytes)> {
+    pub(crate) fn parted(&self, object: &Bytes) -> Option<(Bytes, Bytes)> {
         let (head, payload) = match self.generation {
             0 => record::split(object)?,
             _ => trim::split(object).map(|(head, _, payload)| (head, payload))?,
@@ -147,7 +147,7 @@ impl Segment {
         is_of(&self.hash, &head).then_some((head, payload))
     }
 
-    fn open_object(&self, object: &Bytes, with: &PrivateKey) -> Result<(Bytes, Vec<Entry>), OpenError> {
+    pub(crate) fn open_object(&self, object: &Bytes, with: &PrivateKey) -> Result<(Bytes, Vec<Entry>), OpenError> {
         let (head, payload) = self.parted(object).ok_or_else(|| self.changed())?;
         if !is_of(&self.payload_hash, &payload) {
             return Err(self.changed());

@@ -21,6 +21,16 @@ pub(crate) const MANAGED: &str = "managed";
 /// It keeps none.
 pub(crate) const CUSTOMER: &str = "customer";
 
+/// Under what products' identities are looked up. Not a setting: no file, environment or handover can say anything but the default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Lookups {
+    /// Each product's have a key of their own.
+    #[default]
+    OfTheirOwn,
+    /// All of them under one key: a broken twin, for showing that a proof finds out. Made by no code of the product.
+    OneForAll,
+}
+
 /// What was made for a product.
 pub(crate) struct Made {
     pub(crate) public: PublicKey,
@@ -76,7 +86,10 @@ impl Keyring {
             });
         }
         let private = PrivateKey::generate(&*self.entropy);
-        let lookup = DataKey::generate(&*self.entropy);
+        let lookup = match self.lookups {
+            Lookups::OfTheirOwn => DataKey::generate(&*self.entropy),
+            Lookups::OneForAll => self.pepper.clone(),
+        };
         let public = private.public();
         let private = private.to_secret_bytes();
         let mut made = ProductKeysCreated {

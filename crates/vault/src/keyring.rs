@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::Mutex;
 
 use crate::credentials::ProductKey;
-use crate::custody::{MANAGED, Unlocked};
+use crate::custody::{Lookups, MANAGED, Unlocked};
 use crate::entries::{self, CredentialRevoked, Entry, Fact, HeadNoted, HeadsNoted, bound};
 use crate::people_keys::DropError;
 use crate::root::RootKey;
@@ -97,6 +97,7 @@ pub(crate) struct Keyring {
     pub(crate) pepper: DataKey,
     pub(crate) view: View,
     pub(crate) unlocked: Unlocked,
+    pub(crate) lookups: Lookups,
     // One command at a time, from its check against the view to its fact in the view. Each segment of this journal
     // therefore holds one fact, and "this segment is applied" never covers a fact that is not.
     pub(crate) writer: Mutex<Writer>,

@@ -403,6 +403,7 @@ impl PreparedVault {
             root,
             view,
             unlocked: Unlocked::default(),
+            lookups: settings.lookups,
             writer: Mutex::new(Writer {
                 journal,
                 unapplied: Vec::new(),

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use zones::ZonesSettings;
 
 use crate::audit::Keeping;
+use crate::custody::Lookups;
 use crate::token::TokenSettings;
 
 /// The vault's settings.
@@ -43,6 +44,9 @@ pub struct VaultSettings {
     /// What is done with records of the audit journal. Not a setting: no file, environment or handover can say anything but the default.
     #[serde(skip)]
     pub keeping: Keeping,
+    /// Under what products' identities are looked up.
+    #[serde(skip)]
+    pub lookups: Lookups,
 }
 
 impl Default for VaultSettings {
@@ -58,6 +62,7 @@ impl Default for VaultSettings {
             public_certificate_lifetime: Duration::from_secs(90 * 24 * 3600),
             token_lifetime: Duration::from_secs(120),
             keeping: Keeping::All,
+            lookups: Lookups::OfTheirOwn,
         }
     }
 }

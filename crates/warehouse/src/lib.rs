@@ -14,6 +14,7 @@ mod known;
 mod leases;
 mod memory;
 mod product;
+mod prove;
 mod queries;
 mod rebuild;
 mod service;
@@ -35,6 +36,7 @@ use wire::v1::warehouse_server::WarehouseServer;
 use wire::v1::{Head, RememberRequest};
 use zones::Zones;
 
+pub use prove::{Files, ProveError, ProveParts, prove};
 pub use rebuild::rebuild;
 pub use settings::{DropSettings, FlushSettings, JobSettings, WarehouseSettings};
 

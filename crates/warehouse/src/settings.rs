@@ -23,6 +23,9 @@ pub struct WarehouseSettings {
     pub jobs: JobSettings,
     /// How long dropped tables and databases can be brought back.
     pub drops: DropSettings,
+    /// What files are tied to.
+    #[serde(skip)]
+    pub binding: columns::Binding,
 }
 
 /// How long dropped tables and databases can be brought back.

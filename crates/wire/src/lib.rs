@@ -6,6 +6,7 @@
 
 pub mod audited;
 pub mod calls;
+pub mod proving;
 
 /// Messages, clients and servers made from `roles.proto`.
 #[expect(missing_docs, reason = "generated; the protocol file has the words")]

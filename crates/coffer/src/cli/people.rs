@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{ClientArgs, DataArgs, Settings};
+use crate::output::Format;
 
 /// The people whom a product's events are about
 #[derive(Debug, Subcommand)]
@@ -42,6 +43,54 @@ pub(crate) struct Erase {
 pub(crate) enum Prove {
     Erased(Erased),
     Isolation(Isolation),
+    Tenancy(Tenancy),
+    Unlinkable(Unlinkable),
+}
+
+/// Check that every file of every product is that product's alone
+///
+/// Each file is opened with the product's key, and has to be refused with every other product's key, with none, and when it was moved, renamed,
+/// cut, changed by a bit, or forged: sealed as it should be and not signed by a role. The warehouse's and the identity role's own processes do that,
+/// each in its sandbox, with keys that the vault seals to them. An installation that runs goes on meanwhile; one that does not is not started.
+#[derive(Debug, Args)]
+pub(crate) struct Tenancy {
+    /// Try so many files of each kind of each product, not all; how many were left out is said
+    #[arg(long, value_name = "FILES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) sample: Option<u64>,
+    /// A file with a product key that reads, of a product in its customer's custody; can be given several times
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Vec<PathBuf>,
+    /// A file with a share of the root key, where that is with people; as many as are needed
+    #[arg(long, value_name = "FILE")]
+    pub(crate) share_file: Vec<PathBuf>,
+    /// Form of the answer [default: table on a terminal, otherwise tsv]
+    #[arg(short, long, value_enum)]
+    pub(crate) output: Option<Format>,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+/// Check that two products have nothing in common by which somebody in both could be told
+///
+/// Compared are ids, rows as they are stored, what identities are looked up by, people's keys and the products' own. The identity role's own process does
+/// that, in its sandbox, with keys that the vault seals to it; no identity and no id leaves it.
+#[derive(Debug, Args)]
+pub(crate) struct Unlinkable {
+    /// The two, by their numbers or, while the installation runs, by their names
+    #[arg(long, value_name = "A,B", value_delimiter = ',', required = true, num_args = 1..=2)]
+    pub(crate) products: Vec<String>,
+    /// A file with a share of the root key, where that is with people; as many as are needed
+    #[arg(long, value_name = "FILE")]
+    pub(crate) share_file: Vec<PathBuf>,
+    /// Form of the answer [default: table on a terminal, otherwise tsv]
+    #[arg(short, long, value_enum)]
+    pub(crate) output: Option<Format>,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
 }
 
 /// Break out of every role, as far as that goes

@@ -12,6 +12,7 @@ pub(crate) mod metrics;
 pub(crate) mod people;
 pub(crate) mod products;
 pub(crate) mod prove;
+mod proving;
 pub(crate) mod rebuild;
 pub(crate) mod rejected;
 pub(crate) mod schema;

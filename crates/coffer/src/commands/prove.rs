@@ -23,6 +23,8 @@ pub(crate) fn run(args: Prove) -> Outcome {
     match args {
         Prove::Erased(args) => super::run(erased(args)),
         Prove::Isolation(args) => super::isolation::run(&args),
+        Prove::Tenancy(args) => super::proving::tenancy(&args),
+        Prove::Unlinkable(args) => super::proving::unlinkable(&args),
     }
 }
 

@@ -89,6 +89,7 @@ mod tests {
             of(&Handover {
                 rebuild: None,
                 breach: None,
+                prove: None,
                 role: Role::Warehouse,
                 directory: "/data/roles/warehouse".into(),
                 settings: serde_json::json!({"zones": {"zones": zones}}),

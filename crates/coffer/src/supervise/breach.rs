@@ -57,13 +57,26 @@ const SAME: [&str; 11] = [
 
 /// What the supervisor says of itself, as far as it is needed.
 #[derive(Deserialize)]
-struct Serving {
+pub(super) struct Serving {
     pid: i32,
     public: SocketAddr,
     plain: Option<SocketAddr>,
-    internal: BTreeMap<Role, SocketAddr>,
-    sandbox: SandboxMode,
-    users: Users,
+    pub(super) internal: BTreeMap<Role, SocketAddr>,
+    pub(super) sandbox: SandboxMode,
+    pub(super) users: Users,
+}
+
+impl Serving {
+    /// Reads it.
+    pub(super) fn of(layout: &Layout) -> Outcome<Self> {
+        let what = "could not look at the running installation";
+        let serving = fs::read(layout.serving()).during(what)?;
+        serde_json::from_slice(&serving).map_err(|error| {
+            Failure::new(Exit::Failed, what)
+                .why(error)
+                .next("start the installation again with this version")
+        })
+    }
 }
 
 /// A running installation, to be broken out of.
@@ -83,13 +96,7 @@ pub(crate) struct Breached {
 impl Breaching {
     /// Looks at an installation that runs.
     pub(crate) async fn of(layout: Layout, mut config: Config, logging: Logging) -> Outcome<Self> {
-        let what = "could not look at the running installation";
-        let serving = fs::read(layout.serving()).during(what)?;
-        let serving: Serving = serde_json::from_slice(&serving).map_err(|error| {
-            Failure::new(Exit::Failed, what)
-                .why(error)
-                .next("start the installation again with this version")
-        })?;
+        let serving = Serving::of(&layout)?;
         let mut pids = BTreeMap::new();
         for role in Role::ALL {
             let status = operator::status(&layout, role, Duration::from_secs(10)).await;

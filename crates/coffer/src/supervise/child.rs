@@ -213,6 +213,7 @@ pub(super) async fn handover(role: Role, shared: &Shared, rebuild: Option<Order>
         listeners,
         rebuild,
         breach: None,
+        prove: None,
         logging: shared.logging.clone(),
     };
     Ok(Prepared { handover, renewal })
@@ -295,7 +296,7 @@ pub(super) async fn spawn(role: Role, shared: &Shared, handover: &Handover) -> O
     command
         .args(["role", role.as_str()])
         .stdin(Stdio::piped())
-        .stdout(if handover.breach.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(if is_asked(handover) { Stdio::piped() } else { Stdio::null() })
         .env_clear()
         .env("LISTEN_FDS", count.to_string());
     // Each arena of the allocator keeps memory of its own; a role has few threads.
@@ -325,6 +326,11 @@ pub(super) async fn spawn(role: Role, shared: &Shared, handover: &Handover) -> O
     line.fill(0);
     written.during(what)?;
     Ok((child, stdin))
+}
+
+/// Whether it is to say something to whoever started it, instead of serving.
+fn is_asked(handover: &Handover) -> bool {
+    handover.breach.is_some() || handover.prove.is_some()
 }
 
 /// Ends when the role says that it is ready.

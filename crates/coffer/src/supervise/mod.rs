@@ -11,6 +11,7 @@ mod certificate;
 mod child;
 mod hosts;
 mod listeners;
+mod prove;
 mod rebuild;
 mod signals;
 mod zones;
@@ -25,6 +26,7 @@ use tokio::task::JoinHandle;
 
 pub(crate) use breach::{Breaching, Signing};
 pub(crate) use certificate::end_of;
+pub(crate) use prove::{Proving, Shown};
 pub(crate) use rebuild::Rebuilding;
 pub(crate) use signals::asked_to_stop;
 

@@ -87,6 +87,15 @@ impl View {
         }))
     }
 
+    /// The next ids of people who were erased, after one.
+    pub(crate) async fn erased_after(&self, id: i64, count: usize) -> Result<Vec<i64>, ViewError> {
+        Ok(sqlx::query_scalar("SELECT id FROM erased WHERE id > ? ORDER BY id LIMIT ?")
+            .bind(id)
+            .bind(number(count))
+            .fetch_all(&self.0)
+            .await?)
+    }
+
     /// How many people there are.
     pub(crate) async fn count(&self) -> Result<u64, ViewError> {
         let count: i64 = sqlx::query_scalar("SELECT (SELECT count(*) FROM persons) + (SELECT count(DISTINCT id) FROM people)")

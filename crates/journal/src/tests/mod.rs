@@ -13,6 +13,7 @@ use crate::*;
 
 mod crash;
 mod intruder;
+mod proving;
 mod succession;
 mod trimming;
 

@@ -3,6 +3,7 @@
 //! Promise: a job's text, messages and result are at rest only sealed to its product, and a killed job stops within a second.
 
 mod parts;
+pub(crate) mod proof;
 mod result;
 mod store;
 
@@ -11,7 +12,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use base::{DatabaseName, ErrorKind, JobId, Op, Scope};
+use base::{DatabaseName, ErrorKind, JobId, Op, ProductId, Scope};
 use futures::{FutureExt, StreamExt};
 use query::{Engine, QueryError};
 use seal::{DataKey, PrivateKey, keyed_hash, open_key, open_with, seal_key, seal_to};
@@ -21,10 +22,10 @@ use tokio_util::sync::CancellationToken;
 use wire::v1::Column;
 
 pub(crate) use parts::PartsError;
-pub(crate) use result::Room;
 use result::{ResultError, ResultFiles, ResultWriter};
-use store::{Ending, JobStore};
-pub(crate) use store::{Status, StoredJob};
+pub(crate) use result::{Room, WHOLE, job_of};
+use store::Ending;
+pub(crate) use store::{JobStore, Status, StoredJob};
 
 use crate::leases::Reading;
 use crate::product::{Product, ProductError, chain};
@@ -431,7 +432,7 @@ impl Jobs {
     }
 
     fn context(&self, id: JobId, part: &str) -> Vec<u8> {
-        format!("coffer/job/1/{}/{id}/{part}", self.product.id).into_bytes()
+        context(self.product.id, id, part)
     }
 
     fn active(&self) -> MutexGuard<'_, HashMap<JobId, Active>> {
@@ -486,4 +487,9 @@ impl From<ProductError> for Failed {
             message: error.kind().words().to_owned(),
         }
     }
+}
+
+/// To what a part of a job is sealed.
+fn context(product: ProductId, id: JobId, part: &str) -> Vec<u8> {
+    format!("coffer/job/1/{product}/{id}/{part}").into_bytes()
 }

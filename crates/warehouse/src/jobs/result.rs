@@ -12,7 +12,8 @@ mod writer;
 use base::ErrorKind;
 
 pub(crate) use files::{PART, ResultFiles, ResultWriter};
-pub(crate) use room::Room;
+pub(crate) use files::{context, job_of};
+pub(crate) use room::{Room, WHOLE};
 
 /// Why a result could not be kept or read.
 #[derive(Debug, thiserror::Error)]

@@ -106,6 +106,25 @@ impl JobStore {
         Ok(Self { pool })
     }
 
+    /// Those that are there, to look at and not to change; `None` where there never was one.
+    pub(crate) async fn look(pool: SqlitePool) -> Result<Option<Self>, sqlx::Error> {
+        let there: Option<i64> = sqlx::query_scalar("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'jobs'")
+            .fetch_optional(&pool)
+            .await?;
+        Ok(there.map(|_| Self { pool }))
+    }
+
+    /// The next jobs after one, by their numbers.
+    pub(crate) async fn after(&self, id: JobId, count: u32) -> Result<Vec<StoredJob>, sqlx::Error> {
+        let sql = format!("SELECT {COLUMNS} FROM jobs WHERE id > ? ORDER BY id LIMIT ?");
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(signed(id.0))
+            .bind(count)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(read).collect()
+    }
+
     /// The jobs that a process before this one left unfinished.
     pub(crate) async fn unfinished(&self) -> Result<Vec<JobId>, sqlx::Error> {
         let rows = sqlx::query("SELECT id FROM jobs WHERE status IN ('queued', 'running')")

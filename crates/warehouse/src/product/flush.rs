@@ -152,9 +152,10 @@ impl Product {
     /// in or given up.
     pub(super) async fn write_file(&self, table: TableId, rows: Vec<RecordBatch>, schema: SchemaRef) -> Result<FileRecord, ProductError> {
         let file = WriterId::generate(self.shared.clock.now(), &*self.shared.entropy).to_string();
-        let aad = columns::aad_prefix(self.id, table, &file);
+        let binding = self.shared.settings.binding;
+        let aad = binding.aad_prefix(self.id, table, &file);
         let key = DataKey::generate(&*self.shared.entropy);
-        let sealed_key = seal_key(&self.public_key, &key, &columns::key_context(self.id, table, &file));
+        let sealed_key = seal_key(&self.public_key, &key, &binding.key_context(self.id, table, &file));
         let (stages, memory) = (self.shared.stages.clone(), self.shared.settings.flush.table_bytes);
         let count: u64 = rows.iter().map(|part| part.num_rows() as u64).sum();
         let written = tokio::task::spawn_blocking(move || {

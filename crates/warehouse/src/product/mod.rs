@@ -37,6 +37,7 @@ use query::{DatabaseView, ProductView, TableView};
 use seal::{PrivateKey, PublicKey, SealError};
 use wire::v1::Head;
 
+pub(crate) use compact::SPOOLS;
 pub(crate) use flush::{LOOK_EVERY, chain};
 pub(crate) use state::DatabaseSummary;
 use state::State;

@@ -125,7 +125,7 @@ impl ResultFiles {
 
     /// What a result's key is sealed for, and what every frame of it is bound to.
     pub(crate) fn context(&self, job: JobId) -> Vec<u8> {
-        format!("coffer/result/1/{}/{job}", self.product).into_bytes()
+        context(self.product, job)
     }
 
     pub(super) fn path(&self, job: JobId, state: &str) -> PathBuf {
@@ -133,7 +133,13 @@ impl ResultFiles {
     }
 }
 
-fn job_of(path: &Path) -> Option<JobId> {
+/// The same without the directory.
+pub(crate) fn context(product: ProductId, job: JobId) -> Vec<u8> {
+    format!("coffer/result/1/{product}/{job}").into_bytes()
+}
+
+/// Which job's result a file is, by its name.
+pub(crate) fn job_of(path: &Path) -> Option<JobId> {
     path.file_stem()?.to_str()?.parse().ok().map(JobId)
 }
 

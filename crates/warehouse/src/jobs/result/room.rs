@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::ResultError;
 
 /// How the file of a whole result ends.
-pub(super) const WHOLE: &str = "sealed";
+pub(crate) const WHOLE: &str = "sealed";
 
 /// What may be taken, and what is.
 #[derive(Debug)]

@@ -36,7 +36,7 @@ use crate::memory::Memory;
 use crate::settings::FlushSettings;
 
 /// The directory of files that are being written, in the product's own.
-pub(super) const SPOOLS: &str = "merging";
+pub(crate) const SPOOLS: &str = "merging";
 /// How many rows are written at once.
 const ROWS_AT_ONCE: usize = 8_192;
 /// How many cells are laid out at once, empty ones included, unless one row has more.
@@ -361,9 +361,10 @@ impl Product {
     fn begin_output(&self, work: &Work<'_>, left: u64) -> Result<Output, ProductError> {
         let file = WriterId::generate(self.shared.clock.now(), &*self.shared.entropy).to_string();
         let key = DataKey::generate(&*self.shared.entropy);
-        let sealed_key = seal_key(&self.public_key, &key, &columns::key_context(self.id, work.table, &file));
+        let binding = self.shared.settings.binding;
+        let sealed_key = seal_key(&self.public_key, &key, &binding.key_context(self.id, work.table, &file));
         let spool = Spool::begin(&self.spools(), &file).map_err(ProductError::Spool)?;
-        let aad = columns::aad_prefix(self.id, work.table, &file);
+        let aad = binding.aad_prefix(self.id, work.table, &file);
         let writer = FileWriter::new(spool, &work.schema, &key, &aad, for_compressing(&self.shared.rewriting));
         Ok(Output {
             writer: writer.map_err(|error| ProductError::File(super::flush::chain(&error)))?,
@@ -454,8 +455,8 @@ impl Product {
             time_max: file.time_max,
             not_before: None,
             sealed_key: file.sealed_key.clone(),
-            aad_prefix: columns::aad_prefix(self.id, file.table, &file.file),
-            key_context: columns::key_context(self.id, file.table, &file.file),
+            aad_prefix: self.shared.settings.binding.aad_prefix(self.id, file.table, &file.file),
+            key_context: self.shared.settings.binding.key_context(self.id, file.table, &file.file),
             held: Arc::clone(reader),
         }
     }
