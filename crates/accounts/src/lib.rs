@@ -119,6 +119,7 @@ fn witness(state: &Arc<State>, ctx: &RoleContext) -> witness::Witness {
         state: Arc::clone(state),
         installation: ctx.installation,
         signer: ctx.signer.clone(),
+        clock: Arc::clone(&ctx.clock),
         one: tokio::sync::Mutex::default(),
     }
 }

@@ -34,6 +34,7 @@ pub async fn rebuild(settings: AccountsSettings, ctx: RoleContext, order: Order)
         state: Arc::clone(&state),
         installation: ctx.installation,
         signer: ctx.signer.clone(),
+        clock: Arc::clone(&ctx.clock),
     };
     let services = Routes::new(HeadsServer::new(late())).add_service(AuditWitnessServer::new(late()));
     let serving = edge::serve_role(&ctx, services, Routes::new(log.service()));
@@ -116,6 +117,7 @@ struct Late {
     state: Arc<OnceLock<Arc<State>>>,
     installation: InstallationKey,
     signer: CurrentSigner,
+    clock: Arc<dyn base::Clock>,
 }
 
 impl Late {
@@ -133,6 +135,7 @@ impl Late {
             state: self.state()?,
             installation: self.installation,
             signer: self.signer.clone(),
+            clock: Arc::clone(&self.clock),
             // The vault asks for one after the other.
             one: tokio::sync::Mutex::default(),
         })

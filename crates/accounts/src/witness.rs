@@ -4,9 +4,10 @@
 //! given away. It lies in the view alone, as remembered heads do; a view that is made anew begins with what is shown to it next.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use audit::{Hash, Statement, TreeHead, consistent};
-use base::{ErrorKind, Role, Timestamp};
+use base::{Clock, ErrorKind, Role, Timestamp};
 use edge::{CurrentSigner, status};
 use seal::{Attestation, InstallationKey};
 use tokio::sync::Mutex;
@@ -18,12 +19,15 @@ use crate::state::State;
 
 /// A proof has two hashes for each bit of the number of records, at most.
 const LONGEST_PROOF: usize = 128;
+/// The vault signs a head and shows it at once. Its clock may be off by no more than this from ours, else two would sign for a time that one made up.
+const LEEWAY: Duration = Duration::from_secs(120);
 
 /// Signs heads of the audit journal.
 pub(crate) struct Witness {
     pub(crate) state: Arc<State>,
     pub(crate) installation: InstallationKey,
     pub(crate) signer: CurrentSigner,
+    pub(crate) clock: Arc<dyn Clock>,
     /// One after the other: each is compared with the one before.
     pub(crate) one: Mutex<()>,
 }
@@ -70,6 +74,14 @@ impl AuditWitness for Witness {
         }
         if let Err(error) = head.believe(&self.installation, Role::Vault, &vaults) {
             return Err(status(ErrorKind::Invalid, error.to_string()));
+        }
+        let now = self.clock.now();
+        if head.at.since(now).max(now.since(head.at)) > LEEWAY {
+            tracing::error!(told = %head.at, "the vault showed a head of the audit journal that is of another time");
+            return Err(status(
+                ErrorKind::Invalid,
+                "this head of the audit journal is of another time than now",
+            ));
         }
         let _one = self.one.lock().await;
         let failed = |error: crate::view::ViewError| status(error.kind(), error.to_string());

@@ -12,6 +12,7 @@ mod draft;
 mod export;
 mod head;
 mod record;
+mod repeated;
 #[doc(hidden)]
 pub mod sample;
 mod tree;
@@ -21,6 +22,7 @@ pub use draft::{Decision, Digest, Draft, DraftError, Object, Who};
 pub use export::{Fault, GapLine, Header, ProductHead, Report, SignedHead, SignedProductHead, Verifier, verify};
 pub use head::{HeadError, Statement, TreeHead};
 pub use record::{HashKey, Numbers, Record, RecordError};
+pub use repeated::Repeated;
 pub use tree::{Frontier, Hash, Node, consistency, consistent, empty_root, included, inclusion, leaf_hash, node_hash, parts, prefix_parts};
 
 #[cfg(test)]

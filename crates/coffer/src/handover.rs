@@ -78,13 +78,24 @@ pub(crate) struct ToProve {
 }
 
 /// What is to be proven.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Proof {
     /// Files of a product are that product's alone.
     Tenancy,
     /// These two products have nothing in common by which anybody could be told.
     Unlinkable(u64, u64),
+    /// Whom this signed receipt is about is gone.
+    Erased(Open),
+    /// The audit journal is whole, and goes on from these heads, a line each.
+    Audit(Vec<String>),
+}
+
+impl Proof {
+    /// Whether the vault has to hand keys over for it.
+    pub(crate) fn takes_keys(&self) -> bool {
+        matches!(self, Self::Tenancy | Self::Unlinkable(..))
+    }
 }
 
 /// What is handed over later, a line each.

@@ -84,7 +84,7 @@ pub(crate) fn run(role: Role, parts: Parts) -> Outcome {
     let scene = handover.breach.take();
     let to_prove = handover.prove.take();
     let prover = match &to_prove {
-        Some(to_prove) if role == Role::Vault => Some(prove::prover(&handover, to_prove)?),
+        Some(to_prove) if role == Role::Vault && to_prove.proof.takes_keys() => Some(prove::prover(&handover, to_prove)?),
         _ => None,
     };
     let prepared = if role == Role::Vault && scene.is_none() && to_prove.is_none() {

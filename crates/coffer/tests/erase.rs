@@ -2,6 +2,7 @@
 //! everything that is left, finds out nothing; what proves it fails as soon as it does not hold.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
@@ -44,6 +45,29 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     let ok = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status()?.success();
     ensure!(ok, "could not copy {}", from.display());
     Ok(())
+}
+
+/// A link that a role put in the place of its files leads root's command nowhere that the role itself could not go.
+async fn looked_at_with_its_own_eyes(installation: &Installation, receipt: &Path) -> anyhow::Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let closed = installation.aside("closed");
+    fs::create_dir(&closed)?;
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700))?;
+    for (place, name) in [("roles/identity/people", "people"), ("roles/vault/vault.sqlite", "vault.sqlite")] {
+        let (own, elsewhere) = (installation.data().join(place), closed.join(name));
+        fs::rename(&own, &elsewhere)?;
+        std::os::unix::fs::symlink(&elsewhere, &own)?;
+        let refused = prove(installation, receipt).await?;
+        ensure!(
+            refused.code != Some(0) && !refused.stderr.contains("proven: person"),
+            "{place} was followed: {refused:?}"
+        );
+        fs::remove_file(&own)?;
+        fs::rename(&elsewhere, &own)?;
+    }
+    prove(installation, receipt).await?.ok().map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,6 +146,7 @@ async fn who_is_erased_is_gone_for_good_and_older_copies_bring_nobody_back() -> 
     // Rebuilt from the journals alone, it stays so, and the proof holds of what stands still.
     installation.stop().await?;
     prove(&installation, &receipt).await?.ok()?;
+    looked_at_with_its_own_eyes(&installation, &receipt).await?;
     installation.operator(&["rebuild"]).await?.ok()?;
     prove(&installation, &receipt).await?.ok()?;
     installation.up().await?;

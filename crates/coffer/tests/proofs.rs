@@ -236,6 +236,7 @@ async fn every_file_of_a_product_is_its_own() -> anyhow::Result<()> {
     let day = theirs.parent().and_then(Path::file_name).context("a day")?;
     let moved = of(second).join(day).join(theirs.file_name().context("a name")?);
     fs::copy(&theirs, &moved)?;
+    installation.give(Role::Warehouse, &moved)?;
     found_out(&tenancy(&installation, &[]).await?, "it belongs to journal")?;
     fs::remove_file(&moved)?;
     let mut bytes = fs::read(&theirs)?;

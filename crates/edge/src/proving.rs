@@ -66,6 +66,14 @@ pub enum Line {
         /// Of each other kind of value, how many are in both.
         common: BTreeMap<String, u64>,
     },
+    /// How many zones were looked at, and how many are in stores and were not.
+    Looked(usize, usize),
+    /// What the audit journal was found to be: records, of how many in all, and the newest head's root.
+    Records(u64, u64, String),
+    /// What is wrong with it, at which record.
+    Fault(Option<u64>, String),
+    /// Nothing could be said: how the command is to end, and why.
+    Failed(u8, String),
     /// What does not hold.
     Wrong(String),
     /// Worth knowing.
@@ -120,6 +128,11 @@ impl<'a> Told<'a> {
             self.now.left_out += 1;
         }
         Ok(wanted)
+    }
+
+    /// The file is gone since it was listed: it was not tried.
+    pub fn gone(&mut self) {
+        self.now.files = self.now.files.saturating_sub(1);
     }
 
     /// The file opened with what has to open it.

@@ -6,13 +6,13 @@
 //!
 //! Start at [`Auditing`]. Does not know where records are kept: the vault writes them, other roles send them there.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use audit::{Bound, Decision, Draft, Object, Who};
-use base::{Clock, ErrorKind, Role, Timestamp};
+use audit::{Bound, Decision, Draft, Object, Repeated, Who};
+use base::{Clock, CredentialId, ErrorKind, Role, Timestamp};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,14 @@ const AGAIN: Duration = Duration::from_secs(1);
 const LAST: Duration = Duration::from_secs(2);
 /// Refusals of one caller by one rule that are recorded one by one, in a minute.
 const REFUSALS: u64 = 30;
+/// Acts of one product key that were recorded first and failed then, in a minute: after so many it has to wait for the next, since each is a
+/// record that nothing else bounds.
+const FAILURES: u64 = 300;
+const MINUTE: Duration = Duration::from_secs(60);
+/// So many keys that fail are told apart.
+const MOST_FAILING: usize = 10_000;
+/// Within so long the same reader of the journal is recorded once, and then as a number.
+const READING: Duration = Duration::from_secs(3600);
 
 /// Takes records.
 #[async_trait::async_trait]
@@ -69,6 +77,8 @@ struct Notes {
     waiting: VecDeque<Draft>,
     left_out: u64,
     bound: Bound,
+    reads: Repeated,
+    failing: BTreeMap<CredentialId, (Timestamp, u64)>,
 }
 
 impl Default for Auditing {
@@ -87,6 +97,8 @@ impl Auditing {
                 waiting: VecDeque::new(),
                 left_out: 0,
                 bound: Bound::of(REFUSALS),
+                reads: Repeated::within(READING),
+                failing: BTreeMap::new(),
             }),
             wake: Notify::new(),
         }))
@@ -135,6 +147,43 @@ impl Auditing {
         self.0.wake.notify_one();
     }
 
+    /// The same, but that reading the journal itself is recorded once and then counted: else whoever follows it would read of nothing but that.
+    pub(crate) fn done(&self, draft: Draft) {
+        let admitted = if is_reading(&draft.method) {
+            self.notes().reads.admit(draft)
+        } else {
+            Some(draft)
+        };
+        if let Some(draft) = admitted {
+            self.note(draft);
+        }
+    }
+
+    /// Whether what has to be recorded first may be tried now with this key: not when too much of it failed within a minute.
+    pub(crate) fn may_try(&self, draft: &Draft) -> bool {
+        let Some(credential) = draft.on_behalf else { return true };
+        let notes = self.notes();
+        let failed = notes.failing.get(&credential).filter(|(since, _)| !is_over(*since, draft.at));
+        failed.is_none_or(|(_, count)| *count < FAILURES)
+    }
+
+    /// What was recorded first did not succeed.
+    pub(crate) fn failed(&self, draft: &Draft) {
+        let Some(credential) = draft.on_behalf else { return };
+        let mut notes = self.notes();
+        if notes.failing.len() >= MOST_FAILING {
+            notes.failing.retain(|_, (since, _)| !is_over(*since, draft.at));
+        }
+        if notes.failing.len() >= MOST_FAILING && !notes.failing.contains_key(&credential) {
+            return;
+        }
+        let failing = notes.failing.entry(credential).or_insert((draft.at, 0));
+        if is_over(failing.0, draft.at) {
+            *failing = (draft.at, 0);
+        }
+        failing.1 += 1;
+    }
+
     /// Records what was refused, or counts it when there is too much of it.
     pub fn refusal(&self, draft: Draft) {
         let admitted = self.notes().bound.admit(draft);
@@ -170,6 +219,8 @@ impl Auditing {
             let mut notes = self.notes();
             let counted = if all { notes.bound.rest() } else { notes.bound.due(now) };
             notes.waiting.extend(counted);
+            let read = if all { notes.reads.rest() } else { notes.reads.due(now) };
+            notes.waiting.extend(read);
             if notes.left_out > 0 && notes.waiting.len() < MOST_WAITING {
                 let count = std::mem::take(&mut notes.left_out);
                 notes.waiting.push_back(left_out(role, now, count));
@@ -189,7 +240,7 @@ impl Auditing {
             match timeout(PATIENCE, recorder.record(some)).await {
                 Ok(Ok(())) => {}
                 // What is refused for good would keep everything behind it from being recorded.
-                Ok(Err(refusal)) if crate::kind_of(&refusal) == ErrorKind::Invalid => {
+                Ok(Err(refusal)) if matches!(crate::kind_of(&refusal), ErrorKind::Invalid | ErrorKind::Forbidden) => {
                     tracing::error!(records = sent, "the audit journal refused records: {}", refusal.message());
                     self.notes().left_out += sent as u64;
                 }
@@ -211,6 +262,15 @@ impl fmt::Debug for Auditing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Auditing")
     }
+}
+
+fn is_reading(method: &str) -> bool {
+    matches!(method, "/coffer.v1.Audit/Read" | "/coffer.v1.AuditOperator/Read")
+}
+
+/// Whether the minute that began then is over. A clock that went back ends it as well.
+fn is_over(since: Timestamp, now: Timestamp) -> bool {
+    now < since || now.since(since) >= MINUTE
 }
 
 fn left_out(role: Role, now: Timestamp, count: u64) -> Draft {

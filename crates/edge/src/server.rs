@@ -19,13 +19,13 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tower::ServiceExt;
-use wire::audited::{AUDITED, Audited, audited};
+use wire::audited::{AUDITED, Audited, audited, is_its_own};
 
 use crate::asked;
 use crate::connections::{self, Caps, PATIENCE, Protocol};
 use crate::guard::{Connected, Guard};
 use crate::operator;
-use crate::{Auditing, Histograms, Metrics, Readiness, RoleContext, read_certificate};
+use crate::{Auditing, Histograms, Metrics, Readiness, RoleContext, read_certificate, status};
 
 const CAPS: Caps = Caps {
     connections: 1024,
@@ -152,7 +152,9 @@ impl Shared {
         }
         let (mut parts, body) = request.into_parts();
         let (admitted, now) = (self.guard.admit(&connected, &mut parts), self.clock.now());
-        let listed = AUDITED.iter().any(|(method, _)| *method == parts.uri.path());
+        let path = parts.uri.path();
+        // What another role serves is none of this one's methods, whoever asks for it here.
+        let listed = is_its_own(self.role, path) && AUDITED.iter().any(|(method, _)| *method == path);
         let mut draft = asked::asked(self.role, &connected, &parts, now, listed);
         if let Err((rule, refusal)) = admitted {
             (draft.decision, draft.rule) = (Decision::Refused, rule.to_owned());
@@ -164,9 +166,19 @@ impl Shared {
             Audited::Refusals => Body::new(body),
             Audited::First | Audited::Afterwards => match asked::read(&mut draft, Body::new(body)).await {
                 Ok(bytes) => Body::from(bytes),
-                Err(refusal) => return refusal.into_http(),
+                Err(refusal) => {
+                    (draft.decision, draft.rule) = (Decision::Refused, "message".to_owned());
+                    self.audit.refusal(draft);
+                    return refusal.into_http();
+                }
             },
         };
+        if when == Audited::First && !self.audit.may_try(&draft) {
+            (draft.decision, draft.rule) = (Decision::Refused, "pace".to_owned());
+            self.audit.refusal(draft);
+            let words = "too many of these that failed were tried with this key within a minute, try again in a minute";
+            return status(ErrorKind::TooMuch, words).into_http();
+        }
         if when == Audited::First
             && let Err(refusal) = self.audit.first(draft.clone()).await
         {
@@ -183,8 +195,11 @@ impl Shared {
         };
         self.seconds.get_or_create(&label).observe(started.elapsed().as_secs_f64());
         asked::outcome(&mut draft, &response);
+        if when == Audited::First && draft.decision != Decision::Allowed {
+            self.audit.failed(&draft);
+        }
         match (draft.decision, when) {
-            (Decision::Allowed, Audited::Afterwards) => self.audit.note(draft),
+            (Decision::Allowed, Audited::Afterwards) => self.audit.done(draft),
             (Decision::Allowed, _) | (Decision::Failed, Audited::Refusals) => {}
             (Decision::Refused | Decision::Failed, _) => self.audit.refusal(draft),
         }

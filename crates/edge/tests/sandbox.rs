@@ -116,6 +116,9 @@ const ROWS: &[Row] = &[
     row("start another process", Fails(Errno::EPERM), |_| {
         Command::new("/bin/true").status().map(drop)
     }),
+    row("let go of a file's lock", Fails(Errno::EPERM), |_| {
+        fs::File::open("/dev/null")?.unlock()
+    }),
     row("connect to a port that is not listed", Fails(Errno::EACCES), |s| {
         TcpStream::connect(("127.0.0.1", s.unlisted)).map(drop)
     }),

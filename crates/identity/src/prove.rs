@@ -224,7 +224,12 @@ fn journal(
             }
             let bytes = match read(&file, LARGEST) {
                 Ok(Some(bytes)) => bytes,
-                Ok(None) => return Ok(()),
+                Ok(None) => {
+                    if !seen {
+                        told.gone();
+                    }
+                    return Ok(());
+                }
                 Err(error) => return Ok(told.wrong(format!("{shown}: {error}"))?),
             };
             if seen {

@@ -5,6 +5,7 @@ mod custody;
 mod history;
 mod keys;
 mod people_keys;
+mod proving;
 mod rebuild;
 mod shares;
 mod token;

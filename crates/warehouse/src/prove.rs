@@ -240,7 +240,12 @@ impl Proof<'_> {
         let bytes = match read(file, LARGEST) {
             Ok(Some(bytes)) => bytes,
             // Deleted since it was listed.
-            Ok(None) => return Ok(()),
+            Ok(None) => {
+                if !seen {
+                    told.gone();
+                }
+                return Ok(());
+            }
             Err(error) => return Ok(told.wrong(format!("{shown}: {error}"))?),
         };
         if seen {
@@ -300,7 +305,8 @@ impl Proof<'_> {
                     failed?;
                     match opened {
                         Ok(Some(true)) => told.opened(),
-                        Ok(_) => {}
+                        Ok(Some(false)) => {}
+                        Ok(None) => told.gone(),
                         Err(why) => told.wrong(format!("{shown}: {why}"))?,
                     }
                 }

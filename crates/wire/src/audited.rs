@@ -104,6 +104,25 @@ pub fn audited(path: &str) -> Audited {
     listed.map_or(First, |(_, audited)| *audited)
 }
 
+/// Whether what was asked by `method` can have been asked of `role`: whoever tells of another's methods tells what is not its to tell.
+/// What no role serves (`/left-out`, `/unlisted`, what the gateway does by itself) anybody may tell of itself.
+pub fn is_its_own(role: base::Role, method: &str) -> bool {
+    use base::Role;
+    let Some((service, _)) = method.strip_prefix("/coffer.v1.").and_then(|rest| rest.split_once('/')) else {
+        return true;
+    };
+    match service {
+        "RoleOperator" | "RoleZones" | "RebuildOperator" => true,
+        "Vault" | "VaultOperator" | "VaultRoot" | "PeopleKeys" | "Audit" | "AuditOperator" => role == Role::Vault,
+        "Accounts" | "AccountsOperator" | "AuditWitness" => role == Role::Accounts,
+        "Heads" | "Revocations" => matches!(role, Role::Vault | Role::Accounts),
+        "Identity" => role == Role::Identity,
+        "Warehouse" => role == Role::Warehouse,
+        // Of a service that is not listed here, nobody's word is taken.
+        _ => false,
+    }
+}
+
 /// Whether a record holds a keyed hash of the call's message. Not where identities are in it: the hash would say for ever, to whoever has its
 /// key, that one was asked for, and with what came of it whose id was whose, after the person was erased.
 pub fn is_hashed(path: &str) -> bool {
@@ -173,7 +192,16 @@ fn read(path: &str, message: &[u8]) -> Result<About, prost::DecodeError> {
             id => object(format!("person/{id}")),
         },
         "/coffer.v1.Vault/LeaseToRebuild" => product(v1::RebuildLeaseRequest::decode(message)?.product),
-        "/coffer.v1.AuditOperator/Read" => product(v1::AuditReadRequest::decode(message)?.product),
+        "/coffer.v1.AuditOperator/Read" | "/coffer.v1.Audit/Read" => {
+            let asked = v1::AuditReadRequest::decode(message)?;
+            // To take all of it away is another act than to look at some.
+            let whole = if asked.whole { "export" } else { "" };
+            let of = if path.ends_with("Operator/Read") { asked.product } else { 0 };
+            About {
+                object: whole.to_owned(),
+                ..product(of)
+            }
+        }
         "/coffer.v1.AccountsOperator/CreateProduct" => object(v1::CreateProductRequest::decode(message)?.name),
         "/coffer.v1.AccountsOperator/SetProduct" => product(v1::SetProductRequest::decode(message)?.product),
         "/coffer.v1.AccountsOperator/GrantCredential" => {
@@ -245,6 +273,22 @@ mod tests {
         listed.sort_unstable();
         real.sort_unstable();
         assert_eq!(listed, real);
+    }
+
+    #[test]
+    fn every_method_is_told_of_by_a_role_that_serves_it_and_by_no_other() {
+        use base::Role;
+        for method in METHODS {
+            let tellers = Role::ALL.into_iter().filter(|role| is_its_own(*role, method)).count();
+            assert!((1..=5).contains(&tellers), "{method}: nobody may tell of it");
+            let everywhere = ["RoleOperator", "RoleZones", "RebuildOperator"]
+                .iter()
+                .any(|name| method.contains(name));
+            assert_eq!(tellers == 5, everywhere, "{method}");
+        }
+        assert!(is_its_own(Role::Vault, "/coffer.v1.VaultOperator/CreateCredential"));
+        assert!(!is_its_own(Role::Gateway, "/coffer.v1.VaultOperator/CreateCredential"));
+        assert!(!is_its_own(Role::Warehouse, "/coffer.v1.Unheard/Of") && is_its_own(Role::Gateway, "/left-out"));
     }
 
     #[test]

@@ -165,12 +165,35 @@ fn beyond_a_bound_refusals_are_counted_and_the_count_is_recorded() {
     let due = bound.due(NOW.plus(Duration::from_secs(60)));
 
     assert_eq!(due.len(), 1);
-    assert_eq!((due[0].count, due[0].on_behalf, due[0].product), (7, None, None));
+    assert_eq!((due[0].count, due[0].on_behalf, due[0].product), (7, None, at(0).product));
     assert!(bound.admit(at(61)).is_some(), "a minute later they are recorded again");
     let before = Timestamp::from_micros(NOW.as_micros() - 1);
     assert_eq!(bound.due(before), [], "nothing was only counted");
     assert!((0..4).filter(|_| bound.admit(at(0)).is_some()).count() == 3);
     assert_eq!(bound.rest().iter().map(|draft| draft.count).sum::<u64>(), 1);
+}
+
+#[test]
+fn refusals_in_one_product_do_not_count_towards_anothers() {
+    let mut bound = Bound::of(3);
+    let of = |product| Draft {
+        decision: Decision::Refused,
+        product: ProductId::new(product).ok(),
+        ..draft("a")
+    };
+    let admitted = |bound: &mut Bound, product, count| (0..count).filter(|_| bound.admit(of(product)).is_some()).count();
+    assert_eq!((admitted(&mut bound, 1, 50), admitted(&mut bound, 2, 2)), (3, 2));
+    // Whoever makes products up does not get a record for each of them.
+    let made_up: usize = (3..5_000).map(|product| admitted(&mut bound, product, 1)).sum();
+    assert!(made_up < 1_010, "{made_up}");
+    let rest = bound.rest();
+    assert!(rest.len() <= 1_010);
+    assert_eq!(rest.iter().find(|draft| draft.product == ProductId::new(1).ok()).unwrap().count, 47);
+    assert_eq!(
+        rest.iter().map(|draft| draft.count).sum::<u64>() + 3 + 2 + made_up as u64,
+        50 + 2 + 4_997,
+        "none is forgotten"
+    );
 }
 
 #[test]

@@ -22,10 +22,15 @@ const SHOWN: usize = 40;
 
 /// What was heard.
 #[derive(Default)]
-struct Heard {
+pub(super) struct Heard {
     tallies: Vec<Tally>,
-    wrong: Vec<String>,
+    pub(super) wrong: Vec<String>,
     compared: Option<Line>,
+    /// Zones that were looked at, and those that were not.
+    pub(super) looked: Option<(usize, usize)>,
+    /// Records of the audit journal, of how many, and the newest head's root.
+    pub(super) records: Option<(u64, u64, String)>,
+    pub(super) faults: Vec<audit::Fault>,
 }
 
 impl Heard {
@@ -35,12 +40,15 @@ impl Heard {
             Line::Wrong(what) => self.wrong.push(terminal::harmless(&what).to_string()),
             Line::Note(what) => terminal::say(terminal::harmless(&what)),
             Line::Compared { .. } => self.compared = Some(line),
-            Line::Doing(_) | Line::Key(_) | Line::Sealed(..) | Line::Done => {}
+            Line::Looked(zones, stores) => self.looked = Some((zones, stores)),
+            Line::Records(records, size, root) => self.records = Some((records, size, root)),
+            Line::Fault(record, what) => self.faults.push(audit::Fault { record, what }),
+            Line::Doing(_) | Line::Key(_) | Line::Sealed(..) | Line::Failed(..) | Line::Done => {}
         }
     }
 }
 
-fn open(data: &std::path::Path, settings: &Settings) -> Outcome<Proving> {
+pub(super) fn open(data: &std::path::Path, settings: &Settings) -> Outcome<Proving> {
     edge::harden_process();
     let layout = Layout::at(data)?;
     if !layout.root().is_dir() {
@@ -59,7 +67,7 @@ fn secrets(files: &[PathBuf]) -> Outcome<Vec<Hidden>> {
     files.iter().map(read).collect()
 }
 
-async fn heard(proving: &Proving, roles: &[Role], what: (Proof, Option<u64>), shown: Shown) -> Outcome<Heard> {
+pub(super) async fn heard(proving: &Proving, roles: &[Role], what: (Proof, Option<u64>), shown: Shown) -> Outcome<Heard> {
     let mut heard = Heard::default();
     let mut hear = |line| {
         heard.hear(line);

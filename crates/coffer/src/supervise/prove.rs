@@ -4,6 +4,8 @@
 //! sealed to them: this process carries what it cannot read.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +26,7 @@ use crate::failure::{During, Exit, Failure, Outcome};
 use crate::handover::{Handover, Hidden, Open, Proof, ToProve};
 use crate::layout::{self, Layout};
 use crate::logging::Logging;
-use crate::users::Users;
+use crate::users::{Identity, Users};
 
 /// A process says something at least so often: what takes longest without a word is one large file.
 const SILENT: Duration = Duration::from_secs(600);
@@ -61,22 +63,19 @@ impl Proving {
             Err(failure) => return Err(failure),
         };
         let runs = held.is_none();
-        let (lock, zones, users, peers) = match held {
-            Some(lock) => {
-                let users = Users::choose(&config.shape.users, &layout)?;
-                (lock, Holds::take(&config, &layout)?, users, BTreeMap::new())
-            }
+        let (lock, peers) = match held {
+            Some(lock) => (lock, BTreeMap::new()),
             None => {
                 let serving = Serving::of(&layout)?;
                 config.shape.sandbox = serving.sandbox;
-                let zones = Holds::look(&config, &layout);
-                (layout.look_at_lock()?, zones, serving.users, serving.internal)
+                (layout.look_at_lock()?, serving.internal)
             }
         };
         let shared = Shared {
             lock,
-            zones,
-            users,
+            zones: Holds::look(&config, &layout),
+            // Each process is whoever the role's directory belongs to: see `owner`.
+            users: Users::One { why: String::new() },
             listeners: Listeners::further(&layout, peers)?,
             layout,
             config,
@@ -127,6 +126,12 @@ impl Proving {
             shown: Vec::new(),
             shares: Vec::new(),
         };
+        if !to_prove.proof.takes_keys() {
+            for role in roles {
+                running.push(self.start(*role, to_prove.clone()).await?);
+            }
+            return all_said(running.iter_mut(), hear).await;
+        }
         let mut sealed_to = BTreeMap::new();
         for role in roles {
             let mut started = self.start(*role, to_prove.clone()).await?;
@@ -157,15 +162,7 @@ impl Proving {
                 line => hear(line)?,
             }
         }
-        for role in running.iter_mut().filter(|running| running.role != Role::Vault) {
-            loop {
-                match role.line().await? {
-                    Line::Done => break,
-                    line => hear(line)?,
-                }
-            }
-        }
-        Ok(())
+        all_said(running.iter_mut().filter(|running| running.role != Role::Vault), hear).await
     }
 
     async fn start(&self, role: Role, to_prove: ToProve) -> Outcome<Running> {
@@ -176,7 +173,7 @@ impl Proving {
             directory: self.shared.layout.role(role),
             settings: settings(role, &self.shared)?,
             sandbox: self.shared.config.shape.sandbox,
-            user: self.shared.users.of(role),
+            user: owner(&self.shared.layout.role(role))?,
             peers: peers
                 .filter(|(peer, _)| **peer != role)
                 .map(|(peer, address)| (*peer, *address))
@@ -198,6 +195,33 @@ impl Proving {
     }
 }
 
+/// Passes on what they say until there is nothing more to come.
+async fn all_said(running: impl Iterator<Item = &mut Running>, hear: &mut dyn FnMut(Line) -> Outcome) -> Outcome {
+    for role in running {
+        loop {
+            match role.line().await? {
+                Line::Done => break,
+                line => hear(line)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Who a role's directory belongs to, where root is asked; the directories above it are root's. None: whoever asks.
+fn owner(directory: &Path) -> Outcome<Option<Identity>> {
+    let what = || format!("could not look at {}", directory.display());
+    let found = std::fs::symlink_metadata(directory).map_err(|error| Failure::new(Exit::NotFound, what()).why(error))?;
+    if !found.is_dir() {
+        return Err(Failure::new(Exit::Unverified, what()).why("it is no directory"));
+    }
+    let another = nix::unistd::geteuid().is_root() && found.uid() != 0;
+    Ok(another.then(|| Identity {
+        user: found.uid(),
+        group: found.gid(),
+    }))
+}
+
 impl Running {
     /// The next line.
     async fn line(&mut self) -> Outcome<Line> {
@@ -205,13 +229,28 @@ impl Running {
         let read = tokio::time::timeout(SILENT, self.lines.next_line()).await;
         let read = read.map_err(|_| Failure::new(Exit::Temporary, what.as_str()).why("it said nothing for ten minutes"))?;
         if let Some(line) = read.during(what.as_str())? {
-            return serde_json::from_str(&line).during(what.as_str());
+            return match serde_json::from_str(&line).during(what.as_str())? {
+                Line::Failed(exit, why) => Err(Failure::new(exit_of(exit), what).why(why)),
+                line => Ok(line),
+            };
         }
         let ended = tokio::time::timeout(Duration::from_secs(5), self.child.wait()).await;
         let status = ended.map_err(|_| Failure::new(Exit::Failed, what.as_str()))?;
-        let code = status.as_ref().ok().and_then(std::process::ExitStatus::code);
-        let exit = [Exit::NotAllowed, Exit::NotFound, Exit::Refused, Exit::Temporary, Exit::Unverified];
-        let exit = exit.into_iter().find(|exit| code == Some(*exit as i32)).unwrap_or(Exit::Failed);
-        Err(Failure::new(exit, what).why(in_words(status)).next("its own line above says why"))
+        Err(Failure::new(Exit::Failed, what)
+            .why(in_words(status))
+            .next("its own line above says why"))
     }
+}
+
+fn exit_of(code: u8) -> Exit {
+    let known = [
+        Exit::Usage,
+        Exit::NotAllowed,
+        Exit::NotFound,
+        Exit::Conflict,
+        Exit::Refused,
+        Exit::Temporary,
+        Exit::Unverified,
+    ];
+    known.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Exit::Failed)
 }

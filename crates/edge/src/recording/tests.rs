@@ -111,6 +111,73 @@ async fn what_there_is_no_room_for_is_counted_and_the_count_is_recorded() {
 }
 
 #[tokio::test]
+async fn who_follows_the_journal_is_recorded_once_and_then_as_a_number() {
+    let (auditing, kept) = auditing();
+    let read = |who: Who, object: &str| Draft {
+        who,
+        method: "/coffer.v1.AuditOperator/Read".into(),
+        object: Object::named(object),
+        ..draft("calls")
+    };
+    for _ in 0..3_600 {
+        auditing.done(read(Who::Operator, ""));
+    }
+    auditing.done(read(Who::Role(Role::Gateway), ""));
+    auditing.done(read(Who::Operator, "export"));
+    let other = Draft {
+        method: "/coffer.v1.Warehouse/Tail".into(),
+        ..draft("calls")
+    };
+    (0..5).for_each(|_| auditing.done(other.clone()));
+    auditing
+        .send(Role::Vault, NOW.plus(Duration::from_secs(3_599)), false)
+        .await
+        .unwrap();
+    assert_eq!(kept.drafts.lock().unwrap().len(), 1 + 1 + 1 + 5);
+
+    auditing
+        .send(Role::Vault, NOW.plus(Duration::from_secs(3_600)), false)
+        .await
+        .unwrap();
+    let drafts = kept.drafts.lock().unwrap();
+    assert_eq!(drafts.len(), 9);
+    assert_eq!((drafts[8].count, drafts[8].who), (3_599, Who::Operator));
+}
+
+#[test]
+fn a_key_of_which_too_much_fails_has_to_wait_and_others_do_not() {
+    let (auditing, _) = auditing();
+    let of = |key: u8, seconds| Draft {
+        on_behalf: Some(CredentialId::from_bytes([key; 16])),
+        at: NOW.plus(Duration::from_secs(seconds)),
+        ..draft("calls")
+    };
+    (0..FAILURES).for_each(|_| auditing.failed(&of(1, 0)));
+    assert!(!auditing.may_try(&of(1, 59)) && auditing.may_try(&of(2, 59)) && auditing.may_try(&draft("calls")));
+    assert!(auditing.may_try(&of(1, 60)));
+    auditing.failed(&of(1, 60));
+    assert!(auditing.may_try(&of(1, 61)), "the count began anew");
+}
+
+#[tokio::test]
+async fn records_that_are_refused_for_good_keep_none_behind_them_from_being_taken() {
+    struct Refuses(AtomicUsize);
+    #[async_trait::async_trait]
+    impl Recorder for Refuses {
+        async fn record(&self, drafts: Vec<Draft>) -> Result<(), Status> {
+            self.0.fetch_add(drafts.len(), Ordering::SeqCst);
+            Err(status(ErrorKind::Forbidden, "not its own"))
+        }
+    }
+    let auditing = Auditing::default();
+    let refuses = Arc::new(Refuses(AtomicUsize::new(0)));
+    auditing.by(refuses.clone());
+    auditing.note(draft("calls"));
+    auditing.send(Role::Warehouse, NOW, false).await.unwrap();
+    assert_eq!((refuses.0.load(Ordering::SeqCst), auditing.notes().left_out), (1, 1));
+}
+
+#[tokio::test]
 async fn refusals_without_end_do_not_fill_the_journal() {
     let (auditing, kept) = auditing();
     for _ in 0..100_000 {

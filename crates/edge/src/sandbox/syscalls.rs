@@ -30,6 +30,8 @@ const NEVER: &[(&str, &[i64])] = &[
             c::SYS_kcmp,
         ],
     ),
+    // The lock of the data directory and those of its zones are open in every role: who lets go of one lets go of it for all.
+    ("lets go of no lock that it holds with others", &[c::SYS_flock]),
     ("opens no new listener", &[c::SYS_bind, c::SYS_listen]),
     (
         "uses no io_uring",

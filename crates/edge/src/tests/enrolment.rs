@@ -16,8 +16,8 @@ use wire::v1::{
     PublicKeyResponse, RebuildLease, RebuildLeaseRequest, RenewRequest, StateKeyLease, StateKeyRequest,
 };
 
-use super::world::{DAY, World, eventually};
-use crate::{CurrentSigner, EnrolError, Peer, Peers, enrol, kind_of, peers, spawn_renewal, status, tls};
+use super::world::{DAY, Running, World, eventually};
+use crate::{CurrentSigner, EnrolError, Peer, Peers, Recorder, enrol, kind_of, peers, spawn_renewal, status, tls};
 
 const TOKEN: &[u8] = b"a token that works once";
 
@@ -92,6 +92,11 @@ impl Vault for Authority {
 }
 
 fn vault(life: Duration) -> (Arc<World>, SocketAddr) {
+    let (world, running) = vault_running(life);
+    (world, running.address)
+}
+
+fn vault_running(life: Duration) -> (Arc<World>, Running) {
     let world = Arc::new(World::new());
     let authority = Authority {
         world: Arc::clone(&world),
@@ -99,7 +104,34 @@ fn vault(life: Duration) -> (Arc<World>, SocketAddr) {
         token: Mutex::new(Some(TOKEN.to_vec())),
     };
     let running = world.serve(Role::Vault, Routes::new(VaultServer::new(authority)), None);
-    (world, running.address)
+    (world, running)
+}
+
+/// Keeps which rules refused what was recorded.
+#[derive(Default)]
+struct Rules(Mutex<Vec<String>>);
+
+#[async_trait::async_trait]
+impl Recorder for Rules {
+    async fn record(&self, drafts: Vec<audit::Draft>) -> Result<(), Status> {
+        self.0.lock().unwrap().extend(drafts.into_iter().map(|draft| draft.rule));
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_leaves_a_record() {
+    let (world, running) = vault_running(DAY);
+    let rules = Arc::new(Rules::default());
+    running.audit.by(Arc::clone(&rules) as Arc<dyn Recorder>);
+    let large = EnrolRequest {
+        token: vec![0; 65 << 10],
+        ..EnrolRequest::default()
+    };
+    let client = tls::anonymous_client(&world.ca, world.clock()).unwrap();
+    let mut nobody = VaultClient::new(peers::channel(Role::Vault, Some(running.address), client));
+    assert_eq!(kind_of(&nobody.enrol(large).await.unwrap_err()), ErrorKind::TooLarge);
+    eventually("it is recorded", async || *rules.0.lock().unwrap() == ["message"]).await;
 }
 
 async fn ask(

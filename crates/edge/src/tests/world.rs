@@ -45,6 +45,7 @@ pub(super) struct Running {
     pub(super) cancel: CancellationToken,
     pub(super) readiness: crate::Readiness,
     pub(super) done: JoinHandle<()>,
+    pub(super) audit: crate::Auditing,
 }
 
 impl World {
@@ -128,13 +129,14 @@ impl World {
             revocations,
             cancel: CancellationToken::new(),
         };
-        let (cancel, readiness) = (ctx.cancel.clone(), ctx.readiness.clone());
+        let (cancel, readiness, audit) = (ctx.cancel.clone(), ctx.readiness.clone(), ctx.audit.clone());
         let done = tokio::spawn(async move { serve_role(&ctx, services, Routes::default()).await.unwrap() });
         Running {
             address,
             tls,
             cancel,
             readiness,
+            audit,
             done,
         }
     }

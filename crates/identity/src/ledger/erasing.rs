@@ -26,6 +26,8 @@ pub(crate) struct Gone {
 impl Writer {
     pub(super) async fn erase(&mut self, keys: &Arc<ProductKeys>, id: PersonId, epoch: u64) -> Result<Option<Gone>, GiveError> {
         self.catch_up().await?;
+        // Else somebody would be erased of whom older entries, which no keyring closes, tell who they were.
+        self.trim_what_is_left().await?;
         let ring = self.ring(std::iter::once(keys))?;
         let key = keys.people_key(epoch).ok_or(RingError::NoKey { epoch })?;
         if epoch <= ring.epoch() {

@@ -67,6 +67,15 @@ impl Writer {
         Ok(())
     }
 
+    /// Trims what could not be trimmed when it was moved.
+    pub(super) async fn trim_what_is_left(&self) -> Result<(), GiveError> {
+        if self.view.is_untrimmed().await? {
+            let trimmed = self.trim_first().await;
+            trimmed.map_err(|error| GiveError::Untrimmed(super::chain(&error)))?;
+        }
+        Ok(())
+    }
+
     fn first_ring(&self, keys: &ProductKeys) -> Result<(Ring, seal::DataKey), GiveError> {
         let epoch = keys.newest_epoch().unwrap_or(0);
         let key = keys.people_key(epoch).ok_or(RingError::NoKey { epoch })?;

@@ -34,6 +34,8 @@ pub(crate) enum GiveError {
     Ring(#[from] RingError),
     #[error("a keyring of epoch {asked} cannot follow one of epoch {present}")]
     Epoch { asked: u64, present: u64 },
+    #[error("what an earlier version kept of people is in the journal yet, and opens with the lookup key for good: {0}")]
+    Untrimmed(String),
     #[error("the lease under which people are looked up has ended meanwhile")]
     Forgotten,
     #[error("the identity role is stopping")]
@@ -50,7 +52,7 @@ impl GiveError {
             Self::Person(error) => error.kind(),
             Self::Ring(error) => error.kind(),
             // What the vault says and what is here are of different times: asked again, both are of one.
-            Self::Epoch { .. } | Self::Forgotten | Self::Closed => ErrorKind::Unavailable,
+            Self::Epoch { .. } | Self::Untrimmed(_) | Self::Forgotten | Self::Closed => ErrorKind::Unavailable,
         }
     }
 }

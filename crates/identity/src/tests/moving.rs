@@ -96,3 +96,28 @@ async fn wherever_it_breaks_off_nobody_is_lost() {
         people.close().await;
     }
 }
+
+#[tokio::test]
+async fn nobody_is_erased_while_entries_that_tell_of_them_wait_to_be_trimmed() {
+    let world = World::new();
+    let ids = left(&world).await;
+    let old = world.zones[0].objects();
+    let people = world.start().await;
+    // A keyring, the people, the word that all were moved, and the first trimmed form fails; and so it does when it is tried again.
+    let one_fails = |after| world.zones.iter().for_each(|zone| zone.fail_put_after(after));
+    one_fails(3);
+    assert_eq!(world.find(&people, 1, NAMES).await, ids);
+    let tells = |world: &World| old.iter().any(|name| world.zones[0].holds(name));
+    assert!(tells(&world), "there is nothing left to trim");
+
+    let op = world.op(1, &[Verb::Erase, Verb::Append, Verb::Query]);
+    let ada = || crate::erasure::Whom::Identity(Secret::new("ada".to_owned()));
+    one_fails(0);
+    let refused = people.erase(&op, &[1], ada()).await.unwrap_err();
+    assert!(refused.to_string().contains("in the journal yet"), "{refused}");
+    assert_eq!(refused.kind(), base::ErrorKind::Unavailable);
+
+    people.erase(&op, &[1], ada()).await.unwrap();
+    assert!(!tells(&world), "erased, and an older entry tells who it was");
+    people.close().await;
+}

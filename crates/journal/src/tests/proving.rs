@@ -67,7 +67,7 @@ async fn an_object_opens_in_its_place_and_is_refused_otherwise() {
     for shown in [true, false] {
         let came = every_object(&world, false, shown).await.unwrap();
         assert!(came.let_through.is_empty(), "{:?}", came.let_through);
-        assert_eq!(came.opened > 4, shown);
+        assert_eq!(came.opened >= 4, shown);
         for what in [
             "the key of product 8",
             "no key",

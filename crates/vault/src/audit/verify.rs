@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use audit::{Decision, Fault, Header, Record, Report, SignedHead, Verifier};
-use base::ErrorKind;
+use base::{ErrorKind, Role};
 use seal::InstallationKey;
 
 use super::view::{AuditView, AuditViewError};
@@ -96,7 +96,8 @@ impl Evidence {
     fn hear(&mut self, line: &str) {
         let Ok(record) = Record::parse(line) else { return };
         self.since.get_or_insert_with(|| record.at.clone());
-        if record.decision != Decision::Allowed.as_str() {
+        // Keys are the vault's: what another role says of them says nothing.
+        if record.decision != Decision::Allowed.as_str() || record.role != Role::Vault.as_str() {
             return;
         }
         match record.method.as_str() {
@@ -135,5 +136,49 @@ impl Evidence {
             }
         }
         Ok(faults)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use audit::{Draft, HashKey, Numbers, Object, Who};
+    use base::{CredentialId, ProductId, SeededEntropy, Timestamp};
+    use seal::DataKey;
+
+    use super::*;
+
+    #[test]
+    fn only_what_the_vault_says_of_keys_counts() {
+        let hashes = HashKey::new(DataKey::generate(&SeededEntropy::new(1)));
+        let heard = |role| {
+            let mut evidence = Evidence::default();
+            for method in ["CreateProductKeys", "CreateCredential", "RevokeCredential"] {
+                let draft = Draft {
+                    at: Timestamp::from_secs(1_800_000_000),
+                    role,
+                    who: Who::Operator,
+                    on_behalf: Some(CredentialId::from_bytes([1; 16])),
+                    method: format!("/coffer.v1.VaultOperator/{method}"),
+                    object: Object::None,
+                    request: None,
+                    decision: Decision::Allowed,
+                    rule: "calls".into(),
+                    pass: None,
+                    product: ProductId::new(7).ok(),
+                    count: 1,
+                };
+                let at = Numbers {
+                    number: 1,
+                    of_product: 1,
+                    previous: Default::default(),
+                };
+                evidence.hear(&Record::new(&draft, at, &hashes).to_line());
+            }
+            (evidence.with_products.len(), evidence.made.len(), evidence.revoked.len())
+        };
+        assert_eq!(heard(Role::Vault), (1, 1, 1));
+        for role in [Role::Accounts, Role::Identity, Role::Warehouse, Role::Gateway] {
+            assert_eq!(heard(role), (0, 0, 0), "{role}");
+        }
     }
 }

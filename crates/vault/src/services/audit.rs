@@ -10,6 +10,7 @@ use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
+use wire::audited::is_its_own;
 use wire::v1::audit_operator_server::AuditOperator;
 use wire::v1::audit_server::Audit;
 use wire::v1::{AuditDraft, AuditLines, AuditReadRequest, RecordRequest, RecordResponse};
@@ -66,6 +67,9 @@ impl Audit for Services {
         // A role tells of itself: nobody puts words into another's mouth.
         if drafts.iter().any(|draft| draft.role != role) {
             return Err(status(ErrorKind::Forbidden, "a role records for itself only"));
+        }
+        if drafts.iter().any(|draft| !is_its_own(role, &draft.method)) {
+            return Err(status(ErrorKind::Forbidden, "a role records what it was asked itself"));
         }
         Own(Arc::clone(&self.shared)).record(drafts).await?;
         Ok(Response::new(RecordResponse {}))

@@ -179,7 +179,19 @@ async fn a_role_records_for_itself_and_nothing_that_a_record_may_not_say() {
         .map(|r| r.object.as_str())
         .collect();
     assert_eq!((objects.len(), objects[0], objects[1].len()), (2, "web/events", 65));
-    let wrong: [(Change<'_>, ErrorKind); 5] = [
+    let wrong: [(Change<'_>, ErrorKind); 7] = [
+        // What the vault was asked, and by whom, is the vault's to tell.
+        (
+            &|draft| {
+                draft.who = "operator".into();
+                draft.method = "/coffer.v1.VaultOperator/RevokeCredential".into();
+            },
+            ErrorKind::Forbidden,
+        ),
+        (
+            &|draft| draft.method = "/coffer.v1.AccountsOperator/SetProduct".into(),
+            ErrorKind::Forbidden,
+        ),
         (&|draft| draft.role = "accounts".into(), ErrorKind::Forbidden),
         (&|draft| draft.rule = "Alice".into(), ErrorKind::Invalid),
         (&|draft| draft.method = "a\nb".into(), ErrorKind::Invalid),

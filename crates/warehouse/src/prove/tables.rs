@@ -28,7 +28,7 @@ impl Proof<'_> {
                 match self.found(file, told)? {
                     Some(bytes) => self.file(file, &bytes, told)?,
                     // Merged into others since it was listed.
-                    None if !catalog.has_file(&file.object).await? => {}
+                    None if !catalog.has_file(&file.object).await? => told.gone(),
                     None if self.parts.stores => {
                         told.note(format!("{}: it is in stores only, which are not looked at", file.object))?;
                     }

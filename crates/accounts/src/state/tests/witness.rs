@@ -59,6 +59,7 @@ async fn witness(world: &World) -> Witness {
         state: world.open().await,
         installation: world.installation.key(),
         signer: CurrentSigner::new((*signer).clone()),
+        clock: Arc::clone(&world.clock) as Arc<dyn Clock>,
         one: tokio::sync::Mutex::default(),
     }
 }
@@ -130,7 +131,17 @@ async fn only_what_the_vault_signed_is_a_head() {
         at: world.clock.now().plus(Duration::from_secs(90_000)),
         ..good.clone()
     };
+    let soon = TreeHead {
+        at: world.clock.now().plus(Duration::from_secs(121)),
+        ..good.clone()
+    };
+    let long_ago = TreeHead {
+        at: Timestamp::from_micros(world.clock.now().as_micros() - 121_000_000),
+        ..good.clone()
+    };
     for (what, head, signer) in [
+        ("of a time to come", &soon, &vault),
+        ("of a time that is over", &long_ago, &vault),
         ("another role", &good, &world.signer(Role::Warehouse)),
         ("another installation", &good, &stranger),
         ("another journal", &elsewhere, &vault),
