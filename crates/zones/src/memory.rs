@@ -24,7 +24,7 @@ struct State {
     objects: BTreeMap<ObjectName, Bytes>,
     down: Option<String>,
     failing_puts: usize,
-    puts_before_failure: Option<usize>,
+    puts_before_failure: Option<(usize, usize)>,
     unclear_puts: usize,
     lost_puts: usize,
     networked: bool,
@@ -75,7 +75,12 @@ impl MemoryZone {
 
     /// After `count` more writes the next one fails and changes nothing.
     pub fn fail_put_after(&self, count: usize) {
-        self.state().puts_before_failure = Some(count);
+        self.fail_puts_after(count, 1);
+    }
+
+    /// After `count` more writes the next `failing` fail and change nothing.
+    pub fn fail_puts_after(&self, count: usize, failing: usize) {
+        self.state().puts_before_failure = Some((count, failing));
     }
 
     /// The next `count` writes are done and fail nevertheless.
@@ -186,11 +191,11 @@ impl Zone for MemoryZone {
         let _ = self.holding_puts.subscribe().wait_for(|holding| !holding).await;
         let mut state = self.enter().await?;
         match state.puts_before_failure {
-            Some(0) => {
+            Some((0, failing)) => {
                 state.puts_before_failure = None;
-                state.failing_puts += 1;
+                state.failing_puts += failing;
             }
-            Some(count) => state.puts_before_failure = Some(count - 1),
+            Some((count, failing)) => state.puts_before_failure = Some((count - 1, failing)),
             None => {}
         }
         if state.failing_puts > 0 {

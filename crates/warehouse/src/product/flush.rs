@@ -151,6 +151,12 @@ impl Product {
     /// Puts rows in order, encrypts them under a key of their own, and puts the file into a majority of zones. It is staged until it is swapped
     /// in or given up.
     pub(super) async fn write_file(&self, table: TableId, rows: Vec<RecordBatch>, schema: SchemaRef) -> Result<FileRecord, ProductError> {
+        let encoded = self.encode_file(table, rows, schema).await?;
+        self.place_file(encoded).await
+    }
+
+    /// The first half of [`Self::write_file`], which takes CPU and no zone.
+    pub(super) async fn encode_file(&self, table: TableId, rows: Vec<RecordBatch>, schema: SchemaRef) -> Result<Encoded, ProductError> {
         let file = WriterId::generate(self.shared.clock.now(), &*self.shared.entropy).to_string();
         let binding = self.shared.settings.binding;
         let aad = binding.aad_prefix(self.id, table, &file);
@@ -174,8 +180,24 @@ impl Product {
         })
         .await
         .map_err(|_| ProductError::Internal("writing a file was interrupted"))??;
+        Ok(Encoded {
+            table,
+            file,
+            sealed_key,
+            written,
+        })
+    }
+
+    /// The second half, which waits for zones.
+    pub(super) async fn place_file(&self, encoded: Encoded) -> Result<FileRecord, ProductError> {
+        let Encoded {
+            table,
+            file,
+            sealed_key,
+            written,
+        } = encoded;
         let size = written.bytes.len() as u64;
-        let object = self.place(table, &file, written.bytes, count).await?;
+        let object = self.place(table, &file, written.bytes, written.rows).await?;
         Ok(FileRecord {
             object,
             table,
@@ -208,6 +230,14 @@ impl Product {
         self.shared.stages.took("put a file into zones", lap.end(), rows);
         Ok(object)
     }
+}
+
+/// A file that is in no zone yet.
+pub(super) struct Encoded {
+    table: TableId,
+    file: String,
+    sealed_key: Vec<u8>,
+    written: columns::WrittenFile,
 }
 
 /// The rows of parts as they go into files, in their order, each with the columns that something of it has: at most so many cells and

@@ -177,12 +177,13 @@ impl Rebuild<'_> {
         let (waiting, let_go) = (std::mem::take(&mut plan.waiting), std::mem::take(&mut plan.let_go));
         let (product, segments) = self.product(plan, old.catalog, tail);
         let mut totals = HashMap::new();
-        self.go_through(&product, segments, false, &mut totals).await?;
+        let read = self.go_through(&product, segments, false, &mut totals).await?;
         let against = Against {
             totals: &totals,
             waiting: &waiting,
             let_go: &let_go,
             old: None,
+            read: &read,
         };
         self.compare(&product, &against, &HashSet::new()).await?;
         close(&product).await;
@@ -221,7 +222,7 @@ impl Rebuild<'_> {
         self.log.doing(format!("tables of product {}", self.id), done, done + plan.rows);
         let (counted, let_go) = (std::mem::take(&mut plan.counted), std::mem::take(&mut plan.let_go));
         let (product, segments) = self.product(plan, catalog, tail);
-        self.go_through(&product, segments, true, &mut totals).await?;
+        let read = self.go_through(&product, segments, true, &mut totals).await?;
         let shown: Vec<(TableId, Vec<(String, ColumnType)>)> = {
             let state = product.read();
             let declared = |table: &Table| table.schema.declared().columns().map(|(name, of)| (name.to_owned(), of)).collect();
@@ -234,6 +235,7 @@ impl Rebuild<'_> {
                 waiting: &HashMap::new(),
                 let_go: &let_go,
                 old: old.as_ref(),
+                read: &read,
             };
             let replaceable = if way.is_last {
                 HashSet::new()

@@ -1,5 +1,7 @@
 //! Whether a product's tables hold what its raw log says: read back from the zones, decoded the way queries do it, and added up.
 //!
+//! Files that a rebuild makes are read back as soon as they are in the zones, beside the next ones; the others when all is compared.
+//!
 //! Memory is bounded: so many files are open at once as there are processors, and of each no more is held than a row group and the rows
 //! that are decoded at once, in the columns that the file has.
 
@@ -12,11 +14,13 @@ use columns::{Digest, DigestKey};
 use edge::rebuild::{Finding, MOST_DAYS};
 use futures::{StreamExt, TryStreamExt, stream};
 use query::{FileView, Lease, OpenFile};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use wire::v1::RebuildFinding;
 use zones::{ObjectName, Zones};
 
 use super::super::{Product, ProductError, chain};
-use super::rows::{Types, hash, types_of};
+use super::rows::{ReadBack, Types, hash, types_of};
 use super::{Old, Rebuild, Totals};
 
 /// A table to be read.
@@ -45,6 +49,34 @@ pub(super) struct Against<'a> {
     pub(super) let_go: &'a HashMap<TableId, u64>,
     /// What was there before.
     pub(super) old: Option<&'a Old>,
+    /// What was read back already.
+    pub(super) read: &'a ReadBack,
+}
+
+/// How files are read back right after they are written, while others are made.
+#[derive(Clone)]
+pub(super) struct Back {
+    lease: Arc<Lease>,
+    key: DigestKey,
+    queries: Handle,
+    /// A place for each that may be read at once.
+    places: Arc<Semaphore>,
+}
+
+impl Back {
+    /// What a file holds. None where it is not what was expected: whoever compares reads it again, and says what is wrong.
+    pub(super) async fn read(&self, product: &Arc<Product>, file: &FileRecord, types: Types) -> Option<(ObjectName, (Digest, Types))> {
+        let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
+        let (zones, lease, key) = (Arc::clone(&product.shared.zones), Arc::clone(&self.lease), self.key.clone());
+        let reader: query::Held = product.readers.enter();
+        let view = product.file_view(file, &reader);
+        let under = Arc::clone(&types);
+        let read = self.queries.spawn(async move { digest(&zones, &lease, view, &key, &under).await });
+        let read = read.await;
+        drop(place);
+        let read = read.ok()?.ok()?;
+        (read.whole().rows == file.rows).then(|| (file.object.clone(), (read, types)))
+    }
 }
 
 /// What came of it.
@@ -76,6 +108,7 @@ impl Rebuild<'_> {
             waiting,
             let_go,
             old,
+            read: back,
         } = *against;
         let mut tables: Vec<Held> = {
             let state = product.read();
@@ -103,7 +136,7 @@ impl Rebuild<'_> {
         let lease = Arc::new(Lease::new(self.key.clone()));
         let (mut held, mut again) = (Vec::new(), Vec::new());
         for table in &tables {
-            let read = self.read(product, &lease, &table.files, &table.types).await?;
+            let read = self.read(product, &lease, (&table.files, back), &table.types).await?;
             let files = read.unread.iter().map(|(object, _)| object);
             again.extend(files.filter(|object| replaceable.contains(object)).cloned());
             held.push(read);
@@ -203,6 +236,16 @@ impl Rebuild<'_> {
         }
     }
 
+    /// So many at once.
+    pub(super) fn reading_back(&self, at_once: usize) -> Back {
+        Back {
+            lease: Arc::new(Lease::new(self.key.clone())),
+            key: self.digest_key(),
+            queries: self.queries.clone(),
+            places: Arc::new(Semaphore::new(at_once)),
+        }
+    }
+
     async fn before(&self, product: &Arc<Product>, lease: &Arc<Lease>, table: &Held, said: &Digest, asked: bool) -> Before {
         if table.is_carried {
             return Before::Unknown;
@@ -214,7 +257,7 @@ impl Rebuild<'_> {
                 Before::Unknown
             };
         };
-        match self.read(product, lease, files, &table.types).await {
+        match self.read(product, lease, (files, &ReadBack::new()), &table.types).await {
             Ok(Read { unread, .. }) if !unread.is_empty() => {
                 let (object, why) = &unread[0];
                 Before::Unread(format!("{} of its files, such as {object}: {why}", unread.len()))
@@ -229,9 +272,21 @@ impl Rebuild<'_> {
         &self,
         product: &Arc<Product>,
         lease: &Arc<Lease>,
-        files: &[Arc<FileRecord>],
+        (files, back): (&[Arc<FileRecord>], &ReadBack),
         types: &Types,
     ) -> Result<Read, ProductError> {
+        let mut all = Read::default();
+        let mut unknown = Vec::new();
+        for file in files {
+            // Under other types than those of now the same rows have another sum.
+            match back.get(&file.object).filter(|(_, under)| under == types) {
+                Some((digest, _)) => {
+                    all.digest.merge(digest);
+                    self.log.advance(file.rows);
+                }
+                None => unknown.push(Arc::clone(file)),
+            }
+        }
         let reader: query::Held = product.readers.enter();
         let key = self.digest_key();
         let one = |file: Arc<FileRecord>| {
@@ -258,8 +313,7 @@ impl Rebuild<'_> {
             }
         };
         let at_once = self.shared.settings.query.target_partitions.get();
-        let mut reading = stream::iter(files.to_vec()).map(one).buffer_unordered(at_once);
-        let mut all = Read::default();
+        let mut reading = stream::iter(unknown).map(one).buffer_unordered(at_once);
         while let Some(read) = reading.try_next().await? {
             match read {
                 Ok(digest) => all.digest.merge(&digest),

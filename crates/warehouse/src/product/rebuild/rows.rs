@@ -1,7 +1,8 @@
 //! From the raw log into files: segments are read, opened and shaped beside one another, and files are written beside that.
 //!
-//! Memory is bounded: so many segments are open at once as there are processors, so many files are written, and what waits for a file
-//! takes at most half of what rows in memory may. A file has at most so many cells as one that is written from memory: rows of a table
+//! Memory is bounded: so many segments are open at once as there are processors, so many files are encoded, so many are read back, and what
+//! waits for a file takes at most half of what rows in memory may. Files that are encoded wait for zones beside that, [`PLACING`] for each
+//! processor: as bytes, a fraction of their rows. A file has at most so many cells as one that is written from memory: rows of a table
 //! of very many columns, each with few of them, are never laid out at the table's full width.
 
 use std::collections::{HashMap, HashSet};
@@ -16,7 +17,9 @@ use events::Seen;
 use futures::{StreamExt, stream};
 use journal::{Entry, Segment};
 use seal::PrivateKey;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use zones::ObjectName;
 
 use super::super::append::read_one;
 use super::super::flush::{FILE_CELLS, only};
@@ -24,6 +27,7 @@ use super::super::records::{kept, kept_rows, to_be_known};
 use super::super::shape::{Shaped, blocking, gone};
 use super::super::state::Table;
 use super::super::{Product, ProductError};
+use super::compare::Back;
 use super::plan::{Segments, Wanted};
 use super::{Rebuild, Totals};
 use crate::entries::Header;
@@ -31,6 +35,8 @@ use crate::memory::memory_of;
 
 /// The most rows that one file takes.
 const MAX_ROWS: usize = 2_000_000;
+/// For each processor, how many files may be on their way at once, those included that are encoded: zones take their time to flush.
+const PLACING: usize = 3;
 
 /// A batch that was read.
 struct Batch {
@@ -68,7 +74,7 @@ impl Rebuild<'_> {
         segments: Segments,
         write: bool,
         totals: &mut HashMap<TableId, Totals>,
-    ) -> Result<(), ProductError> {
+    ) -> Result<ReadBack, ProductError> {
         let settings = &self.shared.settings;
         let at_once = settings.query.target_partitions.get();
         let enough = settings
@@ -87,6 +93,15 @@ impl Rebuild<'_> {
             tables: types(product),
         });
         let hashing = Arc::new(hashing);
+        let mut files = Files {
+            rebuild: self,
+            writing: JoinSet::new(),
+            encoding: Arc::new(Semaphore::new(at_once)),
+            most: at_once * PLACING,
+            back: (write && self.order.verify).then(|| self.reading_back(at_once)),
+            hashing: Arc::clone(&hashing),
+            read: ReadBack::new(),
+        };
         let read = |(segment, wanted)| {
             let (product, key, hashing) = (Arc::clone(product), self.key.clone(), Arc::clone(&hashing));
             tokio::spawn(async move { read(product, segment, wanted, &key, hashing).await })
@@ -94,7 +109,6 @@ impl Rebuild<'_> {
         let mut reading = stream::iter(segments).map(read).buffered(at_once);
         let mut waiting: HashMap<TableId, Waiting> = HashMap::new();
         let mut bytes = 0;
-        let mut writing: JoinSet<Result<Written, ProductError>> = JoinSet::new();
         while let Some(batches) = reading.next().await {
             let batches = batches.map_err(|_| ProductError::Internal("reading a segment was interrupted"))??;
             for batch in batches {
@@ -113,7 +127,7 @@ impl Rebuild<'_> {
                     && let Some(full) = waiting.remove(&table)
                 {
                     bytes -= full.bytes;
-                    self.begin(product, table, full, &mut writing, at_once, totals).await?;
+                    files.begin(product, table, full, totals).await?;
                 }
                 bytes += batch.bytes;
                 waiting.entry(table).or_default().push(batch);
@@ -127,39 +141,66 @@ impl Rebuild<'_> {
                 };
                 let Some(full) = waiting.remove(&table) else { break };
                 bytes -= full.bytes;
-                self.begin(product, table, full, &mut writing, at_once, totals).await?;
+                files.begin(product, table, full, totals).await?;
             }
         }
         for (table, rest) in waiting {
-            self.begin(product, table, rest, &mut writing, at_once, totals).await?;
+            files.begin(product, table, rest, totals).await?;
         }
-        while let Some(written) = writing.join_next().await {
-            self.written(written, totals)?;
-        }
-        Ok(())
+        files.end(totals).await
     }
+}
 
-    /// Begins to write, once fewer files are being written than may be at once.
+/// What files held when they were read back right after they were written; not in it is what could not be read as expected.
+pub(super) type ReadBack = HashMap<ObjectName, (Digest, Types)>;
+
+/// The files that are on their way.
+struct Files<'a> {
+    rebuild: &'a Rebuild<'a>,
+    writing: JoinSet<Result<Written, ProductError>>,
+    /// A place for each that may be encoded at once.
+    encoding: Arc<Semaphore>,
+    most: usize,
+    back: Option<Back>,
+    hashing: Arc<Option<Hashing>>,
+    read: ReadBack,
+}
+
+impl Files<'_> {
+    /// Begins to write, once there is room.
     async fn begin(
-        &self,
+        &mut self,
         product: &Arc<Product>,
         table: TableId,
         waiting: Waiting,
-        writing: &mut JoinSet<Result<Written, ProductError>>,
-        at_once: usize,
         totals: &mut HashMap<TableId, Totals>,
     ) -> Result<(), ProductError> {
-        while writing.len() >= at_once {
-            if let Some(written) = writing.join_next().await {
+        while self.writing.len() >= self.most {
+            if let Some(written) = self.writing.join_next().await {
                 self.written(written, totals)?;
             }
         }
-        writing.spawn(write(Arc::clone(product), table, waiting));
+        while let Some(written) = self.writing.try_join_next() {
+            self.written(written, totals)?;
+        }
+        let place = Arc::clone(&self.encoding).acquire_owned().await;
+        let place = place.map_err(|_| ProductError::Internal("encoding files was interrupted"))?;
+        let types = self.hashing.as_ref().as_ref().and_then(|hashing| hashing.tables.get(&table));
+        let back = self.back.clone().zip(types.cloned());
+        self.writing.spawn(write(Arc::clone(product), table, waiting, place, back));
         Ok(())
     }
 
+    /// Waits for all of them.
+    async fn end(mut self, totals: &mut HashMap<TableId, Totals>) -> Result<ReadBack, ProductError> {
+        while let Some(written) = self.writing.join_next().await {
+            self.written(written, totals)?;
+        }
+        Ok(self.read)
+    }
+
     fn written(
-        &self,
+        &mut self,
         written: Result<Result<Written, ProductError>, tokio::task::JoinError>,
         totals: &mut HashMap<TableId, Totals>,
     ) -> Result<(), ProductError> {
@@ -167,8 +208,9 @@ impl Rebuild<'_> {
         let (table, totals) = (written.table, totals.entry(written.table).or_default());
         totals.all.merge(&written.totals.all);
         totals.earlier.merge(&written.totals.earlier);
-        self.log.advance(written.rows);
-        tracing::debug!(product.id = %self.id, table.id = %table, rows = written.rows, "rebuilt {} rows", written.rows);
+        self.read.extend(written.read);
+        self.rebuild.log.advance(written.rows);
+        tracing::debug!(product.id = %self.rebuild.id, table.id = %table, rows = written.rows, "rebuilt {} rows", written.rows);
         Ok(())
     }
 }
@@ -316,10 +358,17 @@ struct Written {
     table: TableId,
     rows: u64,
     totals: Totals,
+    read: Option<(ObjectName, (Digest, Types))>,
 }
 
-/// One file, and the catalog's word on it.
-async fn write(product: Arc<Product>, id: TableId, waiting: Waiting) -> Result<Written, ProductError> {
+/// One file, the catalog's word on it, and what it holds. Its place among those that are encoded is given up as soon as it is.
+async fn write(
+    product: Arc<Product>,
+    id: TableId,
+    waiting: Waiting,
+    place: OwnedSemaphorePermit,
+    back: Option<(Back, Types)>,
+) -> Result<Written, ProductError> {
     let (schema, columns) = {
         let state = product.read();
         let table = state.tables.get(&id).ok_or_else(|| gone(id))?;
@@ -348,7 +397,9 @@ async fn write(product: Arc<Product>, id: TableId, waiting: Waiting) -> Result<W
     let file: Option<FileRecord> = if rows.is_empty() {
         None
     } else {
-        Some(product.write_file(id, rows, schema).await?)
+        let encoded = product.encode_file(id, rows, schema).await?;
+        drop(place);
+        Some(product.place_file(encoded).await?)
     };
     let day = |earlier| {
         move |(day, part): (i64, columns::Part)| RebuiltDay {
@@ -374,11 +425,25 @@ async fn write(product: Arc<Product>, id: TableId, waiting: Waiting) -> Result<W
         days: &days,
     };
     product.catalog.add_rebuilt(&part).await?;
-    let rows = file.as_ref().map_or(0, |file| file.rows);
-    if let Some(file) = file
-        && let Some(table) = product.write().tables.get_mut(&id)
-    {
-        table.files.push(Arc::new(file));
+    let Some(file) = file.map(Arc::new) else {
+        return Ok(Written {
+            table: id,
+            rows: 0,
+            totals,
+            read: None,
+        });
+    };
+    if let Some(table) = product.write().tables.get_mut(&id) {
+        table.files.push(Arc::clone(&file));
     }
-    Ok(Written { table: id, rows, totals })
+    let read = match back {
+        Some((back, types)) => back.read(&product, &file, types).await,
+        None => None,
+    };
+    Ok(Written {
+        table: id,
+        rows: file.rows,
+        totals,
+        read,
+    })
 }

@@ -6,13 +6,12 @@ use zones::ObjectName;
 use super::super::leftovers::nothing_is_left_over;
 use super::*;
 
-/// A product of eight batches, closed, of which a rebuild has made three files and then failed to make a fourth; the objects of those
-/// three, and what the tables hold.
+/// A product of eight batches, closed, of which a rebuild has made three files or so and then failed; the objects of those, how many files there were before, and what the tables hold.
 async fn interrupted(
     house: &mut House,
     each: &[Arc<MemoryZone>],
     zones: &Arc<Zones>,
-) -> (Vec<ObjectName>, Vec<(String, String, u64, Vec<u8>)>) {
+) -> (Vec<ObjectName>, usize, Vec<(String, String, u64, Vec<u8>)>) {
     house.settings.flush.table_bytes = 1;
     house.settings.query.target_partitions = std::num::NonZeroUsize::MIN;
     let product = house.open(zones).await.unwrap();
@@ -25,15 +24,19 @@ async fn interrupted(
     let before: std::collections::BTreeSet<ObjectName> = each[0].list("tables").await.unwrap().into_iter().collect();
 
     for zone in each {
-        zone.fail_put_after(3);
+        zone.fail_puts_after(3, usize::MAX);
     }
     assert!(house.rebuild(zones, MAKE).await.is_err());
+    for zone in each {
+        zone.fail_next_puts(0);
+    }
     let catalog = Catalog::open(&rebuilding(house)).await.unwrap();
     let mut made: Vec<_> = catalog.load().await.unwrap().files;
     catalog.close().await;
     made.retain(|file| !before.contains(&file.object));
-    assert_eq!(made.len(), 3);
-    (made.into_iter().map(|file| file.object).collect(), hashes)
+    // Files are on their way side by side: one that no zone refused in time may be there as well.
+    assert!((3..8).contains(&made.len()), "{}", made.len());
+    (made.into_iter().map(|file| file.object).collect(), before.len(), hashes)
 }
 
 const TAGS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
@@ -47,7 +50,7 @@ async fn a_file_that_cannot_be_read_back_is_made_anew_and_no_other() {
     for damage in [MemoryZone::corrupt, MemoryZone::lose] {
         let mut house = House::new(77);
         let (each, zones) = house.memory();
-        let (made, hashes) = interrupted(&mut house, &each, &zones).await;
+        let (made, _, hashes) = interrupted(&mut house, &each, &zones).await;
         assert!(each.iter().all(|zone| damage(zone, &made[1])));
 
         // As a process of its own would.
@@ -64,7 +67,9 @@ async fn a_file_that_cannot_be_read_back_is_made_anew_and_no_other() {
         assert_eq!(house.tags(&product).await, TAGS);
         let kept: Vec<ObjectName> = zones.list("tables").await.unwrap().into_iter().map(|listed| listed.name).collect();
         let is_kept = |made: &ObjectName| kept.contains(made);
-        assert_eq!(made.iter().map(is_kept).collect::<Vec<_>>(), [true, false, true]);
+        for (at, made) in made.iter().enumerate() {
+            assert_eq!(is_kept(made), at != 1, "{at}");
+        }
         assert!(append(&product, Some("b"), batch(&["b"])).await.unwrap().duplicate);
         nothing_is_left_over(&product, &zones).await;
     }
@@ -107,8 +112,7 @@ async fn a_file_that_is_lost_after_the_end_is_made_anew_by_the_same_rebuild() {
 async fn what_is_thrown_away_takes_its_files_along_and_no_others() {
     let mut house = House::new(79);
     let (each, zones) = house.memory();
-    let (made, hashes) = interrupted(&mut house, &each, &zones).await;
-    let old = objects(&each, "tables").await - made.len();
+    let (_, old, hashes) = interrupted(&mut house, &each, &zones).await;
     // What a rebuild noted of the raw log is not what is in its files.
     let catalog = Catalog::open(&rebuilding(&house)).await.unwrap();
     sqlx::query("UPDATE rebuilt SET sum = zeroblob(16)")
