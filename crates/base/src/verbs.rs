@@ -15,11 +15,13 @@ pub enum Verb {
     Manage,
     /// Forget a person for good.
     Erase,
+    /// Be told who somebody is, and what stands in personal columns of theirs.
+    Reveal,
 }
 
 impl Verb {
     /// Every verb, for tables that must be complete.
-    pub const ALL: [Self; 4] = [Self::Append, Self::Query, Self::Manage, Self::Erase];
+    pub const ALL: [Self; 5] = [Self::Append, Self::Query, Self::Manage, Self::Erase, Self::Reveal];
 
     const fn bit(self) -> u32 {
         match self {
@@ -27,6 +29,7 @@ impl Verb {
             Self::Query => 2,
             Self::Manage => 4,
             Self::Erase => 16,
+            Self::Reveal => 32,
         }
     }
 }
@@ -38,6 +41,7 @@ impl fmt::Display for Verb {
             Self::Query => "query",
             Self::Manage => "manage",
             Self::Erase => "erase",
+            Self::Reveal => "reveal",
         })
     }
 }
@@ -79,20 +83,24 @@ pub enum KeyKind {
     Write,
     /// Asks questions.
     Read,
-    /// Sends, asks, makes, deletes and erases.
+    /// Sends, asks, makes, deletes and erases; is told of nobody who they are.
     Admin,
+    /// Asks questions, and is told who people are.
+    Reveal,
 }
 
 impl KeyKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Write, Self::Read, Self::Admin];
+    pub const ALL: [Self; 4] = [Self::Write, Self::Read, Self::Admin, Self::Reveal];
 
     /// What a key of this kind may do.
     pub fn verbs(self) -> Verbs {
         match self {
             Self::Write => Verbs::of(&[Verb::Append]),
             Self::Read => Verbs::of(&[Verb::Query]),
-            Self::Admin => Verbs::of(&Verb::ALL),
+            // Not all there are: whoever may reveal was given a key for that, and nobody by the way.
+            Self::Admin => Verbs::of(&[Verb::Append, Verb::Query, Verb::Manage, Verb::Erase]),
+            Self::Reveal => Verbs::of(&[Verb::Query, Verb::Reveal]),
         }
     }
 
@@ -107,6 +115,7 @@ impl KeyKind {
             Self::Write => "write",
             Self::Read => "read",
             Self::Admin => "admin",
+            Self::Reveal => "reveal",
         }
     }
 }
@@ -132,7 +141,19 @@ mod tests {
     fn a_write_key_cannot_read_and_a_read_key_cannot_write() {
         assert!(!KeyKind::Write.is_readable());
         assert!(!KeyKind::Read.verbs().contains(Verb::Append));
-        assert!(Verb::ALL.iter().all(|v| KeyKind::Admin.verbs().contains(*v)));
-        assert!(Verbs::from_bits(8).is_err());
+        assert!(Verbs::from_bits(8).is_err() && Verbs::from_bits(64).is_err());
+    }
+
+    #[test]
+    fn a_key_reveals_only_if_it_was_made_to_and_then_changes_nothing() {
+        let may = |kind: KeyKind| {
+            Verb::ALL
+                .into_iter()
+                .filter(|verb| kind.verbs().contains(*verb))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(may(KeyKind::Reveal), [Verb::Query, Verb::Reveal]);
+        assert_eq!(may(KeyKind::Admin), [Verb::Append, Verb::Query, Verb::Manage, Verb::Erase]);
+        assert_eq!(KeyKind::Admin.verbs().bits(), 1 | 2 | 4 | 16, "keys of before have these bits");
     }
 }

@@ -21,7 +21,7 @@ use crate::output::Format;
 pub(crate) use drill::Drill;
 pub(crate) use dropped::{Dropped, Keep, Undrop};
 pub(crate) use import::{Import, Tail, table_name};
-pub(crate) use people::{Erase, Erased, Isolation, People, Prove, Tenancy, Unlinkable};
+pub(crate) use people::{Erase, Erased, ExportPerson, Isolation, People, Prove, ShowPerson, Tenancy, Unlinkable, Whom};
 pub(crate) use rebuild::Rebuild;
 pub(crate) use rejected::{Rejected, TableArgs};
 pub(crate) use schema::{Schema, TablesCommand};
@@ -170,7 +170,8 @@ pub(crate) struct ClientArgs {
     /// Certificate of the CA to trust (PEM)
     #[arg(long, value_name = "FILE", env = "COFFER_CA")]
     pub(crate) ca: Option<PathBuf>,
-    /// File that holds the product key; otherwise COFFER_READ_KEY (to ask), COFFER_WRITE_KEY (to send) or COFFER_ADMIN_KEY
+    /// File that holds the product key; otherwise COFFER_READ_KEY (to ask), COFFER_WRITE_KEY (to send), COFFER_REVEAL_KEY (of people) or
+    /// COFFER_ADMIN_KEY
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
     /// Take all of it from this data directory: demo.env, or with --key-file everything but the key
@@ -298,7 +299,7 @@ pub(crate) enum Keys {
         /// Name or number of the product
         #[arg(long, value_name = "PRODUCT")]
         product: String,
-        /// write, read or admin
+        /// write, read, admin, or reveal: reads, and is told who people are
         #[arg(long, value_name = "KIND", value_parser = kind)]
         kind: KeyKind,
         /// File that holds a product key that reads: needed in customer custody for another one that reads
@@ -416,6 +417,10 @@ mod tests {
             "coffer audit tail -n 0",
             "coffer audit export",
             "coffer audit verify FILE --data DIR",
+            "coffer people show ada",
+            "coffer people show --reason ticket-1",
+            "coffer people show ada --id 7 --reason ticket-1",
+            "coffer people export --id 7",
             "coffer people erase",
             "coffer people erase ada --id 7",
             "coffer people erase --id x",

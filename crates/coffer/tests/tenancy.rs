@@ -41,6 +41,8 @@ const EXPECTED: &[(&str, &str, Expected)] = &[
     ("POST", "/v1/dropped/{database}/restore", Expected::NotFound),
     ("POST", "/v1/dropped/{database}/{table}/restore", Expected::NotFound),
     ("POST", "/v1/people/erase", Expected::NotFound),
+    ("POST", "/v1/people/open", Expected::NotFound),
+    ("POST", "/v1/people/show", Expected::NotFound),
     ("GET", "/v3/database/list", Expected::NothingOfOurs),
     ("POST", "/v3/database/create/{database}", Expected::ItsOwn),
     ("POST", "/v3/database/delete/{database}", Expected::NotFound),
@@ -141,7 +143,11 @@ async fn call(client: &Client, operation: &Operation, things: &Things) -> anyhow
                 .await
         }
         Method::POST if path.contains("/update-schema/") => client.send(method, &path, form, "schema=%5B%5D".into()).await,
-        Method::POST if path.ends_with("/people/erase") => client.send(method, &path, form, format!("id={}", things.person).into()).await,
+        Method::POST if path.starts_with("/v1/people/") => {
+            client
+                .send(method, &path, form, format!("id={}&reason=ticket-1", things.person).into())
+                .await
+        }
         Method::POST => client.send(method, &path, form, Vec::new()).await,
         _ => client.send(method, &path, None, Vec::new()).await,
     }
@@ -245,6 +251,7 @@ async fn no_credential_of_one_product_reaches_anything_of_the_other() -> anyhow:
     for (stranger, owner, things) in [(&second, &first, &of_first), (&first, &second, &of_second)] {
         let owners = installation.client(&owner.admin_key)?;
         let strangers = installation.client(&stranger.admin_key)?;
+        let revealing = installation.key(&stranger.name, KeyKind::Reveal.as_str()).await?;
         let things = &Things {
             job: a_job_beyond(&owners, &strangers, things).await?,
             ..things.clone()
@@ -253,6 +260,7 @@ async fn no_credential_of_one_product_reaches_anything_of_the_other() -> anyhow:
             (KeyKind::Write, &stranger.write_key),
             (KeyKind::Read, &stranger.read_key),
             (KeyKind::Admin, &stranger.admin_key),
+            (KeyKind::Reveal, &revealing),
         ] {
             let client = installation.client(key)?;
             for operation in operations() {
@@ -378,7 +386,13 @@ async fn without_a_key_or_with_too_small_a_one_nothing_opens() -> anyhow::Result
     let revoked = revoked(&installation, "alone").await?;
     callers.push(("a key without a grant", installation.client(&ungranted)?, None));
     callers.push(("a revoked key", installation.client(&revoked)?, None));
-    for (kind, key) in [(KeyKind::Write, &product.write_key), (KeyKind::Read, &product.read_key)] {
+    let revealing = installation.key(&product.name, KeyKind::Reveal.as_str()).await?;
+    for (kind, key) in [
+        (KeyKind::Write, &product.write_key),
+        (KeyKind::Read, &product.read_key),
+        (KeyKind::Admin, &product.admin_key),
+        (KeyKind::Reveal, &revealing),
+    ] {
         callers.push((kind.as_str(), installation.client(key)?, Some(kind)));
     }
     for (name, client, kind) in &callers {

@@ -35,6 +35,7 @@ mod ranges;
 mod records;
 mod rejected;
 mod results;
+mod revealing;
 mod routes;
 mod schemas;
 mod settings;

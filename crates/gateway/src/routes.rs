@@ -21,7 +21,9 @@ use serde_json::json;
 
 use crate::calls::{App, Call, Visit};
 use crate::errors::{ApiError, ok};
-use crate::{auditing, cors, databases, dropped, erasure, imports, jobs, linger, paths, records, rejected, results, schemas, tables};
+use crate::{
+    auditing, cors, databases, dropped, erasure, imports, jobs, linger, paths, records, rejected, results, revealing, schemas, tables,
+};
 
 /// What a caller needs to be let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +92,8 @@ static ROUTES: &[Route] = routes! {
     POST "/v1/dropped/{database}/restore"                                   Manage  dropped::restore_database;
     POST "/v1/dropped/{database}/{table}/restore"                           Manage  dropped::restore_table;
     POST "/v1/people/erase"                                                 Erase   erasure::erase;
+    POST "/v1/people/open"                                                  Reveal  revealing::open;
+    POST "/v1/people/show"                                                  Reveal  revealing::show;
     GET  "/v3/database/list"                                                Query   databases::list;
     POST "/v3/database/create/{database}"                                   Manage  databases::create;
     POST "/v3/database/delete/{database}"                                   Manage  databases::delete;

@@ -20,6 +20,7 @@ mod personal;
 mod prove;
 mod rebuild;
 mod receipt;
+mod reveal;
 mod ring;
 mod service;
 mod settings;
@@ -184,6 +185,7 @@ fn parts(settings: IdentitySettings, ctx: &RoleContext, zones: &Arc<Zones>) -> P
         },
         settings: settings.journal,
         hot_identities: settings.hot_identities,
+        reveals_per_hour: settings.reveals_per_hour,
         installation: ctx.installation,
         directory: ctx.directory.clone(),
         vault: Arc::new(VaultRole {

@@ -15,6 +15,7 @@ use crate::keys::{Hash, LeaseError, Leases, ProductKeys, RingError};
 use crate::ledger::{GiveError, JOURNALS, Ledger, LedgerOpenError, LedgerParts, Newcomer};
 use crate::links::{Links, LinksError, Member, Rows};
 use crate::personal::{Personal, PersonalError, Sealer};
+use crate::reveal::{RevealError, Reveals};
 use crate::ring::Ring;
 use crate::vault::Vault;
 use crate::view::ViewError;
@@ -37,6 +38,7 @@ pub(crate) struct Parts {
     pub(crate) journal: JournalParts,
     pub(crate) settings: JournalSettings,
     pub(crate) hot_identities: usize,
+    pub(crate) reveals_per_hour: u32,
     pub(crate) installation: InstallationKey,
     /// The role's own directory.
     pub(crate) directory: PathBuf,
@@ -98,6 +100,8 @@ pub(crate) enum AskError {
     #[error(transparent)]
     Links(#[from] LinksError),
     #[error(transparent)]
+    Reveal(#[from] RevealError),
+    #[error(transparent)]
     Ring(#[from] RingError),
     #[error("the product's people were changed all the time; try again")]
     Changing,
@@ -131,6 +135,7 @@ impl AskError {
                 ErrorKind::Invalid
             }
             Self::Links(error) => error.kind(),
+            Self::Reveal(error) => error.kind(),
             Self::Ring(error) => error.kind(),
             Self::Changing | Self::NotDropped { .. } | Self::Older(_) => ErrorKind::Unavailable,
             Self::Nobody => ErrorKind::NotFound,
@@ -164,6 +169,7 @@ pub(crate) struct People {
     leases: Leases,
     hot_identities: usize,
     at_work: Semaphore,
+    pub(crate) reveals: Reveals,
     /// What the vault was told last.
     told: tokio::sync::Mutex<HashMap<ProductId, Head>>,
 }
@@ -222,6 +228,7 @@ impl People {
             leases: Leases::default(),
             hot_identities: parts.hot_identities,
             at_work: Semaphore::new(MOST_AT_WORK),
+            reveals: Reveals::allowing(parts.reveals_per_hour),
             told: tokio::sync::Mutex::new(remembered),
         }))
     }
@@ -418,7 +425,7 @@ impl People {
         self.clock.now()
     }
 
-    async fn room(&self, identities: usize) -> Result<tokio::sync::SemaphorePermit<'_>, AskError> {
+    pub(crate) async fn room(&self, identities: usize) -> Result<tokio::sync::SemaphorePermit<'_>, AskError> {
         let permits = u32::try_from(identities).unwrap_or(u32::MAX);
         self.at_work.acquire_many(permits).await.map_err(|_| AskError::Stopping)
     }
@@ -463,7 +470,7 @@ impl People {
         }
     }
 
-    fn has_ledger(&self, product: ProductId) -> bool {
+    pub(crate) fn has_ledger(&self, product: ProductId) -> bool {
         self.ledgers().get(&product).is_some_and(|cell| cell.get().is_some())
     }
 

@@ -5,12 +5,10 @@
 //!
 //! Start at [`Sealer`] and [`open`]. Does not know how values came and where they go.
 
-use base::{Entropy, ErrorKind, PersonId, ProductId, Secret};
+use base::{Entropy, PersonId, ProductId, Secret};
 use seal::{DataKey, Purpose, SealError, derive, open_alike, seal_alike};
 
 use crate::keys::ProductKeys;
-use crate::people::Ready;
-use crate::view::ViewError;
 
 /// Personal values in one call.
 pub(crate) const MOST_PERSONAL: usize = 100_000;
@@ -115,54 +113,24 @@ impl<'a> Sealer<'a> {
     }
 }
 
-/// Why a sealed value was not opened.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenError {
-    #[error("that is no sealed value, or not one of this column and product: {0}")]
-    Seal(#[from] SealError),
-    #[error("whoever the value is of is not known")]
-    Nobody,
-    #[error(transparent)]
-    View(#[from] ViewError),
-}
-
-#[cfg_attr(not(test), expect(dead_code, reason = "the call that reveals comes later"))]
-impl OpenError {
-    pub(crate) fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Seal(error) => error.kind(),
-            Self::Nobody => ErrorKind::NotFound,
-            Self::View(error) => error.kind(),
-        }
-    }
-}
-
-/// The value that was sealed, for whoever has the product's keys in hand. The caller says of which column it is; whose it is, it says itself.
-#[cfg_attr(not(test), expect(dead_code, reason = "the call that reveals comes later"))]
-pub(crate) async fn open(ready: &Ready, column: &str, sealed: &[u8]) -> Result<Secret, OpenError> {
-    let keys = &*ready.keys;
+/// The value that was sealed in `column` for this owner, with their key; or for nobody.
+pub(crate) fn open(keys: &ProductKeys, owner: Option<(PersonId, &DataKey)>, column: &str, sealed: &[u8]) -> Result<Secret, SealError> {
     const MALFORMED: SealError = SealError::Malformed { what: "sealed value" };
-    let (kind, rest) = sealed.split_first().ok_or(MALFORMED)?;
-    let (owner, key, rest) = match *kind {
-        OWNED => {
-            let (id, rest) = rest.split_first_chunk().ok_or(MALFORMED)?;
-            let id = PersonId::new(i64::from_be_bytes(*id)).map_err(|_| MALFORMED)?;
-            let person = ready
-                .ledger
-                .persons(&ready.ring, &[id])
-                .await?
-                .remove(&id)
-                .ok_or(OpenError::Nobody)?;
-            (Some(id), person.key, rest)
+    let unwrapped;
+    let (key, rest) = match owner {
+        Some((id, key)) => {
+            let head = [&[OWNED], &id.get().to_be_bytes()[..]].concat();
+            (key, sealed.strip_prefix(&head[..]).ok_or(MALFORMED)?)
         }
-        UNOWNED => {
+        None => {
+            let rest = sealed.strip_prefix(&[UNOWNED]).ok_or(MALFORMED)?;
             let (wrapped, rest) = rest.split_at_checked(WRAPPED).ok_or(MALFORMED)?;
             let key = seal::unwrap(&batches(keys), &batch_context(keys.product()), wrapped)?;
-            (None, DataKey::try_from(key.reveal())?, rest)
+            unwrapped = DataKey::try_from(key.reveal())?;
+            (&unwrapped, rest)
         }
-        _ => return Err(MALFORMED.into()),
     };
-    let context = context(keys.product(), owner, column);
+    let context = context(keys.product(), owner.map(|(id, _)| id), column);
     let key = derive(key.reveal(), Purpose::PersonalValues, &context);
     let opened = open_alike(&key, &context, rest)?;
     let text = std::str::from_utf8(opened.reveal()).map_err(|_| MALFORMED)?;

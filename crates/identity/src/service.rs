@@ -7,14 +7,15 @@ use edge::{Counter, Metrics, op, raw_pass, status};
 use tonic::{Request, Response, Status};
 use wire::v1::identity_server::Identity;
 use wire::v1::{
-    AsideKeyRequest, AsideKeyResponse, EraseRequest, EraseResponse, FindRequest, FindResponse, OpenAsideRequest, OpenAsideResponse,
-    TranslateRequest, TranslateResponse,
+    AsideKeyRequest, AsideKeyResponse, EraseRequest, EraseResponse, FindRequest, FindResponse, KnownIdentity, OpenAsideRequest,
+    OpenAsideResponse, OpenedValue, RevealRequest, RevealResponse, TranslateRequest, TranslateResponse,
 };
 
 use crate::erasure::Whom;
 use crate::links::Links;
 use crate::people::{AskError, People};
 use crate::personal::{Personal, PersonalValue};
+use crate::reveal::Asked;
 
 /// Answers as soon as the people are there, and until then says that they are not.
 pub(crate) struct Service {
@@ -24,6 +25,8 @@ pub(crate) struct Service {
     given: Counter,
     sealed: Counter,
     erased: Counter,
+    revealed: Counter,
+    opened: Counter,
     refused: Counter,
 }
 
@@ -36,6 +39,8 @@ impl Service {
             given: metrics.counter("identities_written", "identities that went to the writer because none was known"),
             sealed: metrics.counter("personal_values_sealed", "personal values that were sealed"),
             erased: metrics.counter("people_erased", "people who were erased"),
+            revealed: metrics.counter("people_revealed", "calls that were told who a person is"),
+            opened: metrics.counter("personal_values_opened", "personal values that were opened for whoever may reveal"),
             refused: metrics.counter("identity_calls_refused", "calls that got no answer"),
         }
     }
@@ -127,6 +132,29 @@ impl Identity for Service {
             erased_at: erased.receipt.erased_at.as_micros(),
             identities: erased.receipt.identities.len() as u64,
             receipt: erased.signed,
+        }))
+    }
+
+    async fn reveal(&self, request: Request<RevealRequest>) -> Result<Response<RevealResponse>, Status> {
+        let (op, pass) = (op(&request)?, raw_pass(&request)?);
+        let RevealRequest { id, reason, values } = request.into_inner();
+        let id = PersonId::new(id).map_err(|_: base::IdError| self.refuse(op.request, &AskError::Nobody))?;
+        let values = values.into_iter().map(|value| (value.column, value.sealed)).collect();
+        let revealed = self.people()?.reveal(&op, &pass, Asked { id, reason, values }).await;
+        let revealed = revealed.map_err(|error| self.refuse(op.request, &error))?;
+        self.revealed.inc();
+        self.opened.inc_by(revealed.values.iter().flatten().count() as u64);
+        let identity = |known: crate::ring::Known| KnownIdentity {
+            identity: known.identity.reveal().to_owned(),
+            column: known.column,
+        };
+        let value = |value: Option<Secret>| OpenedValue {
+            opened: value.is_some(),
+            value: value.map_or_else(String::new, |value| value.reveal().to_owned()),
+        };
+        Ok(Response::new(RevealResponse {
+            identities: revealed.identities.into_iter().map(identity).collect(),
+            values: revealed.values.into_iter().map(value).collect(),
         }))
     }
 }

@@ -14,6 +14,8 @@ pub struct IdentitySettings {
     pub journal: JournalSettings,
     /// How many people's sealing keys of one product are kept at hand while its lookup key is leased.
     pub hot_identities: usize,
+    /// Of how many people one credential may be told within an hour who they are.
+    pub reveals_per_hour: u32,
 }
 
 impl Default for IdentitySettings {
@@ -22,6 +24,7 @@ impl Default for IdentitySettings {
             zones: ZonesSettings::default(),
             journal: JournalSettings::default(),
             hot_identities: 200_000,
+            reveals_per_hour: 100,
         }
     }
 }

@@ -5,6 +5,7 @@ mod links;
 mod moving;
 mod personal;
 mod proving;
+mod revealing;
 mod world;
 
 use std::collections::{BTreeMap, HashSet};

@@ -71,6 +71,7 @@ pub const AUDITED: &[(&str, Audited)] = &[
     ("/coffer.v1.Identity/AsideKey", Refusals),
     ("/coffer.v1.Identity/OpenAside", First),
     ("/coffer.v1.Identity/Erase", First),
+    ("/coffer.v1.Identity/Reveal", First),
     ("/coffer.v1.Warehouse/Append", Refusals),
     ("/coffer.v1.Warehouse/CreateDatabase", First),
     ("/coffer.v1.Warehouse/DeleteDatabase", First),
@@ -130,6 +131,13 @@ pub fn is_hashed(path: &str) -> bool {
         path,
         "/coffer.v1.Identity/Translate" | "/coffer.v1.Identity/Find" | "/coffer.v1.Identity/Erase"
     )
+}
+
+/// Whether `text` can be the reason for being told who somebody is: the name of a case, such as `ticket-4711`. It stands in a record as it is, so no
+/// e-mail address can be one.
+pub fn is_reason(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-.:".contains(&b);
+    (3..=64).contains(&text.len()) && text.bytes().all(plain)
 }
 
 /// What a message is about.
@@ -210,6 +218,16 @@ fn read(path: &str, message: &[u8]) -> Result<About, prost::DecodeError> {
                 credential: asked.credential,
                 ..product(asked.product)
             }
+        }
+        "/coffer.v1.Identity/Reveal" => {
+            let asked = v1::RevealRequest::decode(message)?;
+            let person = format!("person/{}", asked.id);
+            // What is no reason may be an identity, and is refused.
+            object(if is_reason(&asked.reason) {
+                format!("{person}/{}", asked.reason)
+            } else {
+                person
+            })
         }
         "/coffer.v1.Warehouse/CreateDatabase" | "/coffer.v1.Warehouse/DeleteDatabase" => {
             object(v1::DatabaseRequest::decode(message)?.database)
@@ -320,6 +338,24 @@ mod tests {
         assert_eq!(about(path, &framed(&v1::EraseRequest { identity, id: 7 })).object, "person/7");
         assert!(!is_hashed(path) && !is_hashed("/coffer.v1.Identity/Find") && is_hashed("/coffer.v1.Warehouse/IssueJob"));
         assert!(METHODS.contains(&path), "it is called so");
+    }
+
+    #[test]
+    fn of_a_look_at_somebody_a_record_says_who_and_why_and_nothing_of_what_was_opened() {
+        let asked = |reason: &str| v1::RevealRequest {
+            id: 7,
+            reason: reason.into(),
+            values: vec![v1::SealedValue {
+                column: "phone".into(),
+                sealed: vec![1],
+            }],
+        };
+        let object = |reason: &str| about("/coffer.v1.Identity/Reveal", &framed(&asked(reason))).object;
+        assert_eq!(object("ticket-4711"), "person/7/ticket-4711");
+        for wrong in ["", "ab", "ada@example.com", "a reason", "Ticket", "a/b", &"a".repeat(65)] {
+            assert_eq!(object(wrong), "person/7", "{wrong}");
+        }
+        assert_eq!(audited("/coffer.v1.Identity/Reveal"), First);
     }
 
     #[test]

@@ -76,6 +76,7 @@ pub const CALLS: &[(&str, Callers)] = &[
     ("/coffer.v1.Identity/AsideKey", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Identity/OpenAside", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Identity/Erase", Callers::Roles(&[Gateway])),
+    ("/coffer.v1.Identity/Reveal", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Warehouse/Append", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Warehouse/CreateDatabase", Callers::Roles(&[Gateway])),
     ("/coffer.v1.Warehouse/DeleteDatabase", Callers::Roles(&[Gateway])),

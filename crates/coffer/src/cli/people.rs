@@ -10,7 +10,58 @@ use crate::output::Format;
 /// The people whom a product's events are about
 #[derive(Debug, Subcommand)]
 pub(crate) enum People {
+    Show(ShowPerson),
+    Export(ExportPerson),
     Erase(Erase),
+}
+
+/// Who is meant.
+#[derive(Debug, Args)]
+#[group(id = "whom", required = true, multiple = false)]
+pub(crate) struct Whom {
+    /// What the person is known by, such as an e-mail address; `-` reads it from standard input
+    #[arg(value_name = "IDENTITY")]
+    pub(crate) identity: Option<String>,
+    /// The id that stands in the product's tables instead
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: Option<i64>,
+}
+
+/// Find a person, or say who the one with an id is
+///
+/// Prints all identities of the person. Needs a key of kind `reveal`, which no other key contains, and a reason: which key asked about whom, why and
+/// when is in the audit journal before anything is said. One key is told of 100 people an hour at most.
+#[derive(Debug, Args)]
+pub(crate) struct ShowPerson {
+    #[command(flatten)]
+    pub(crate) whom: Whom,
+    /// The case that it is for, such as ticket-4711; recorded as it is, so it names nobody
+    #[arg(long, value_name = "CASE")]
+    pub(crate) reason: String,
+    /// Form of the answer [default: table on a terminal, otherwise tsv]
+    #[arg(short, long, value_enum)]
+    pub(crate) output: Option<Format>,
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+}
+
+/// Hand out all that is known of a person
+///
+/// One JSON object a line: who they are; then each row of each table in which they stand in a column of identities, as it is stored, with what is
+/// theirs in personal columns opened; at the end how many rows there were. What is another's in such a row stays sealed. Needs what `show` needs,
+/// and is recorded as that is.
+#[derive(Debug, Args)]
+pub(crate) struct ExportPerson {
+    #[command(flatten)]
+    pub(crate) whom: Whom,
+    /// The case that it is for, such as ticket-4711; recorded as it is, so it names nobody
+    #[arg(long, value_name = "CASE")]
+    pub(crate) reason: String,
+    /// Where to write it, readable by you alone [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
 }
 
 /// Forget a person for good, in every copy there is
@@ -20,14 +71,9 @@ pub(crate) enum People {
 /// the same identity come again it is of somebody new. The receipt on standard output is signed; `coffer prove erased` checks it. Needs an
 /// admin key made by this version or a later one.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("whom").required(true).args(["identity", "id"]))]
 pub(crate) struct Erase {
-    /// What the person is known by, such as an e-mail address; `-` reads it from standard input
-    #[arg(value_name = "IDENTITY")]
-    pub(crate) identity: Option<String>,
-    /// The id that stands in the product's tables instead
-    #[arg(long, value_name = "ID")]
-    pub(crate) id: Option<i64>,
+    #[command(flatten)]
+    pub(crate) whom: Whom,
     /// Where to write the receipt, beside standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) receipt: Option<PathBuf>,

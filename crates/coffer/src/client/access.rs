@@ -52,6 +52,7 @@ pub(crate) mod names {
     pub(crate) const WRITE_KEY: &str = "COFFER_WRITE_KEY";
     pub(crate) const READ_KEY: &str = "COFFER_READ_KEY";
     pub(crate) const ADMIN_KEY: &str = "COFFER_ADMIN_KEY";
+    pub(crate) const REVEAL_KEY: &str = "COFFER_REVEAL_KEY";
 }
 
 impl Access {
@@ -64,6 +65,12 @@ impl Access {
     /// For what needs an admin key.
     pub(crate) fn managing(args: &ClientArgs) -> Outcome<Self> {
         let found = Found::look(args, &MANAGING)?;
+        Self::new(&found.endpoint, found.ca.as_deref(), found.key)
+    }
+
+    /// For being told who people are: a key made for that.
+    pub(crate) fn revealing(args: &ClientArgs) -> Outcome<Self> {
+        let found = Found::look(args, &REVEALING)?;
         Self::new(&found.endpoint, found.ca.as_deref(), found.key)
     }
 
@@ -105,6 +112,11 @@ const MANAGING: Purpose = Purpose {
     verb: "manage",
     kind: "admin",
     names: &[names::ADMIN_KEY],
+};
+const REVEALING: Purpose = Purpose {
+    verb: "ask about people",
+    kind: "reveal",
+    names: &[names::REVEAL_KEY],
 };
 const SENDING: Purpose = Purpose {
     verb: "send",

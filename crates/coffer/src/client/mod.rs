@@ -178,7 +178,9 @@ async fn refusal(what: &str, answer: Response<Incoming>) -> Failure {
         Exit::NotAllowed if status == StatusCode::UNAUTHORIZED => {
             Some("check the key: `coffer keys list --product NAME` shows which ones live".to_owned())
         }
-        Exit::NotAllowed => Some("use a key of another kind: read asks, write sends, admin does both and manages".to_owned()),
+        Exit::NotAllowed => {
+            Some("use a key of another kind: read asks, write sends, admin does both and manages, reveal is told who people are".to_owned())
+        }
         Exit::Temporary => Some(after.map_or("try again".into(), |seconds| format!("try again in {seconds} s"))),
         _ => None,
     };

@@ -267,15 +267,20 @@ impl Client {
 
     /// A finished job's rows, handed on one by one as they arrive, until `row` has seen enough.
     pub(crate) async fn result(&mut self, job: &str, mut row: impl FnMut(Vec<Value>) -> Outcome<ControlFlow<()>>) -> Outcome {
+        self.result_to(job, async |values| row(values)).await
+    }
+
+    /// The same for whoever has something to wait for at each row; the next piece of the answer waits as well.
+    pub(crate) async fn result_to(&mut self, job: &str, mut row: impl AsyncFnMut(Vec<Value>) -> Outcome<ControlFlow<()>>) -> Outcome {
         let what = "could not get the result";
         let path = format!("/v3/job/result/{}?format=json", escaped(job));
         let mut body = self.call(what, Method::GET, &path, Content::Nothing).await?.into_body();
         let mut line: Vec<u8> = Vec::new();
-        let mut whole = |line: &[u8]| -> Outcome<ControlFlow<()>> {
+        let mut whole = async |line: &[u8]| -> Outcome<ControlFlow<()>> {
             if line.is_empty() {
                 Ok(ControlFlow::Continue(()))
             } else {
-                row(serde_json::from_slice(line).during("a row of the result cannot be read")?)
+                row(serde_json::from_slice(line).during("a row of the result cannot be read")?).await
             }
         };
         while let Some(frame) = body.frame().await {
@@ -294,14 +299,14 @@ impl Client {
                 }
                 line.extend_from_slice(part);
                 if parts.peek().is_some() {
-                    if whole(&line)?.is_break() {
+                    if whole(&line).await?.is_break() {
                         return Ok(());
                     }
                     line.clear();
                 }
             }
         }
-        whole(&line).map(drop)
+        whole(&line).await.map(drop)
     }
 
     async fn json<T: serde::de::DeserializeOwned>(&mut self, what: &str, method: Method, path: &str, content: Content) -> Outcome<T> {

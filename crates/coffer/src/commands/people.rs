@@ -1,12 +1,16 @@
-//! `coffer people`: forgetting somebody.
+//! `coffer people`: who somebody is, all that is known of them, and forgetting them.
+
+mod export;
 
 use std::io::Read as _;
 
 use base::Secret;
+use serde_json::json;
 
-use crate::cli::{Erase, People};
+use crate::cli::{Erase, People, ShowPerson, Whom};
 use crate::client::{Access, Client};
 use crate::failure::{During, Exit, Failure, Outcome, output_broke};
+use crate::output::{self, Format};
 use crate::{layout, terminal};
 
 /// An identity has 1,024 bytes at most.
@@ -15,18 +19,47 @@ const LONGEST: u64 = 4_096;
 /// Does it.
 pub(crate) async fn run(args: People) -> Outcome {
     match args {
+        People::Show(args) => show(args).await,
+        People::Export(args) => export::run(args).await,
         People::Erase(args) => erase(args).await,
+    }
+}
+
+/// By which field of a request somebody is named, and its value.
+fn named(whom: &Whom) -> Outcome<(&'static str, Secret)> {
+    Ok(match (&whom.identity, whom.id) {
+        (Some(identity), _) => ("identity", identity_of(identity)?),
+        (None, id) => ("id", Secret::new(id.unwrap_or_default().to_string())),
+    })
+}
+
+async fn show(args: ShowPerson) -> Outcome {
+    let access = Access::revealing(&args.client)?;
+    let (field, value) = named(&args.whom)?;
+    let person = Client::new(access)
+        .show(field, value.reveal(), &args.reason)
+        .await
+        .map_err(told_why)?;
+    let mut rows = output::to_stdout(Format::chosen(args.output), true, &["id", "identity", "column"]);
+    for known in person.identities {
+        rows.row(vec![json!(person.id), json!(known.identity), json!(known.column)])?;
+    }
+    rows.finish().map(drop)
+}
+
+fn told_why(failure: Failure) -> Failure {
+    match failure.exit {
+        Exit::NotAllowed => failure.next("being told who people are needs a live key made for it: `coffer keys create --kind reveal`"),
+        _ => failure,
     }
 }
 
 async fn erase(args: Erase) -> Outcome {
     let access = Access::managing(&args.client)?;
-    let (field, value, shown) = match (&args.identity, args.id) {
-        (Some(identity), _) => ("identity", identity_of(identity)?, "whoever is known by that identity".to_owned()),
-        (None, id) => {
-            let id = id.unwrap_or_default();
-            ("id", Secret::new(id.to_string()), format!("the person with the id {id}"))
-        }
+    let (field, value) = named(&args.whom)?;
+    let shown = match args.whom.id {
+        Some(id) => format!("the person with the id {id}"),
+        None => "whoever is known by that identity".to_owned(),
     };
     if !args.yes && !terminal::confirmed(format_args!("Erase {shown}, for good and in every copy?")) {
         return Err(Failure::new(Exit::Usage, "nobody was erased")

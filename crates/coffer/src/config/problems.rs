@@ -103,6 +103,7 @@ const OURS: &[&str] = &[
     "COFFER_WRITE_KEY",
     "COFFER_READ_KEY",
     "COFFER_ADMIN_KEY",
+    "COFFER_REVEAL_KEY",
 ];
 
 /// What a variable says goes into `table`, when it fits.

@@ -286,6 +286,10 @@ impl Identity for Handler {
         Err(crate::status(base::ErrorKind::Internal, "not in this test"))
     }
 
+    async fn reveal(&self, _: Request<wire::v1::RevealRequest>) -> Result<Response<wire::v1::RevealResponse>, Status> {
+        Err(crate::status(base::ErrorKind::Internal, "not in this test"))
+    }
+
     async fn open_aside(&self, _: Request<OpenAsideRequest>) -> Result<Response<OpenAsideResponse>, Status> {
         Err(crate::status(base::ErrorKind::Internal, "not in this test"))
     }

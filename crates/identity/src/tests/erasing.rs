@@ -6,12 +6,13 @@ use base::PersonId;
 use seal::{DataKey, PrivateKey};
 use zones::{MemoryZone, Zone, Zones, ZonesSettings};
 
+use super::personal::open_any;
 use super::world::{World, secrets};
 use super::*;
 use crate::erasure::{Erased, Whom};
 use crate::facts::{Entry, Fact, SealedPerson, SealedRing};
 use crate::people::AskError;
-use crate::personal::{OpenError, Personal, PersonalValue};
+use crate::personal::{Personal, PersonalValue};
 use crate::receipt::Receipt;
 use crate::ring::Ring;
 use crate::view::View;
@@ -264,15 +265,14 @@ async fn all_identities_of_a_person_go_and_their_personal_values_with_them() {
     let op = world.op(1, ERASE);
     let sealed = people.translate(&op, &[1], secrets(&["ada"]), None, personal).await.unwrap().1;
     let ready = people.ready(&op, &[1]).await.unwrap();
-    assert_eq!(crate::personal::open(&ready, "name", &sealed[0]).await.unwrap().reveal(), "Ada");
+    assert_eq!(open_any(&ready, "name", &sealed[0]).await.unwrap(), "Ada");
 
     let erased = erase(&world, &people, known_as("phone-1")).await.unwrap();
 
     assert_eq!(erased.receipt.identities.len(), 2);
     assert_eq!(world.find(&people, 1, &["ada", "phone-1"]).await, [0, 0]);
     let ready = people.ready(&op, &[1]).await.unwrap();
-    let opened = crate::personal::open(&ready, "name", &sealed[0]).await;
-    assert!(matches!(opened, Err(OpenError::Nobody)));
+    assert_eq!(open_any(&ready, "name", &sealed[0]).await.unwrap_err(), ErrorKind::NotFound);
 }
 
 #[tokio::test]

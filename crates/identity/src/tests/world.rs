@@ -171,6 +171,7 @@ impl World {
                 ..JournalSettings::default()
             },
             hot_identities: 1_000,
+            reveals_per_hour: 3,
             installation: self.installation.key(),
             directory: self.directory.path().to_owned(),
             vault: Arc::clone(&self.vault) as Arc<dyn Vault>,

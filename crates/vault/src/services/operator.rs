@@ -61,7 +61,7 @@ impl VaultOperator for Services {
         let kind = asked
             .kind
             .parse()
-            .map_err(|_: ErrorKind| status(ErrorKind::Invalid, "the kind is write, read or admin"))?;
+            .map_err(|_: ErrorKind| status(ErrorKind::Invalid, "the kind is write, read, admin or reveal"))?;
         let (shared, shown) = (Arc::clone(&self.shared), Zeroizing::new(asked.shown));
         let made = to_the_end(async move { shared.keyring.create_credential(product, kind, &shown).await }).await?;
         let (id, key) = made.map_err(|error| refusal(&error))?;
