@@ -3,6 +3,7 @@
 //! Each import has 100,000 rows with an identity each: first all of them new, then the same ones again. What the identity role took of a core is
 //! the kernel's account of its process; what the gateway waited for it is the gateway's own. One connection, one import at a time.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -19,13 +20,17 @@ async fn main() -> anyhow::Result<()> {
     let binary = words.next().context("usage: identities BINARY [IMPORTS]")?;
     let imports: u64 = words.next().map_or(Ok(10), |count| count.parse())?;
     let binary = std::path::absolute(binary)?;
-    let mut installation = Installation::start(binary.to_str().context("a path that is not text")?).await?;
+    let installation = Installation::start(binary.to_str().context("a path that is not text")?).await?;
     let product = installation.product("shop").await?;
     let client = installation.client(&product.admin_key)?;
     client.create_table(DATABASE, "visits").await?;
     let bodies: Vec<Vec<u8>> = (0..imports).map(body).collect();
 
-    println!("identities,each,rows,seconds,per_second,waited_per_second,core_seconds,per_core_second");
+    let mut out = std::io::stdout();
+    writeln!(
+        out,
+        "identities,each,rows,seconds,per_second,waited_per_second,core_seconds,per_core_second"
+    )?;
     for round in ["new", "known", "known"] {
         let (waited, core, started) = (waited(&installation).await?, core_time(&installation)?, Instant::now());
         for body in &bodies {
@@ -36,12 +41,13 @@ async fn main() -> anyhow::Result<()> {
         let waited = (self::waited(&installation).await? - waited).as_secs_f64();
         let core = (core_time(&installation)? - core).as_secs_f64();
         let per = |seconds: f64| rows as f64 / seconds.max(0.001);
-        println!(
+        writeln!(
+            out,
             "{round},{EACH},{rows},{seconds:.2},{:.0},{:.0},{core:.2},{:.0}",
             per(seconds),
             per(waited),
             per(core)
-        );
+        )?;
     }
     installation.finish().await
 }
